@@ -1,0 +1,1 @@
+//! The wire: codecs and one session state machine per dialect, without any I/O.

@@ -1,0 +1,1 @@
+//! The server: sockets, log, runner, identity, configuration.

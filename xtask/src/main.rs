@@ -1,0 +1,2 @@
+//! Developer commands: `cargo x help` lists them.
+fn main() {}
