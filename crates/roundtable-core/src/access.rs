@@ -1,0 +1,72 @@
+//! Who may do what. Every rule about rights stands here and is asked by the nouns.
+
+use crate::delivery::Topic;
+use crate::error::Error;
+use crate::feeds::Feed;
+use crate::ids::Principal;
+use crate::rooms::{Entry, Room};
+use crate::state::State;
+use crate::users::UserRole;
+
+/// Whether it runs the workspace: the server itself, owners and editors.
+pub fn may_operate(state: &State, who: &Principal) -> bool {
+    match who {
+        Principal::System => true,
+        Principal::User(id) => state.user(id).is_some_and(|u| !u.disabled && u.role >= UserRole::Editor),
+        Principal::Agent(_) | Principal::Guest(_) | Principal::Node(_) => false,
+    }
+}
+
+/// Whether `actor` may speak as `who`: as itself, and a user as its own agents. Fails with `Forbidden`.
+pub fn may_act_as(state: &State, actor: &Principal, who: &Principal) -> Result<(), Error> {
+    if actor == who || *actor == Principal::System {
+        return Ok(());
+    }
+    let owned = who.agent().and_then(|id| state.agent(id)).and_then(|a| a.owner.as_ref());
+    if let (Some(user), Principal::Agent(_)) = (actor.user(), who)
+        && (owned == Some(user) || may_operate(state, actor))
+    {
+        return Ok(());
+    }
+    Err(Error::forbidden(format!("{} may not act as {}", actor.id(), who.id())))
+}
+
+/// Whether `who` owns the room, owns the agent that does, or runs the workspace.
+pub fn may_manage_room(state: &State, room: &Room, who: &Principal) -> bool {
+    let through_agent = || {
+        let owner = room.owner.agent().and_then(|id| state.agent(id)).and_then(|a| a.owner.as_ref());
+        owner.is_some() && owner == who.user()
+    };
+    room.owner == *who || may_operate(state, who) || through_agent()
+}
+
+/// Whether `who` may learn that a private room exists.
+pub fn may_see_room(state: &State, room: &Room, who: &Principal) -> bool {
+    room.members.contains_key(who) || may_manage_room(state, room, who)
+}
+
+/// Whether `actor` may bring `member` (itself or an own agent) into the room.
+pub fn may_join_room(state: &State, room: &Room, actor: &Principal, member: &Principal) -> bool {
+    let inside = room.members.contains_key(member);
+    match (room.card.entry, actor) {
+        (_, Principal::Node(_)) => false,
+        (Entry::Open, _) => true,
+        (Entry::Members | Entry::Private, _) => inside || may_manage_room(state, room, actor),
+    }
+}
+
+/// Whether a connection of `who` may receive what goes to `topic`. Asked at every subscription and resume.
+pub fn may_receive(state: &State, who: &Principal, topic: &Topic) -> bool {
+    match topic {
+        Topic::Room(id) => {
+            let Some(room) = state.room(id) else { return false };
+            let through = |m: &Principal| may_act_as(state, who, m).is_ok() && m.agent().is_some();
+            room.members.contains_key(who)
+                || *who == Principal::System
+                || (who.user().is_some() && room.members.keys().any(through))
+        }
+        Topic::Principal(addressee) => may_act_as(state, who, addressee).is_ok(),
+        Topic::Feed(Feed::Activity) => !matches!(who, Principal::Agent(_) | Principal::Node(_)),
+        Topic::Feed(_) => matches!(who, Principal::Node(_) | Principal::System | Principal::User(_)),
+    }
+}

@@ -1,0 +1,377 @@
+//! Agents: programs that take part, with a card that says what they can do.
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Context, Decision};
+use crate::error::{Error, ErrorKind};
+use crate::event::Event;
+use crate::ids::{AgentId, Principal, UserId};
+use crate::json::Json;
+use crate::state::State;
+use crate::time::Time;
+use crate::{access, limits};
+
+/// What an agent is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AgentStatus {
+    /// Here and free.
+    Online,
+    /// Here and at work.
+    Busy,
+    /// Here, but not to be counted on.
+    Away,
+    /// Not here.
+    #[default]
+    Offline,
+    /// Held by an operator.
+    Paused,
+    /// Cannot work.
+    Failed,
+}
+
+/// Something an agent can do.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Capability {
+    /// What.
+    pub name: String,
+    /// How well, 0 to 1.
+    #[serde(default = "one")]
+    pub proficiency: f64,
+    /// How fast it learns, 0 to 1.
+    #[serde(default = "tenth")]
+    pub learning_rate: f64,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn tenth() -> f64 {
+    0.1
+}
+
+impl Capability {
+    /// A capability of which only the name is known.
+    pub fn named(name: &str) -> Self {
+        Self { name: name.into(), proficiency: one(), learning_rate: tenth() }
+    }
+}
+
+/// What an agent says about itself.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct AgentCard {
+    /// Shown name, up to 200 characters.
+    pub name: String,
+    /// What kind of agent, in its creator's words: `worker`, `specialist`, …
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub kind: String,
+    /// The part it plays in a team.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// The model behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// What it can do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub capabilities: Vec<Capability>,
+    /// An object of the clients' own.
+    #[serde(default)]
+    pub metadata: Json,
+    /// Instruction, settings and the like that a server hands to the agent when it connects: an object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<Json>,
+}
+
+/// An agent as the log tells it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Agent {
+    /// Its id, the same in every dialect.
+    pub id: AgentId,
+    /// What it says about itself.
+    pub card: AgentCard,
+    /// What it is doing.
+    pub status: AgentStatus,
+    /// The user who registered it, if one did.
+    pub owner: Option<UserId>,
+    /// Hash of its secret (argon2id, PHC text), if it has one.
+    pub secret: Option<String>,
+    /// It may not connect.
+    pub suspended: bool,
+    /// When it was first registered.
+    pub created_at: Time,
+    /// When anything about it changed.
+    pub updated_at: Time,
+}
+
+/// Event: an agent is known now.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct AgentRegistered {
+    /// Which.
+    pub agent: AgentId,
+    /// Its card.
+    pub card: AgentCard,
+    /// The user it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<UserId>,
+}
+
+/// Event and command: what is given changes, the rest stays. Metadata is merged, capabilities are replaced.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct AgentChanges {
+    /// New name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// New role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// New model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// New description.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// New capabilities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Vec<Capability>>,
+    /// Members laid over the present metadata.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Json>,
+    /// New configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<Json>,
+    /// Suspended or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended: Option<bool>,
+}
+
+/// Event: an agent's card changed.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct AgentUpdated {
+    /// Which.
+    pub agent: AgentId,
+    /// What changed.
+    pub changes: AgentChanges,
+}
+
+/// Event: an agent's status changed.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct AgentStatusChanged {
+    /// Which.
+    pub agent: AgentId,
+    /// What it did.
+    pub old: AgentStatus,
+    /// What it does.
+    pub new: AgentStatus,
+    /// Why: `connected`, `connection_lost`, `set_by_agent`, …
+    pub reason: String,
+}
+
+/// Event: an agent has a new secret.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct AgentSecretSet {
+    /// Which.
+    pub agent: AgentId,
+    /// Hash of the secret (argon2id, PHC text).
+    pub hash: String,
+}
+
+/// Event: an agent was removed.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct AgentRemoved {
+    /// Which.
+    pub agent: AgentId,
+    /// Why.
+    pub reason: String,
+}
+
+/// Command: make an agent known, or change its card if it is. Repeating it is harmless.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RegisterAgent {
+    /// Which.
+    pub agent: AgentId,
+    /// Its card.
+    pub card: AgentCard,
+}
+
+fn check_card(name: Option<&String>, capabilities: Option<&Vec<Capability>>) -> Result<(), Error> {
+    if name.is_some_and(|n| n.is_empty() || n.chars().count() > limits::MAX_NAME_CHARS) {
+        return Err(Error::invalid("name", "must have 1 to 200 characters"));
+    }
+    let unit = |x: f64| (0.0..=1.0).contains(&x);
+    for c in capabilities.into_iter().flatten() {
+        if c.name.is_empty() || c.name.chars().count() > limits::MAX_NAME_CHARS {
+            return Err(Error::invalid("capabilities", "must have names of 1 to 200 characters"));
+        }
+        if !unit(c.proficiency) || !unit(c.learning_rate) {
+            return Err(Error::invalid(
+                "capabilities",
+                "must have a proficiency and a learning_rate of 0 to 1",
+            ));
+        }
+    }
+    if capabilities.is_some_and(|c| c.len() > limits::MAX_CAPABILITIES) {
+        return Err(Error::invalid("capabilities", "must be at most 256"));
+    }
+    Ok(())
+}
+
+fn check_metadata(metadata: Option<&Json>) -> Result<(), Error> {
+    let Some(json) = metadata else { return Ok(()) };
+    if !json.as_str().trim_start().starts_with('{') {
+        return Err(Error::invalid("metadata", "must be an object"));
+    }
+    if json.as_str().len() > limits::MAX_METADATA_BYTES {
+        return Err(Error::invalid("metadata", "must be at most 64 KiB"));
+    }
+    Ok(())
+}
+
+pub(crate) fn register(state: &State, ctx: &Context, command: &RegisterAgent) -> Result<Decision, Error> {
+    check_card(Some(&command.card.name), Some(&command.card.capabilities))?;
+    check_metadata(Some(&command.card.metadata))?;
+    let mut decision = Decision::default();
+    let Some(known) = state.agent(&command.agent) else {
+        let owner = match &ctx.actor {
+            Principal::User(user) => Some(user.clone()),
+            Principal::Agent(agent) if *agent == command.agent => None,
+            Principal::System => None,
+            _ => return Err(Error::forbidden("only users and the agent itself register an agent")),
+        };
+        let event = AgentRegistered { agent: command.agent.clone(), card: command.card.clone(), owner };
+        decision.event(Event::AgentRegistered(event));
+        return Ok(decision);
+    };
+    access::may_act_as(state, &ctx.actor, &Principal::Agent(command.agent.clone()))?;
+    let card = &command.card;
+    let differs =
+        |new: &Option<String>, old: &Option<String>| (new.is_some() && new != old).then(|| new.clone());
+    let changes = AgentChanges {
+        name: (card.name != known.card.name).then(|| card.name.clone()),
+        role: differs(&card.role, &known.card.role).flatten(),
+        model: differs(&card.model, &known.card.model).flatten(),
+        description: differs(&card.description, &known.card.description).flatten(),
+        capabilities: (!card.capabilities.is_empty() && card.capabilities != known.card.capabilities)
+            .then(|| card.capabilities.clone()),
+        metadata: (known.card.metadata.merged(&card.metadata) != known.card.metadata)
+            .then(|| card.metadata.clone()),
+        config: None,
+        suspended: None,
+    };
+    if changes != AgentChanges::default() {
+        decision.event(Event::AgentUpdated(AgentUpdated { agent: command.agent.clone(), changes }));
+    }
+    Ok(decision)
+}
+
+/// The agent, if the actor may change it.
+fn own<'a>(state: &'a State, ctx: &Context, agent: &AgentId) -> Result<&'a Agent, Error> {
+    let unknown = || Error::new(ErrorKind::AgentNotFound, format!("there is no agent {agent}"));
+    let found = state.agent(agent).ok_or_else(unknown)?;
+    access::may_act_as(state, &ctx.actor, &Principal::Agent(agent.clone()))?;
+    Ok(found)
+}
+
+pub(crate) fn update(
+    state: &State,
+    ctx: &Context,
+    agent: &AgentId,
+    changes: &AgentChanges,
+) -> Result<Decision, Error> {
+    own(state, ctx, agent)?;
+    if changes.suspended.is_some() && !access::may_operate(state, &ctx.actor) {
+        return Err(Error::forbidden("only operators suspend agents"));
+    }
+    check_card(changes.name.as_ref(), changes.capabilities.as_ref())?;
+    check_metadata(changes.metadata.as_ref())?;
+    let mut decision = Decision::default();
+    if *changes != AgentChanges::default() {
+        let event = AgentUpdated { agent: agent.clone(), changes: changes.clone() };
+        decision.event(Event::AgentUpdated(event));
+    }
+    Ok(decision)
+}
+
+pub(crate) fn set_status(
+    state: &State,
+    ctx: &Context,
+    agent: &AgentId,
+    status: (AgentStatus, &str),
+) -> Result<Decision, Error> {
+    let found = own(state, ctx, agent)?;
+    let mut decision = Decision::default();
+    changed(&mut decision, found, status.0, status.1);
+    Ok(decision)
+}
+
+/// Adds the change of status, if it is one.
+pub(crate) fn changed(decision: &mut Decision, agent: &Agent, new: AgentStatus, reason: &str) {
+    if agent.status != new {
+        let event =
+            AgentStatusChanged { agent: agent.id.clone(), old: agent.status, new, reason: reason.into() };
+        decision.event(Event::AgentStatusChanged(event));
+    }
+}
+
+pub(crate) fn set_secret(
+    state: &State,
+    ctx: &Context,
+    agent: &AgentId,
+    hash: &str,
+) -> Result<Decision, Error> {
+    own(state, ctx, agent)?;
+    let mut decision = Decision::default();
+    decision.event(Event::AgentSecretSet(AgentSecretSet { agent: agent.clone(), hash: hash.into() }));
+    Ok(decision)
+}
+
+pub(crate) fn remove(state: &State, ctx: &Context, agent: &AgentId, reason: &str) -> Result<Decision, Error> {
+    own(state, ctx, agent)?;
+    let mut decision = Decision::default();
+    decision.event(Event::AgentRemoved(AgentRemoved { agent: agent.clone(), reason: reason.into() }));
+    Ok(decision)
+}
+
+impl Agent {
+    pub(crate) fn new(event: &AgentRegistered, at: Time) -> Self {
+        Self {
+            id: event.agent.clone(),
+            card: event.card.clone(),
+            status: AgentStatus::Offline,
+            owner: event.owner.clone(),
+            secret: None,
+            suspended: false,
+            created_at: at,
+            updated_at: at,
+        }
+    }
+
+    pub(crate) fn change(&mut self, changes: &AgentChanges) {
+        let card = &mut self.card;
+        if let Some(name) = &changes.name {
+            card.name.clone_from(name);
+        }
+        if let Some(list) = &changes.capabilities {
+            card.capabilities.clone_from(list);
+        }
+        if let Some(metadata) = &changes.metadata {
+            card.metadata = card.metadata.merged(metadata);
+        }
+        for (slot, new) in [
+            (&mut card.role, &changes.role),
+            (&mut card.model, &changes.model),
+            (&mut card.description, &changes.description),
+        ] {
+            if new.is_some() {
+                slot.clone_from(new);
+            }
+        }
+        if changes.config.is_some() {
+            card.config.clone_from(&changes.config);
+        }
+        self.suspended = changes.suspended.unwrap_or(self.suspended);
+    }
+}

@@ -1,0 +1,134 @@
+//! Alerts and security events: thresholds that were crossed and rules that noticed something.
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Context, Decision};
+use crate::error::{Error, ErrorKind};
+use crate::event::Event;
+use crate::ids::{AlertId, Principal};
+use crate::json::Json;
+use crate::state::State;
+use crate::time::Time;
+
+/// How bad it is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Good to know.
+    Info,
+    /// Look at it.
+    Warning,
+    /// Act now.
+    Critical,
+}
+
+/// Event and command: a threshold was crossed. One alert per `source` is active at a time.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct AlertRaised {
+    /// Its id.
+    pub alert: AlertId,
+    /// What it is about, unique among the active ones: `cpu`, `memory`, `disk`, `log`, …
+    pub source: String,
+    /// How bad it is.
+    pub level: Level,
+    /// A headline.
+    pub title: String,
+    /// A sentence.
+    pub message: String,
+    /// The measured value, if it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
+    /// The threshold that was crossed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
+    /// Evidence: an object.
+    #[serde(default)]
+    pub details: Json,
+}
+
+/// Event: the value is well again.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct AlertCleared {
+    /// Which.
+    pub alert: AlertId,
+    /// What it was about.
+    pub source: String,
+}
+
+/// An active alert.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Alert {
+    /// What was raised.
+    pub raised: AlertRaised,
+    /// When.
+    pub at: Time,
+}
+
+/// What a security rule did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finding {
+    /// Below the threshold of an intrusion.
+    Suspicious,
+    /// A threshold was crossed.
+    Intrusion,
+    /// A block is in force.
+    Blocked,
+    /// A certificate or key is past its end.
+    Expired,
+}
+
+/// Event and command: a rule noticed something, with its evidence.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct SecurityNoticed {
+    /// What it concerns; the steps of one attack share it.
+    pub alert: AlertId,
+    /// What the rule did.
+    pub finding: Finding,
+    /// Which rule: `brute_force`, `ddos`, …
+    pub rule: String,
+    /// Where it came from: an address or a principal.
+    pub source: String,
+    /// How bad it is: `low`, `medium`, `high`, `critical`.
+    pub severity: String,
+    /// A sentence.
+    pub message: String,
+    /// How many within how many seconds, against which threshold, …: an object.
+    #[serde(default)]
+    pub evidence: Json,
+    /// The end of the block, with [`Finding::Blocked`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
+}
+
+fn server_only(ctx: &Context) -> Result<(), Error> {
+    if ctx.actor == Principal::System {
+        return Ok(());
+    }
+    Err(Error::forbidden("only the server itself raises alerts"))
+}
+
+pub(crate) fn raise(state: &State, ctx: &Context, event: &AlertRaised) -> Result<Decision, Error> {
+    server_only(ctx)?;
+    if state.alert(&event.source).is_some_and(|active| active.raised.level == event.level) {
+        return Ok(Decision::default());
+    }
+    Ok(Decision::of(Event::AlertRaised(event.clone())))
+}
+
+pub(crate) fn clear(state: &State, ctx: &Context, source: &str) -> Result<Decision, Error> {
+    server_only(ctx)?;
+    let Some(active) = state.alert(source) else { return Ok(Decision::default()) };
+    let event = AlertCleared { alert: active.raised.alert.clone(), source: source.into() };
+    Ok(Decision::of(Event::AlertCleared(event)))
+}
+
+pub(crate) fn notice(ctx: &Context, event: &SecurityNoticed) -> Result<Decision, Error> {
+    server_only(ctx)?;
+    if event.finding == Finding::Blocked && event.until.is_none_or(|until| until <= ctx.now) {
+        return Err(
+            Error::new(ErrorKind::InvalidField, "a block needs an end that lies ahead").field("until")
+        );
+    }
+    Ok(Decision::of(Event::SecurityNoticed(event.clone())))
+}

@@ -1,0 +1,88 @@
+//! Commands: what connections, the command line and workers ask for.
+
+use crate::agents::{AgentChanges, AgentStatus, RegisterAgent};
+use crate::alerts::{AlertRaised, SecurityNoticed};
+use crate::cluster::{NodeJoined, NodeLeft, ServerStarted};
+use crate::feeds::Feed;
+use crate::ids::{AgentId, KeyId, MessageId, Principal, RoomId};
+use crate::json::Json;
+use crate::messages::{Direct, Post};
+use crate::rooms::{CreateRoom, EnterOwnRoom, JoinRoom, RoomUpdated};
+use crate::time::Offset;
+use crate::users::{KeyAdded, TokenRevoked, UserAdded, UserChanged, WorkspaceCreated};
+
+/// One thing asked for. What each does is said where its rule stands.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Command {
+    /// Nothing; the reply comes in its turn, with the state after everything asked before.
+    Look,
+    /// Begin a workspace.
+    CreateWorkspace(WorkspaceCreated),
+    /// A server process begins.
+    StartServer(ServerStarted),
+    /// A node joins.
+    JoinNetwork(NodeJoined),
+    /// A node leaves.
+    LeaveNetwork(NodeLeft),
+    /// Make an account.
+    AddUser(UserAdded),
+    /// Change an account.
+    ChangeUser(UserChanged),
+    /// Make a key.
+    AddKey(KeyAdded),
+    /// Revoke a key.
+    RevokeKey(KeyId),
+    /// Revoke a token.
+    RevokeToken(TokenRevoked),
+    /// Make an agent known or change its card.
+    RegisterAgent(RegisterAgent),
+    /// Change an agent's card.
+    UpdateAgent(AgentId, AgentChanges),
+    /// Set an agent's status, with the reason.
+    SetAgentStatus(AgentId, AgentStatus, String),
+    /// Set the hash of an agent's secret.
+    SetAgentSecret(AgentId, String),
+    /// Remove an agent, with the reason.
+    RemoveAgent(AgentId, String),
+    /// Make a room.
+    CreateRoom(CreateRoom),
+    /// Become a member.
+    JoinRoom(JoinRoom),
+    /// Enter the one room that belongs to an agent.
+    EnterOwnRoom(EnterOwnRoom),
+    /// Stop being a member.
+    LeaveRoom(RoomId, Principal),
+    /// Change a room's card or status.
+    UpdateRoom(RoomId, RoomUpdated),
+    /// Note that the actor has read up to a message at an offset.
+    MarkRead(RoomId, MessageId, Offset),
+    /// Say something in a room.
+    Post(Box<Post>),
+    /// Say something to one agent.
+    Direct(Box<Direct>),
+    /// Note that the actor's waiting direct messages up to an offset have reached it.
+    MarkDelivered(Offset),
+    /// The connection is there; with its platform.
+    Connect(Option<String>),
+    /// The connection is gone.
+    Disconnect,
+    /// Typing began or stopped.
+    Type(RoomId, bool),
+    /// Do something together that is worth nothing later.
+    Act {
+        /// Where.
+        room: RoomId,
+        /// What, in the clients' words.
+        action: String,
+        /// Any JSON.
+        data: Option<Json>,
+    },
+    /// Raise an alert.
+    RaiseAlert(AlertRaised),
+    /// Clear the active alert of a source.
+    ClearAlert(String),
+    /// Note a security event.
+    Notice(SecurityNoticed),
+    /// Take a position in the log for the watchers of a feed; with a report to all of them.
+    Mark(Feed, bool),
+}

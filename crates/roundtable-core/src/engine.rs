@@ -1,0 +1,172 @@
+//! The engine: decides what follows from a command. Pure; time and randomness come in with the context.
+
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+
+use crate::command::Command;
+use crate::error::Error;
+use crate::event::Event;
+use crate::feeds::FeedMarked;
+use crate::ids::{ClientId, ConnectionId, MessageId, Principal, RoomId};
+use crate::signal::SignalBody;
+use crate::state::State;
+use crate::{agents, alerts, cluster, messages, presence, rooms, users};
+
+/// Everything a rule may know beside the state and the command.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The present.
+    pub now: crate::time::Time,
+    /// Who asks. Decided by the server.
+    pub actor: Principal,
+    /// On which connection, if on one.
+    pub connection: Option<ConnectionId>,
+    /// 64 fresh random bits, for the one id that a command may make.
+    pub random: u64,
+    /// The actor's own name for this write.
+    pub client: Option<ClientId>,
+}
+
+/// What a command gave, for the acknowledgement.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It is done, or was done already.
+    #[default]
+    Done,
+    /// A message was said.
+    Message(MessageId),
+    /// A room was made or entered.
+    Room(RoomId),
+    /// The same client id came before: this is the first result, nothing happened now.
+    Repeated(Box<Outcome>),
+}
+
+impl Outcome {
+    /// The result itself, whether it is new or repeated.
+    pub fn first(&self) -> &Outcome {
+        if let Self::Repeated(first) = self { first } else { self }
+    }
+}
+
+/// What follows from a command.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Decision {
+    /// Facts for the log, each with its room.
+    pub events: SmallVec<[(Option<RoomId>, Event); 1]>,
+    /// Signals, each with its room.
+    pub signals: SmallVec<[(Option<RoomId>, SignalBody); 1]>,
+    outcome: Option<Outcome>,
+}
+
+impl Decision {
+    pub(crate) fn of(event: Event) -> Self {
+        let mut decision = Self::default();
+        decision.event(event);
+        decision
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        self.events.push((None, event));
+    }
+
+    pub(crate) fn in_room(&mut self, room: &RoomId, event: Event) {
+        self.events.push((Some(room.clone()), event));
+    }
+
+    pub(crate) fn signal(&mut self, room: Option<&RoomId>, body: SignalBody) {
+        self.signals.push((room.cloned(), body));
+    }
+
+    pub(crate) fn outcome(&mut self, outcome: Outcome) {
+        self.outcome = Some(outcome);
+    }
+
+    /// What the acknowledgement says. The same is found again in the log when the client id is repeated.
+    pub fn result(&self) -> Outcome {
+        if let Some(outcome) = &self.outcome {
+            return outcome.clone();
+        }
+        let event = self.events.first().map(|(room, event)| outcome_of(room.as_ref(), event));
+        let signal = || {
+            self.signals.first().map(|(_, body)| match body {
+                SignalBody::Message(message) => Outcome::Message(message.id.clone()),
+                SignalBody::Typing { .. } | SignalBody::Action { .. } | SignalBody::Metric(_) => {
+                    Outcome::Done
+                }
+            })
+        };
+        event.or_else(signal).unwrap_or_default()
+    }
+}
+
+/// The outcome that an event stands for.
+pub(crate) fn outcome_of(room: Option<&RoomId>, event: &Event) -> Outcome {
+    match (event, room) {
+        (Event::MessagePosted(message), _) => Outcome::Message(message.id.clone()),
+        (Event::MessageDirect(message), _) => Outcome::Message(message.id.clone()),
+        (_, Some(room)) => Outcome::Room(room.clone()),
+        (_, None) => Outcome::Done,
+    }
+}
+
+/// Decides a command against a state. Changes nothing; the caller applies the events once they are in the log.
+/// Fails with the one error that the asker is to be told.
+pub fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Decision, Error> {
+    if let Some(first) = ctx.client.as_ref().and_then(|client| state.repeated(&ctx.actor, client)) {
+        let mut decision = Decision::default();
+        decision.outcome(Outcome::Repeated(Box::new(first.clone())));
+        return Ok(decision);
+    }
+    match command {
+        Command::Look => Ok(Decision::default()),
+        Command::CreateWorkspace(event) => users::create_workspace(state, ctx, event),
+        Command::StartServer(event) => Ok(cluster::start(state, ctx, event)),
+        Command::JoinNetwork(event) => cluster::join(state, ctx, event),
+        Command::LeaveNetwork(event) => cluster::leave(state, ctx, event),
+        Command::AddUser(event) => users::add(state, ctx, event),
+        Command::ChangeUser(event) => users::change(state, ctx, event),
+        Command::AddKey(event) => users::add_key(state, ctx, event),
+        Command::RevokeKey(key) => users::revoke_key(state, ctx, key),
+        Command::RevokeToken(event) => Ok(users::revoke_token(state, event)),
+        Command::RegisterAgent(command) => agents::register(state, ctx, command),
+        Command::UpdateAgent(agent, changes) => agents::update(state, ctx, agent, changes),
+        Command::SetAgentStatus(agent, status, reason) => {
+            agents::set_status(state, ctx, agent, (*status, reason))
+        }
+        Command::SetAgentSecret(agent, hash) => agents::set_secret(state, ctx, agent, hash),
+        Command::RemoveAgent(agent, reason) => agents::remove(state, ctx, agent, reason),
+        Command::CreateRoom(command) => rooms::create(state, ctx, command),
+        Command::JoinRoom(command) => rooms::join(state, ctx, command),
+        Command::EnterOwnRoom(command) => rooms::enter_own(state, ctx, command),
+        Command::LeaveRoom(room, member) => rooms::leave(state, ctx, room, member),
+        Command::UpdateRoom(room, changes) => rooms::update(state, ctx, room, changes),
+        Command::MarkRead(room, message, offset) => rooms::read(state, ctx, room, (message, *offset)),
+        Command::Post(command) => messages::post(state, ctx, command),
+        Command::Direct(command) => messages::direct(state, ctx, command),
+        Command::MarkDelivered(upto) => Ok(messages::delivered(state, ctx, *upto)),
+        Command::Connect(platform) => presence::connect(state, ctx, platform.as_ref()),
+        Command::Disconnect => Ok(presence::disconnect(state, ctx)),
+        Command::Type(room, typing) => {
+            let body = SignalBody::Typing { who: ctx.actor.clone(), typing: *typing };
+            in_room_only(state, ctx, room, body)
+        }
+        Command::Act { room, action, data } => {
+            let (who, action, data) = (ctx.actor.clone(), action.clone(), data.clone());
+            in_room_only(state, ctx, room, SignalBody::Action { who, action, data })
+        }
+        Command::RaiseAlert(event) => alerts::raise(state, ctx, event),
+        Command::ClearAlert(source) => alerts::clear(state, ctx, source),
+        Command::Notice(event) => alerts::notice(ctx, event),
+        Command::Mark(feed, report) => {
+            Ok(Decision::of(Event::FeedMarked(FeedMarked { feed: *feed, report: *report })))
+        }
+    }
+}
+
+/// A signal to the members of a room, from one of them.
+fn in_room_only(state: &State, ctx: &Context, room: &RoomId, body: SignalBody) -> Result<Decision, Error> {
+    rooms::as_member(state, room, &ctx.actor)?;
+    let mut decision = Decision::default();
+    decision.signal(Some(room), body);
+    Ok(decision)
+}

@@ -1,0 +1,127 @@
+//! Facts: what the log holds. Each has a stable `kind` and a JSON body that a person can read.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind};
+use crate::ids::{ClientId, Principal, RoomId};
+use crate::time::{Offset, Time};
+use crate::{agents, alerts, cluster, feeds, messages, presence, rooms, users};
+
+/// One entry of a workspace's log.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Record {
+    /// Position in the workspace's log, from 1, dense.
+    pub offset: Offset,
+    /// Position within its room, from 1, dense; only for events of a room.
+    pub room_seq: Option<u64>,
+    /// When the engine decided it.
+    pub at: Time,
+    /// Who caused it.
+    pub actor: Principal,
+    /// The room it belongs to.
+    pub room: Option<RoomId>,
+    /// The actor's own name for this write, if it gave one.
+    pub client: Option<ClientId>,
+    /// What happened.
+    pub event: Event,
+}
+
+macro_rules! events {
+    ($($(#[$doc:meta])* $kind:literal $name:ident($body:ty),)*) => {
+        /// What happened. The body's type lives with its noun.
+        #[derive(Clone, PartialEq, Debug)]
+        pub enum Event { $($(#[$doc])* $name($body),)* }
+
+        impl Event {
+            /// Every kind there is, as the log's table shows it.
+            pub const KINDS: &'static [&'static str] = &[$($kind),*];
+
+            /// The stable name in the log.
+            pub fn kind(&self) -> &'static str {
+                match self { $(Self::$name(_) => $kind,)* }
+            }
+
+            /// The body as JSON. Fails with [`ErrorKind::Internal`]; no body of ours can.
+            pub fn body(&self) -> Result<String, Error> {
+                match self { $(Self::$name(body) => encode(body),)* }
+            }
+
+            /// Reads back what [`Event::kind`] and [`Event::body`] gave. Fails with [`ErrorKind::Internal`] on a foreign log.
+            pub fn read(kind: &str, body: &str) -> Result<Self, Error> {
+                match kind {
+                    $($kind => decode(kind, body).map(Self::$name),)*
+                    other => Err(Error::new(ErrorKind::Internal, format!("the log holds an unknown kind `{other}`"))),
+                }
+            }
+        }
+    };
+}
+
+fn encode<T: Serialize>(body: &T) -> Result<String, Error> {
+    serde_json::to_string(body)
+        .map_err(|e| Error::new(ErrorKind::Internal, format!("an event has no JSON form: {e}")))
+}
+
+fn decode<'a, T: Deserialize<'a>>(kind: &str, body: &'a str) -> Result<T, Error> {
+    serde_json::from_str(body)
+        .map_err(|e| Error::new(ErrorKind::Internal, format!("`{kind}` in the log: {e}")))
+}
+
+events! {
+    /// The first record of every log.
+    "workspace.created" WorkspaceCreated(users::WorkspaceCreated),
+    /// A server process began; whoever was connected to it before is not any more.
+    "server.started" ServerStarted(cluster::ServerStarted),
+    /// A node became part of the network.
+    "node.joined" NodeJoined(cluster::NodeJoined),
+    /// A node went away.
+    "node.left" NodeLeft(cluster::NodeLeft),
+    /// An account was made.
+    "user.added" UserAdded(users::UserAdded),
+    /// An account was changed, disabled or enabled.
+    "user.changed" UserChanged(users::UserChanged),
+    /// A key was made.
+    "key.added" KeyAdded(users::KeyAdded),
+    /// A key is worth nothing any more.
+    "key.revoked" KeyRevoked(users::KeyRevoked),
+    /// A token is worth nothing any more.
+    "token.revoked" TokenRevoked(users::TokenRevoked),
+    /// An agent is known for the first time, or again after its removal.
+    "agent.registered" AgentRegistered(agents::AgentRegistered),
+    /// An agent's card changed.
+    "agent.updated" AgentUpdated(agents::AgentUpdated),
+    /// An agent's status changed.
+    "agent.status_changed" AgentStatusChanged(agents::AgentStatusChanged),
+    /// An agent got a new secret; the old one is worth nothing.
+    "agent.secret_set" AgentSecretSet(agents::AgentSecretSet),
+    /// An agent was removed.
+    "agent.removed" AgentRemoved(agents::AgentRemoved),
+    /// A room was made.
+    "room.created" RoomCreated(rooms::RoomCreated),
+    /// A room's card or state changed.
+    "room.updated" RoomUpdated(rooms::RoomUpdated),
+    /// Somebody became a member.
+    "room.joined" RoomJoined(rooms::RoomJoined),
+    /// Somebody is no member any more.
+    "room.left" RoomLeft(rooms::RoomLeft),
+    /// A member has read up to a message.
+    "room.read" RoomRead(rooms::RoomRead),
+    /// Something was said in a room.
+    "message.posted" MessagePosted(messages::Message),
+    /// Something was said to one principal.
+    "message.direct" MessageDirect(messages::DirectMessage),
+    /// Direct messages reached their addressee.
+    "message.delivered" MessageDelivered(messages::Delivered),
+    /// A connection of a principal came.
+    "presence.connected" PresenceConnected(presence::Connected),
+    /// A connection of a principal went.
+    "presence.disconnected" PresenceDisconnected(presence::Disconnected),
+    /// A threshold was crossed.
+    "alert.raised" AlertRaised(alerts::AlertRaised),
+    /// A value is well again.
+    "alert.cleared" AlertCleared(alerts::AlertCleared),
+    /// A rule noticed something about safety.
+    "security.noticed" SecurityNoticed(alerts::SecurityNoticed),
+    /// A position was taken in the log for the watchers of a feed.
+    "feed.marked" FeedMarked(feeds::FeedMarked),
+}

@@ -1,0 +1,20 @@
+//! Limits of the rules, each with its reason. Limits of the wire are configuration of the server.
+
+/// Longest message text in bytes: what fits into one inbound frame of 1 MiB.
+pub const MAX_CONTENT_BYTES: usize = 1 << 20;
+/// Longest name of an agent, room or user, in characters (MXF notes §5).
+pub const MAX_NAME_CHARS: usize = 200;
+/// Longest description in bytes; a room's card, not a document.
+pub const MAX_DESCRIPTION_BYTES: usize = 16 << 10;
+/// Largest metadata object in bytes: it is part of the state, so it must stay small.
+pub const MAX_METADATA_BYTES: usize = 64 << 10;
+/// Most members of one room unless its owner says less; every one of them is part of the state.
+pub const MAX_MEMBERS: usize = 100_000;
+/// Most capabilities of one agent.
+pub const MAX_CAPABILITIES: usize = 256;
+/// Direct messages kept for an agent that is away (MXF notes §5).
+pub const MAX_WAITING_DIRECT: usize = 1_000;
+/// How long a direct message waits, in milliseconds: 7 days (MXF notes §5).
+pub const WAITING_DIRECT_MS: i64 = 7 * 24 * 3_600_000;
+/// How long the same client id gives the first result again, in milliseconds: 24 h (MegaBot notes §2).
+pub const REPEAT_MS: i64 = 24 * 3_600_000;

@@ -1,0 +1,97 @@
+//! Presence: who is connected. A principal is here as long as one of its connections is.
+
+use imbl::OrdSet;
+use serde::{Deserialize, Serialize};
+
+use crate::agents::{self, AgentStatus};
+use crate::engine::{Context, Decision};
+use crate::error::{Error, ErrorKind};
+use crate::event::Event;
+use crate::ids::{ConnectionId, Principal};
+use crate::state::State;
+use crate::time::Time;
+
+/// A principal's connections.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Presence {
+    /// Those that are open.
+    pub connections: OrdSet<ConnectionId>,
+    /// When the newest came or the last one went.
+    pub last_seen: Time,
+    /// Where the newest connection sits: `web`, `mobile`, … if its dialect tells.
+    pub platform: Option<String>,
+}
+
+impl Presence {
+    /// Whether it is here.
+    pub fn online(&self) -> bool {
+        !self.connections.is_empty()
+    }
+}
+
+/// Event: a connection came.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Connected {
+    /// Whose.
+    pub principal: Principal,
+    /// Which.
+    pub connection: ConnectionId,
+    /// It is the only one, so others hear of it.
+    pub first: bool,
+    /// Where it sits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
+}
+
+/// Event: a connection went.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Disconnected {
+    /// Whose.
+    pub principal: Principal,
+    /// Which.
+    pub connection: ConnectionId,
+    /// No other is left, so others hear of it.
+    pub last: bool,
+}
+
+pub(crate) fn connect(state: &State, ctx: &Context, platform: Option<&String>) -> Result<Decision, Error> {
+    let mut decision = Decision::default();
+    let principal = ctx.actor.clone();
+    let Some(connection) = ctx.connection else {
+        return Err(Error::new(ErrorKind::Internal, "presence needs a connection"));
+    };
+    let before = state.presence(&principal);
+    if before.is_some_and(|p| p.connections.contains(&connection)) {
+        return Ok(decision);
+    }
+    let first = before.is_none_or(|p| !p.online());
+    if let Some(agent) = principal.agent().and_then(|id| state.agent(id)) {
+        if agent.suspended {
+            return Err(Error::new(ErrorKind::Suspended, format!("agent {} is suspended", agent.id)));
+        }
+        if first && agent.status == AgentStatus::Offline {
+            agents::changed(&mut decision, agent, AgentStatus::Online, "connected");
+        }
+    }
+    let event = Connected { principal, connection, first, platform: platform.cloned() };
+    decision.event(Event::PresenceConnected(event));
+    Ok(decision)
+}
+
+pub(crate) fn disconnect(state: &State, ctx: &Context) -> Decision {
+    let mut decision = Decision::default();
+    let principal = ctx.actor.clone();
+    let Some(connection) = ctx.connection else { return decision };
+    let Some(before) = state.presence(&principal).filter(|p| p.connections.contains(&connection)) else {
+        return decision;
+    };
+    let last = before.connections.len() == 1;
+    if let Some(agent) = principal.agent().and_then(|id| state.agent(id))
+        && last
+        && !matches!(agent.status, AgentStatus::Paused | AgentStatus::Failed)
+    {
+        agents::changed(&mut decision, agent, AgentStatus::Offline, "connection_lost");
+    }
+    decision.event(Event::PresenceDisconnected(Disconnected { principal, connection, last }));
+    decision
+}

@@ -1,0 +1,419 @@
+//! Rooms: where members talk and a history is kept.
+
+use imbl::OrdMap;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Context, Decision, Outcome};
+use crate::error::{Error, ErrorKind};
+use crate::ids::{AgentId, MessageId, Principal, RoomId};
+use crate::json::Json;
+use crate::limits;
+use crate::state::State;
+use crate::time::{Offset, Time};
+use crate::{access, event::Event};
+
+/// How much a room promises about its messages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// Acknowledged after fsync.
+    #[default]
+    Durable,
+    /// Acknowledged at once, fsynced within a second.
+    Relaxed,
+    /// Messages are handed out and never logged.
+    Ephemeral,
+}
+
+/// Who may become a member.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Entry {
+    /// Anybody in the workspace.
+    #[default]
+    Open,
+    /// Members, and users who run the workspace.
+    Members,
+    /// Who was let in by the owner or by a key; nobody else learns that it exists.
+    Private,
+}
+
+/// Whether the room takes messages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RoomStatus {
+    /// It does.
+    #[default]
+    Active,
+    /// Kept for reading.
+    Archived,
+    /// Ended.
+    Closed,
+}
+
+/// A room's card: what its owner may say about it.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct RoomCard {
+    /// Shown name, up to 200 characters.
+    pub name: String,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// An object of the clients' own.
+    #[serde(default)]
+    pub metadata: Json,
+    /// Who may come in.
+    #[serde(default)]
+    pub entry: Entry,
+    /// How much is promised.
+    #[serde(default)]
+    pub durability: Durability,
+    /// The most members it takes; `None` is the server's own limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_members: Option<u32>,
+    /// The agent whose room this is, if it is an agent's own (at most one active per agent).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentId>,
+}
+
+/// A room as the log tells it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Room {
+    /// Its id, the same in every dialect.
+    pub id: RoomId,
+    /// What its owner says about it.
+    pub card: RoomCard,
+    /// Who made it.
+    pub owner: Principal,
+    /// Whether it takes messages.
+    pub status: RoomStatus,
+    /// Members and when they joined.
+    pub members: OrdMap<Principal, Member>,
+    /// Number of the last record in the room.
+    pub seq: u64,
+    /// Messages so far.
+    pub messages: u64,
+    /// Tokens spent in it, as the messages report.
+    pub tokens: u64,
+    /// The newest message: offset, id and first 100 characters.
+    pub last: Option<LastMessage>,
+    /// When it was made.
+    pub created_at: Time,
+    /// When anything in it changed.
+    pub updated_at: Time,
+}
+
+/// A member's part in a room.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Member {
+    /// Since when.
+    pub joined_at: Time,
+    /// The last message it has read.
+    pub read: Option<(Offset, MessageId)>,
+}
+
+/// The newest message of a room, for lists.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct LastMessage {
+    /// Where it is in the log.
+    pub offset: Offset,
+    /// Its id.
+    pub id: MessageId,
+    /// Its first 100 characters.
+    pub start: String,
+    /// Whose part it plays.
+    pub role: crate::messages::Role,
+    /// When it was said.
+    pub at: Time,
+}
+
+/// Event: a room was made. Its owner is its first member, except where the server made it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RoomCreated {
+    /// The card.
+    pub card: RoomCard,
+    /// Whose room it is.
+    pub owner: Principal,
+}
+
+/// Event and command: what is given changes, the rest stays.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct RoomUpdated {
+    /// New name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// New description.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Members laid over the present metadata.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Json>,
+    /// New status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<RoomStatus>,
+}
+
+/// Event: somebody became a member.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RoomJoined {
+    /// Who.
+    pub member: Principal,
+}
+
+/// Event: somebody is no member any more.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RoomLeft {
+    /// Who.
+    pub member: Principal,
+}
+
+/// Event: a member has read up to a message.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RoomRead {
+    /// Who.
+    pub member: Principal,
+    /// Up to which message.
+    pub message: MessageId,
+    /// Where that message is in the log.
+    pub offset: Offset,
+}
+
+/// Command: make a room. Conflict if the id is taken.
+#[derive(Clone, PartialEq, Debug)]
+pub struct CreateRoom {
+    /// Its id; `None` makes a fresh one.
+    pub room: Option<RoomId>,
+    /// What is said about it.
+    pub card: RoomCard,
+}
+
+/// Command: become a member. Joining twice changes nothing.
+#[derive(Clone, PartialEq, Debug)]
+pub struct JoinRoom {
+    /// Which room.
+    pub room: RoomId,
+    /// Who joins: the actor itself, or an agent that acts through it.
+    pub member: Principal,
+    /// Make the room, owned by the actor, if it does not exist.
+    pub create: Option<RoomCard>,
+    /// The credential itself names this room, so no other right is needed.
+    pub by_key: bool,
+}
+
+/// Command: the one active room that belongs to an agent, made if it has none; the actor becomes a member.
+#[derive(Clone, PartialEq, Debug)]
+pub struct EnterOwnRoom {
+    /// The agent whose room it is.
+    pub agent: AgentId,
+    /// What a new one says about itself.
+    pub card: RoomCard,
+}
+
+/// The room, as seen by somebody who may know of it.
+pub fn visible<'a>(state: &'a State, room: &RoomId, who: &Principal) -> Result<&'a Room, Error> {
+    let unknown = || Error::new(ErrorKind::RoomNotFound, format!("there is no room {room}"));
+    let found = state.room(room).ok_or_else(unknown)?;
+    if found.card.entry == Entry::Private && !access::may_see_room(state, found, who) {
+        return Err(unknown());
+    }
+    Ok(found)
+}
+
+/// The room, as seen by a member of it.
+pub fn as_member<'a>(state: &'a State, room: &RoomId, who: &Principal) -> Result<&'a Room, Error> {
+    let found = visible(state, room, who)?;
+    if found.members.contains_key(who) {
+        return Ok(found);
+    }
+    Err(Error::forbidden(format!("{} is not in room {room}", who.id())))
+}
+
+fn check_card(card: &RoomCard) -> Result<(), Error> {
+    check_words(Some(&card.name), Some(&card.description), Some(&card.metadata))
+}
+
+fn check_words(name: Option<&String>, text: Option<&String>, metadata: Option<&Json>) -> Result<(), Error> {
+    if name.is_some_and(|n| n.chars().count() > limits::MAX_NAME_CHARS) {
+        return Err(Error::invalid("name", "must be at most 200 characters"));
+    }
+    if text.is_some_and(|t| t.len() > limits::MAX_DESCRIPTION_BYTES) {
+        return Err(Error::invalid("description", "must be at most 16 KiB"));
+    }
+    if let Some(json) = metadata {
+        if !json.as_str().trim_start().starts_with('{') {
+            return Err(Error::invalid("metadata", "must be an object"));
+        }
+        if json.as_str().len() > limits::MAX_METADATA_BYTES {
+            return Err(Error::invalid("metadata", "must be at most 64 KiB"));
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn create(state: &State, ctx: &Context, command: &CreateRoom) -> Result<Decision, Error> {
+    if matches!(ctx.actor, Principal::Guest(_) | Principal::Node(_)) {
+        return Err(Error::forbidden("guests and nodes make no rooms"));
+    }
+    let room = command.room.clone().unwrap_or_else(|| RoomId::fresh(ctx.now, ctx.random));
+    if state.room(&room).is_some() {
+        return Err(Error::new(ErrorKind::Conflict, format!("room {room} exists already")).field("roomId"));
+    }
+    check_card(&command.card)?;
+    let mut decision = Decision::default();
+    made(&mut decision, ctx, &room, &command.card);
+    if ctx.actor != Principal::System {
+        decision.in_room(&room, Event::RoomJoined(RoomJoined { member: ctx.actor.clone() }));
+    }
+    Ok(decision)
+}
+
+fn made(decision: &mut Decision, ctx: &Context, room: &RoomId, card: &RoomCard) {
+    let event = RoomCreated { card: card.clone(), owner: ctx.actor.clone() };
+    decision.in_room(room, Event::RoomCreated(event));
+}
+
+pub(crate) fn join(state: &State, ctx: &Context, command: &JoinRoom) -> Result<Decision, Error> {
+    access::may_act_as(state, &ctx.actor, &command.member)?;
+    let mut decision = Decision::default();
+    let room = &command.room;
+    match (state.room(room), &command.create) {
+        (Some(found), _) => {
+            let visible = visible(state, room, &ctx.actor);
+            if !command.by_key && !access::may_join_room(state, found, &ctx.actor, &command.member) {
+                visible?;
+                return Err(Error::forbidden(format!("{} may not join room {room}", command.member.id())));
+            }
+            if found.members.contains_key(&command.member) {
+                return Ok(decision);
+            }
+            if found.status != RoomStatus::Active {
+                return Err(Error::new(ErrorKind::RoomClosed, format!("room {room} is closed")));
+            }
+            let most = found.card.max_members.map_or(limits::MAX_MEMBERS, |n| n as usize);
+            if found.members.len() >= most {
+                return Err(Error::new(ErrorKind::Conflict, format!("room {room} is full")));
+            }
+        }
+        (None, Some(card)) if !matches!(ctx.actor, Principal::Node(_)) => {
+            check_card(card)?;
+            made(&mut decision, ctx, room, card);
+            if ctx.actor != command.member && ctx.actor != Principal::System {
+                decision.in_room(room, Event::RoomJoined(RoomJoined { member: ctx.actor.clone() }));
+            }
+        }
+        (None, _) => return Err(Error::new(ErrorKind::RoomNotFound, format!("there is no room {room}"))),
+    }
+    decision.in_room(room, Event::RoomJoined(RoomJoined { member: command.member.clone() }));
+    Ok(decision)
+}
+
+pub(crate) fn enter_own(state: &State, ctx: &Context, command: &EnterOwnRoom) -> Result<Decision, Error> {
+    let agent = Principal::Agent(command.agent.clone());
+    let unknown = || Error::new(ErrorKind::AgentNotFound, format!("there is no agent {}", command.agent));
+    state.agent(&command.agent).ok_or_else(unknown)?;
+    let mut decision = Decision::default();
+    let room = match state.own_room(&command.agent) {
+        Some(room) => room.clone(),
+        None => {
+            check_card(&command.card)?;
+            let card = RoomCard { agent: Some(command.agent.clone()), ..command.card.clone() };
+            let room = RoomId::fresh(ctx.now, ctx.random);
+            let event = RoomCreated { card, owner: agent.clone() };
+            decision.in_room(&room, Event::RoomCreated(event));
+            room
+        }
+    };
+    let absent = |who: &Principal| state.room(&room).is_none_or(|r| !r.members.contains_key(who));
+    let mut joining = vec![agent];
+    if !joining.contains(&ctx.actor) {
+        joining.push(ctx.actor.clone());
+    }
+    joining.retain(absent);
+    for member in joining {
+        decision.in_room(&room, Event::RoomJoined(RoomJoined { member }));
+    }
+    decision.outcome(Outcome::Room(room));
+    Ok(decision)
+}
+
+pub(crate) fn leave(
+    state: &State,
+    ctx: &Context,
+    room: &RoomId,
+    member: &Principal,
+) -> Result<Decision, Error> {
+    let found = visible(state, room, &ctx.actor)?;
+    if !access::may_manage_room(state, found, &ctx.actor) {
+        access::may_act_as(state, &ctx.actor, member)?;
+    }
+    let mut decision = Decision::default();
+    if found.members.contains_key(member) {
+        decision.in_room(room, Event::RoomLeft(RoomLeft { member: member.clone() }));
+    }
+    Ok(decision)
+}
+
+pub(crate) fn update(
+    state: &State,
+    ctx: &Context,
+    room: &RoomId,
+    changes: &RoomUpdated,
+) -> Result<Decision, Error> {
+    let found = visible(state, room, &ctx.actor)?;
+    if !access::may_manage_room(state, found, &ctx.actor) {
+        return Err(Error::forbidden(format!("{} may not change room {room}", ctx.actor.id())));
+    }
+    check_words(changes.name.as_ref(), changes.description.as_ref(), changes.metadata.as_ref())?;
+    let mut decision = Decision::default();
+    decision.in_room(room, Event::RoomUpdated(changes.clone()));
+    Ok(decision)
+}
+
+pub(crate) fn read(
+    state: &State,
+    ctx: &Context,
+    room: &RoomId,
+    upto: (&MessageId, Offset),
+) -> Result<Decision, Error> {
+    let found = as_member(state, room, &ctx.actor)?;
+    let before = found.members.get(&ctx.actor).and_then(|m| m.read.as_ref()).map(|(offset, _)| *offset);
+    let mut decision = Decision::default();
+    if before.is_none_or(|before| before < upto.1) {
+        let event = RoomRead { member: ctx.actor.clone(), message: upto.0.clone(), offset: upto.1 };
+        decision.in_room(room, Event::RoomRead(event));
+    }
+    Ok(decision)
+}
+
+impl Room {
+    pub(crate) fn new(id: RoomId, event: &RoomCreated, at: Time) -> Self {
+        Self {
+            id,
+            card: event.card.clone(),
+            owner: event.owner.clone(),
+            status: RoomStatus::Active,
+            members: OrdMap::new(),
+            seq: 0,
+            messages: 0,
+            tokens: 0,
+            last: None,
+            created_at: at,
+            updated_at: at,
+        }
+    }
+
+    pub(crate) fn change(&mut self, changes: &RoomUpdated) {
+        if let Some(name) = &changes.name {
+            self.card.name.clone_from(name);
+        }
+        if let Some(text) = &changes.description {
+            self.card.description.clone_from(text);
+        }
+        if let Some(metadata) = &changes.metadata {
+            self.card.metadata = self.card.metadata.merged(metadata);
+        }
+        if let Some(status) = changes.status {
+            self.status = status;
+        }
+    }
+}

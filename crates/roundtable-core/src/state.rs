@@ -1,0 +1,435 @@
+//! The state of a workspace: a fold over its log, in persistent maps, so that a copy costs nothing.
+
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet, Vector};
+
+use crate::agents::Agent;
+use crate::alerts::{Alert, Finding, SecurityNoticed};
+use crate::cluster::Node;
+use crate::engine::{Outcome, outcome_of};
+use crate::event::{Event, Record};
+use crate::ids::{AgentId, ClientId, KeyId, NodeId, Principal, RoomId, UserId};
+use crate::limits;
+use crate::presence::Presence;
+use crate::rooms::{LastMessage, Member, Room, RoomStatus};
+use crate::time::{Offset, Time};
+use crate::users::{Key, KeyFor, User};
+
+/// Everything the rules know. Equal logs give equal states.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct State {
+    /// The last record applied.
+    pub head: Offset,
+    /// When that was.
+    pub at: Time,
+    /// The workspace's shown name; empty before its first record.
+    pub name: String,
+    /// SHA-256 of the domain key, 64 hex digits.
+    pub domain_key_hash: String,
+    /// Messages said so far, direct ones included.
+    pub messages: u64,
+    agents: OrdMap<AgentId, Arc<Agent>>,
+    users: OrdMap<UserId, Arc<User>>,
+    keys: OrdMap<KeyId, Arc<Key>>,
+    revoked_tokens: OrdMap<String, Time>,
+    rooms: OrdMap<RoomId, Arc<Room>>,
+    own_rooms: OrdMap<AgentId, RoomId>,
+    rooms_of: OrdMap<Principal, OrdSet<RoomId>>,
+    presence: OrdMap<Principal, Presence>,
+    waiting: OrdMap<Principal, Vector<(Offset, Time)>>,
+    nodes: OrdMap<NodeId, Node>,
+    alerts: OrdMap<String, Alert>,
+    blocks: OrdMap<String, (SecurityNoticed, Time)>,
+    repeats: OrdMap<Principal, OrdMap<ClientId, Outcome>>,
+    repeats_by_age: Vector<(Time, Principal, ClientId)>,
+}
+
+impl State {
+    /// An agent that is registered and not removed.
+    pub fn agent(&self, id: &AgentId) -> Option<&Agent> {
+        self.agents.get(id).map(|a| &**a)
+    }
+
+    /// All agents, by id.
+    pub fn agents(&self) -> impl ExactSizeIterator<Item = &Agent> {
+        self.agents.values().map(|a| &**a)
+    }
+
+    /// An account, disabled ones included.
+    pub fn user(&self, id: &UserId) -> Option<&User> {
+        self.users.get(id).map(|u| &**u)
+    }
+
+    /// All accounts, by name.
+    pub fn users(&self) -> impl ExactSizeIterator<Item = &User> {
+        self.users.values().map(|u| &**u)
+    }
+
+    /// A key, revoked ones included.
+    pub fn key(&self, id: &KeyId) -> Option<&Key> {
+        self.keys.get(id).map(|k| &**k)
+    }
+
+    /// All keys, by id.
+    pub fn keys(&self) -> impl ExactSizeIterator<Item = &Key> {
+        self.keys.values().map(|k| &**k)
+    }
+
+    /// Whether a token was revoked before its end.
+    pub fn token_revoked(&self, jti: &str) -> bool {
+        self.revoked_tokens.contains_key(jti)
+    }
+
+    /// A room.
+    pub fn room(&self, id: &RoomId) -> Option<&Room> {
+        self.rooms.get(id).map(|r| &**r)
+    }
+
+    /// All rooms, by id.
+    pub fn rooms(&self) -> impl ExactSizeIterator<Item = &Room> {
+        self.rooms.values().map(|r| &**r)
+    }
+
+    /// The active room that belongs to an agent.
+    pub fn own_room(&self, agent: &AgentId) -> Option<&RoomId> {
+        self.own_rooms.get(agent)
+    }
+
+    /// The rooms somebody is a member of, by id.
+    pub fn rooms_of(&self, who: &Principal) -> impl Iterator<Item = &RoomId> {
+        self.rooms_of.get(who).into_iter().flatten()
+    }
+
+    /// The connections of somebody who is or was here.
+    pub fn presence(&self, who: &Principal) -> Option<&Presence> {
+        self.presence.get(who)
+    }
+
+    /// Whether somebody is here.
+    pub fn online(&self, who: &Principal) -> bool {
+        self.presence.get(who).is_some_and(Presence::online)
+    }
+
+    /// Direct messages that have not reached their addressee: offset and time, oldest first.
+    pub fn waiting(&self, to: &Principal) -> &Vector<(Offset, Time)> {
+        static NONE: std::sync::LazyLock<Vector<(Offset, Time)>> = std::sync::LazyLock::new(Vector::new);
+        self.waiting.get(to).unwrap_or(&NONE)
+    }
+
+    /// The nodes of the network, by id.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = &Node> {
+        self.nodes.values()
+    }
+
+    /// A node of the network.
+    pub fn node(&self, id: &NodeId) -> Option<&Node> {
+        self.nodes.get(id)
+    }
+
+    /// The active alert of a source.
+    pub fn alert(&self, source: &str) -> Option<&Alert> {
+        self.alerts.get(source)
+    }
+
+    /// All active alerts, by source.
+    pub fn alerts(&self) -> impl ExactSizeIterator<Item = &Alert> {
+        self.alerts.values()
+    }
+
+    /// The block in force against a source at `now`, and its end.
+    pub fn blocked(&self, source: &str, now: Time) -> Option<(&SecurityNoticed, Time)> {
+        self.blocks.get(source).filter(|(_, until)| *until > now).map(|(notice, until)| (notice, *until))
+    }
+
+    /// All blocks that were ever in force and are not yet replaced, with their ends.
+    pub fn blocks(&self) -> impl ExactSizeIterator<Item = &(SecurityNoticed, Time)> {
+        self.blocks.values()
+    }
+
+    /// What the same client id of the same principal gave the first time.
+    pub fn repeated(&self, who: &Principal, client: &ClientId) -> Option<&Outcome> {
+        self.repeats.get(who).and_then(|of| of.get(client))
+    }
+
+    /// How somebody is called.
+    pub fn name_of(&self, who: &Principal) -> String {
+        let agent = who.agent().and_then(|id| self.agent(id)).map(|a| a.card.name.as_str());
+        agent.filter(|name| !name.is_empty()).unwrap_or(who.id()).to_owned()
+    }
+
+    /// The number that the next record of a room gets.
+    pub fn next_in_room(&self, room: &RoomId) -> u64 {
+        self.room(room).map_or(1, |r| r.seq + 1)
+    }
+
+    /// Takes one record in. The record must be the next one.
+    pub fn apply(&mut self, record: &Record) {
+        debug_assert_eq!(record.offset, self.head.next(), "records are applied in order, without a gap");
+        self.head = record.offset;
+        self.at = record.at;
+        self.forget(record.at);
+        self.remember(record);
+        match &record.event {
+            Event::WorkspaceCreated(e) => {
+                self.name.clone_from(&e.name);
+                self.domain_key_hash.clone_from(&e.domain_key_hash);
+            }
+            Event::ServerStarted(_) => self.everybody_left(record.at),
+            Event::NodeJoined(e) => {
+                self.nodes.insert(e.node.clone(), Node { joined: e.clone(), at: record.at });
+            }
+            Event::NodeLeft(e) => {
+                self.nodes.remove(&e.node);
+            }
+            Event::AlertRaised(e) => {
+                self.alerts.insert(e.source.clone(), Alert { raised: e.clone(), at: record.at });
+            }
+            Event::AlertCleared(e) => {
+                self.alerts.remove(&e.source);
+            }
+            Event::SecurityNoticed(e) => {
+                if let (Finding::Blocked, Some(until)) = (e.finding, e.until) {
+                    self.blocks.insert(e.source.clone(), (e.clone(), until));
+                }
+            }
+            Event::FeedMarked(_) => {}
+            Event::UserAdded(_)
+            | Event::UserChanged(_)
+            | Event::KeyAdded(_)
+            | Event::KeyRevoked(_)
+            | Event::TokenRevoked(_) => self.apply_identity(record),
+            Event::AgentRegistered(_)
+            | Event::AgentUpdated(_)
+            | Event::AgentStatusChanged(_)
+            | Event::AgentSecretSet(_)
+            | Event::AgentRemoved(_) => self.apply_agent(record),
+            Event::PresenceConnected(_) | Event::PresenceDisconnected(_) => self.apply_presence(record),
+            Event::MessageDirect(_) | Event::MessageDelivered(_) => self.apply_direct(record),
+            Event::RoomCreated(_)
+            | Event::RoomUpdated(_)
+            | Event::RoomJoined(_)
+            | Event::RoomLeft(_)
+            | Event::RoomRead(_)
+            | Event::MessagePosted(_) => self.apply_room(record),
+        }
+    }
+
+    /// Client ids are forgotten a day later, seen from the log's own time.
+    fn forget(&mut self, now: Time) {
+        while self.repeats_by_age.front().is_some_and(|(at, ..)| now.since(*at) > limits::REPEAT_MS) {
+            if let Some((_, who, client)) = self.repeats_by_age.pop_front() {
+                let Some(of) = self.repeats.get_mut(&who) else { continue };
+                of.remove(&client);
+                if of.is_empty() {
+                    self.repeats.remove(&who);
+                }
+            }
+        }
+    }
+
+    fn remember(&mut self, record: &Record) {
+        let Some(client) = &record.client else { return };
+        let outcome = outcome_of(record.room.as_ref(), &record.event);
+        self.repeats.entry(record.actor.clone()).or_default().insert(client.clone(), outcome);
+        self.repeats_by_age.push_back((record.at, record.actor.clone(), client.clone()));
+    }
+
+    fn everybody_left(&mut self, at: Time) {
+        let here: Vec<Principal> =
+            self.presence.iter().filter(|(_, p)| p.online()).map(|(who, _)| who.clone()).collect();
+        for who in here {
+            let presence = Presence { last_seen: at, ..Presence::default() };
+            self.presence.insert(who.clone(), presence);
+            if let Some(agent) = who.agent().and_then(|id| self.agents.get_mut(id)) {
+                use crate::agents::AgentStatus::{Failed, Offline, Paused};
+                if !matches!(agent.status, Paused | Failed) {
+                    Arc::make_mut(agent).status = Offline;
+                }
+            }
+        }
+    }
+
+    fn apply_identity(&mut self, record: &Record) {
+        match &record.event {
+            Event::UserAdded(e) => {
+                let user = User {
+                    id: e.user.clone(),
+                    role: e.role,
+                    password: e.password.clone(),
+                    disabled: false,
+                    created_at: record.at,
+                };
+                self.users.insert(e.user.clone(), Arc::new(user));
+            }
+            Event::UserChanged(e) => {
+                let Some(user) = self.users.get_mut(&e.user).map(Arc::make_mut) else { return };
+                user.role = e.role.unwrap_or(user.role);
+                user.disabled = e.disabled.unwrap_or(user.disabled);
+                if e.password.is_some() {
+                    user.password.clone_from(&e.password);
+                }
+            }
+            Event::KeyAdded(e) => {
+                let key = Key {
+                    id: e.key.clone(),
+                    hash: e.hash.clone(),
+                    opens: e.opens.clone(),
+                    expires_at: e.expires_at,
+                    name: e.name.clone(),
+                    revoked: false,
+                    created_at: record.at,
+                };
+                self.keys.insert(e.key.clone(), Arc::new(key));
+            }
+            Event::KeyRevoked(e) => {
+                if let Some(key) = self.keys.get_mut(&e.key) {
+                    Arc::make_mut(key).revoked = true;
+                }
+            }
+            Event::TokenRevoked(e) => {
+                self.revoked_tokens = self
+                    .revoked_tokens
+                    .iter()
+                    .filter(|(_, end)| **end > record.at)
+                    .map(|(jti, end)| (jti.clone(), *end))
+                    .collect();
+                self.revoked_tokens.insert(e.jti.clone(), e.expires_at);
+            }
+            _ => {}
+        }
+    }
+
+    fn apply_agent(&mut self, record: &Record) {
+        match &record.event {
+            Event::AgentRegistered(e) => {
+                self.agents.insert(e.agent.clone(), Arc::new(Agent::new(e, record.at)));
+            }
+            Event::AgentRemoved(e) => {
+                self.agents.remove(&e.agent);
+                self.own_rooms.remove(&e.agent);
+            }
+            Event::AgentUpdated(e) => self.change_agent(&e.agent, record.at, |a| a.change(&e.changes)),
+            Event::AgentStatusChanged(e) => self.change_agent(&e.agent, record.at, |a| a.status = e.new),
+            Event::AgentSecretSet(e) => {
+                self.change_agent(&e.agent, record.at, |a| a.secret = Some(e.hash.clone()));
+            }
+            _ => {}
+        }
+    }
+
+    fn change_agent(&mut self, id: &AgentId, at: Time, change: impl FnOnce(&mut Agent)) {
+        if let Some(agent) = self.agents.get_mut(id) {
+            let agent = Arc::make_mut(agent);
+            change(agent);
+            agent.updated_at = at;
+        }
+    }
+
+    fn apply_presence(&mut self, record: &Record) {
+        match &record.event {
+            Event::PresenceConnected(e) => {
+                let mut presence = self.presence.get(&e.principal).cloned().unwrap_or_default();
+                presence.connections.insert(e.connection);
+                presence.last_seen = record.at;
+                presence.platform.clone_from(&e.platform);
+                self.presence.insert(e.principal.clone(), presence);
+            }
+            Event::PresenceDisconnected(e) => {
+                let Some(presence) = self.presence.get_mut(&e.principal) else { return };
+                presence.connections.remove(&e.connection);
+                presence.last_seen = record.at;
+                if !presence.online() && matches!(e.principal, Principal::Guest(_)) {
+                    self.presence.remove(&e.principal);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn apply_direct(&mut self, record: &Record) {
+        match &record.event {
+            Event::MessageDirect(e) => {
+                self.messages += 1;
+                let waiting = self.waiting.entry(e.to.clone()).or_default();
+                waiting.push_back((record.offset, record.at));
+                while waiting.front().is_some_and(|(_, at)| record.at.since(*at) > limits::WAITING_DIRECT_MS)
+                {
+                    waiting.pop_front();
+                }
+            }
+            Event::MessageDelivered(e) => {
+                let Some(waiting) = self.waiting.get_mut(&e.to) else { return };
+                while waiting.front().is_some_and(|(offset, _)| *offset <= e.upto) {
+                    waiting.pop_front();
+                }
+                if waiting.is_empty() {
+                    self.waiting.remove(&e.to);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn apply_room(&mut self, record: &Record) {
+        let Some(id) = &record.room else { return };
+        if let Event::RoomCreated(e) = &record.event {
+            self.rooms.insert(id.clone(), Arc::new(Room::new(id.clone(), e, record.at)));
+            if let Some(agent) = &e.card.agent {
+                self.own_rooms.insert(agent.clone(), id.clone());
+            }
+        }
+        let Some(room) = self.rooms.get_mut(id).map(Arc::make_mut) else { return };
+        room.seq = record.room_seq.unwrap_or(room.seq);
+        room.updated_at = record.at;
+        match &record.event {
+            Event::RoomUpdated(e) => {
+                room.change(e);
+                if let (Some(agent), true) = (&room.card.agent, room.status != RoomStatus::Active)
+                    && self.own_rooms.get(agent) == Some(id)
+                {
+                    self.own_rooms.remove(agent);
+                }
+            }
+            Event::RoomJoined(e) => {
+                room.members.insert(e.member.clone(), Member { joined_at: record.at, read: None });
+                self.rooms_of.entry(e.member.clone()).or_default().insert(id.clone());
+            }
+            Event::RoomLeft(e) => {
+                room.members.remove(&e.member);
+                if let Some(rooms) = self.rooms_of.get_mut(&e.member) {
+                    rooms.remove(id);
+                }
+            }
+            Event::RoomRead(e) => {
+                if let Some(member) = room.members.get_mut(&e.member) {
+                    member.read = Some((e.offset, e.message.clone()));
+                }
+            }
+            Event::MessagePosted(e) => {
+                self.messages += 1;
+                room.messages += 1;
+                room.tokens = room.tokens.saturating_add(e.tokens);
+                room.last = Some(LastMessage {
+                    offset: record.offset,
+                    id: e.id.clone(),
+                    start: e.content.as_text().chars().take(100).collect(),
+                    role: e.role,
+                    at: record.at,
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Key {
+    /// Whom the key makes of its bearer.
+    pub fn bearer(&self) -> Principal {
+        match &self.opens {
+            KeyFor::User(user) => Principal::User(user.clone()),
+            KeyFor::Room { agent, .. } => Principal::Agent(agent.clone()),
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Accounts and keys: what the log knows of who may come in. Only hashes of secrets are kept.
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Context, Decision};
+use crate::error::{Error, ErrorKind};
+use crate::event::Event;
+use crate::ids::{AgentId, KeyId, Principal, RoomId, UserId};
+use crate::state::State;
+use crate::time::Time;
+use crate::{access, limits};
+
+/// What a user may do.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UserRole {
+    /// Takes part.
+    #[default]
+    Viewer,
+    /// Also runs agents and rooms of others.
+    Editor,
+    /// Everything.
+    Owner,
+}
+
+/// An account.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct User {
+    /// Its name, which is its id.
+    pub id: UserId,
+    /// What it may do.
+    pub role: UserRole,
+    /// Hash of the password (argon2id, PHC text); without one nobody logs in by password.
+    pub password: Option<String>,
+    /// It may not come in.
+    pub disabled: bool,
+    /// Since when it exists.
+    pub created_at: Time,
+}
+
+/// What a key opens.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyFor {
+    /// Everything its user may do.
+    User(UserId),
+    /// One agent in one room (MXF channel key).
+    Room {
+        /// The agent that it makes of its bearer.
+        agent: AgentId,
+        /// The room it lets into.
+        room: RoomId,
+    },
+}
+
+/// A key.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Key {
+    /// Its public half.
+    pub id: KeyId,
+    /// SHA-256 of the secret half, 64 hex digits: the secret has at least 128 random bits, so no slow hash is needed.
+    pub hash: String,
+    /// What it opens.
+    pub opens: KeyFor,
+    /// Its end, if it has one.
+    pub expires_at: Option<Time>,
+    /// Shown name.
+    pub name: String,
+    /// Revoked.
+    pub revoked: bool,
+    /// Since when it exists.
+    pub created_at: Time,
+}
+
+/// Event: the workspace began.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct WorkspaceCreated {
+    /// Shown name.
+    pub name: String,
+    /// SHA-256 of the domain key, 64 hex digits.
+    pub domain_key_hash: String,
+}
+
+/// Event and command: an account is made.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct UserAdded {
+    /// Its name.
+    pub user: UserId,
+    /// What it may do.
+    #[serde(default)]
+    pub role: UserRole,
+    /// Hash of the password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+}
+
+/// Event and command: what is given changes.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct UserChanged {
+    /// Whose account.
+    pub user: UserId,
+    /// New role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<UserRole>,
+    /// New hash of the password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// Disabled or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled: Option<bool>,
+}
+
+/// Event and command: a key is made.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct KeyAdded {
+    /// Its public half.
+    pub key: KeyId,
+    /// SHA-256 of its secret half, 64 hex digits.
+    pub hash: String,
+    /// What it opens.
+    pub opens: KeyFor,
+    /// Its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Time>,
+    /// Shown name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+}
+
+/// Event: a key is revoked.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct KeyRevoked {
+    /// Which.
+    pub key: KeyId,
+}
+
+/// Event and command: a token is revoked.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TokenRevoked {
+    /// The token's own id (claim `jti`).
+    pub jti: String,
+    /// Its end; after that it needs no remembering.
+    pub expires_at: Time,
+}
+
+pub(crate) fn create_workspace(
+    state: &State,
+    ctx: &Context,
+    event: &WorkspaceCreated,
+) -> Result<Decision, Error> {
+    if state.head.0 != 0 || ctx.actor != Principal::System {
+        return Err(Error::new(ErrorKind::Conflict, "the workspace exists already"));
+    }
+    Ok(Decision::of(Event::WorkspaceCreated(event.clone())))
+}
+
+fn operator(state: &State, ctx: &Context) -> Result<(), Error> {
+    if access::may_operate(state, &ctx.actor) {
+        return Ok(());
+    }
+    Err(Error::forbidden("only owners and editors do this"))
+}
+
+/// Nobody hands out more than they have.
+fn no_more_than_own(state: &State, ctx: &Context, role: UserRole) -> Result<(), Error> {
+    let own = ctx.actor.user().and_then(|id| state.user(id)).map(|u| u.role);
+    if ctx.actor == Principal::System || own.is_some_and(|own| own >= role) {
+        return Ok(());
+    }
+    Err(Error::forbidden("nobody hands out a role above their own"))
+}
+
+pub(crate) fn add(state: &State, ctx: &Context, event: &UserAdded) -> Result<Decision, Error> {
+    operator(state, ctx)?;
+    no_more_than_own(state, ctx, event.role)?;
+    if event.user.as_str().len() > limits::MAX_NAME_CHARS {
+        return Err(Error::invalid("username", "is too long"));
+    }
+    if state.user(&event.user).is_some() {
+        let message = format!("user {} exists already", event.user);
+        return Err(Error::new(ErrorKind::Conflict, message).field("username"));
+    }
+    Ok(Decision::of(Event::UserAdded(event.clone())))
+}
+
+pub(crate) fn change(state: &State, ctx: &Context, event: &UserChanged) -> Result<Decision, Error> {
+    operator(state, ctx)?;
+    let unknown = || Error::new(ErrorKind::UserNotFound, format!("there is no user {}", event.user));
+    let found = state.user(&event.user).ok_or_else(unknown)?;
+    no_more_than_own(state, ctx, found.role.max(event.role.unwrap_or_default()))?;
+    Ok(Decision::of(Event::UserChanged(event.clone())))
+}
+
+pub(crate) fn add_key(state: &State, ctx: &Context, event: &KeyAdded) -> Result<Decision, Error> {
+    if state.key(&event.key).is_some() {
+        return Err(Error::new(ErrorKind::Conflict, "the key exists already"));
+    }
+    match &event.opens {
+        KeyFor::User(user) => {
+            let unknown = || Error::new(ErrorKind::UserNotFound, format!("there is no user {user}"));
+            state.user(user).ok_or_else(unknown)?;
+            if ctx.actor.user() != Some(user) {
+                operator(state, ctx)?;
+            }
+        }
+        KeyFor::Room { agent, room } => {
+            let unknown = || Error::new(ErrorKind::RoomNotFound, format!("there is no room {room}"));
+            let found = state.room(room).ok_or_else(unknown)?;
+            if !access::may_manage_room(state, found, &ctx.actor) {
+                return Err(Error::forbidden(format!("{} may not give keys to room {room}", ctx.actor.id())));
+            }
+            if state.agent(agent).is_some() {
+                access::may_act_as(state, &ctx.actor, &Principal::Agent(agent.clone()))?;
+            }
+        }
+    }
+    Ok(Decision::of(Event::KeyAdded(event.clone())))
+}
+
+pub(crate) fn revoke_key(state: &State, ctx: &Context, key: &KeyId) -> Result<Decision, Error> {
+    let unknown = || Error::new(ErrorKind::KeyNotFound, format!("there is no key {key}"));
+    let found = state.key(key).ok_or_else(unknown)?;
+    let own = match &found.opens {
+        KeyFor::User(user) => ctx.actor.user() == Some(user),
+        KeyFor::Room { room, .. } => {
+            state.room(room).is_some_and(|room| access::may_manage_room(state, room, &ctx.actor))
+        }
+    };
+    if !own {
+        operator(state, ctx)?;
+    }
+    if found.revoked {
+        return Ok(Decision::default());
+    }
+    Ok(Decision::of(Event::KeyRevoked(KeyRevoked { key: key.clone() })))
+}
+
+pub(crate) fn revoke_token(state: &State, event: &TokenRevoked) -> Decision {
+    if state.token_revoked(&event.jti) {
+        return Decision::default();
+    }
+    Decision::of(Event::TokenRevoked(event.clone()))
+}
