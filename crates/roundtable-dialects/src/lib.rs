@@ -1,1 +1,3 @@
 //! The wire: codecs and one session state machine per dialect, without any I/O.
+
+pub mod websocket;
