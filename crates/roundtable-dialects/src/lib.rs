@@ -1,3 +1,5 @@
 //! The wire: codecs and one session state machine per dialect, without any I/O.
 
+pub mod engineio;
+pub mod socketio;
 pub mod websocket;
