@@ -17,6 +17,7 @@ cargo x <command>
 
   dev [-- ARGS]    build the server and run it on ./target/dev-data; ARGS go to `roundtable serve`
   check            format, lints, house rules, event coverage, licences, documentation
+  tidy             the house rules alone, in a moment
   test [PART]      Rust tests, then real clients against the built server; PART is rust, node or python
   conformance      the transcripts under conformance/
   coverage         every documented event is in a transcript or in known-gaps.txt;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
     let outcome = match command {
         "dev" => commands::dev(rest),
         "check" => check::check().map(|_| ()),
+        "tidy" => tidy::command(),
         "test" => suites::test(rest),
         "conformance" => commands::conformance(rest),
         "coverage" => coverage::command(rest),

@@ -8,6 +8,7 @@ mod words;
 
 use std::path::Path;
 
+use crate::steps::root;
 use crate::tree::Tree;
 
 /// A dialect's two names: of its Rust module, and of its folder under `conformance/` and page under `docs/dialects/`.
@@ -44,6 +45,11 @@ const RULES: [Rule; 11] = [
     dialects::are_documented,
     words::are_ours,
 ];
+
+/// `cargo x tidy`: the rules alone.
+pub fn command() -> Result<(), String> {
+    check(&root()?)
+}
 
 /// Applies all rules; an error lists everything found.
 pub fn check(root: &Path) -> Result<(), String> {
