@@ -17,8 +17,10 @@ use crate::{agents, alerts, cluster, messages, presence, rooms, users};
 pub struct Context {
     /// The present.
     pub now: crate::time::Time,
-    /// Who asks. Decided by the server.
+    /// Who acts.
     pub actor: Principal,
+    /// Who asks, as the server knows it from a credential; usually the actor itself.
+    pub by: Principal,
     /// On which connection, if on one.
     pub connection: Option<ConnectionId>,
     /// 64 fresh random bits, for the one id that a command may make.
@@ -112,6 +114,7 @@ pub(crate) fn outcome_of(room: Option<&RoomId>, event: &Event) -> Outcome {
 /// Decides a command against a state. Changes nothing; the caller applies the events once they are in the log.
 /// Fails with the one error that the asker is to be told.
 pub fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Decision, Error> {
+    crate::access::may_act_as(state, &ctx.by, &ctx.actor)?;
     if let Some(first) = ctx.client.as_ref().and_then(|client| state.repeated(&ctx.actor, client)) {
         let mut decision = Decision::default();
         decision.outcome(Outcome::Repeated(Box::new(first.clone())));

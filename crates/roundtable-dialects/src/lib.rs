@@ -3,3 +3,7 @@
 pub mod engineio;
 pub mod socketio;
 pub mod websocket;
+
+pub mod figures;
+pub mod rest;
+pub mod session;

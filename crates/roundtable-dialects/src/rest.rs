@@ -1,0 +1,128 @@
+//! REST without a web framework: a dialect's routes are plain async functions over a [`Request`] and a [`Desk`].
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use roundtable_core::engine::Outcome;
+use roundtable_core::error::Error;
+use roundtable_core::event::Record;
+use roundtable_core::ids::{Principal, RoomId, WorkspaceId};
+use roundtable_core::state::State;
+use roundtable_core::time::{Offset, Time};
+
+use crate::figures::Figures;
+use crate::session::{Ask, Credentials, Family, Identity, Refusal};
+
+/// A request, whole: the body is bounded by the server.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// `GET`, `POST`, …
+    pub method: &'a str,
+    /// The path, undecoded, without query.
+    pub path: &'a str,
+    /// The query string, undecoded, without `?`.
+    pub query: &'a str,
+    /// The body.
+    pub body: &'a [u8],
+    /// The `Authorization` header.
+    pub authorization: Option<&'a str>,
+    /// The `X-API-Key` header.
+    pub api_key: Option<&'a str>,
+    /// The `X-Correlation-Id` header, or an id that the server made for this request.
+    pub request_id: &'a str,
+    /// The client's address.
+    pub peer: IpAddr,
+    /// Credentials may be left out here.
+    pub anonymous: bool,
+}
+
+/// An answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Response {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body.
+    pub body: String,
+    /// Its type.
+    pub content_type: &'static str,
+    /// Further headers.
+    pub headers: Vec<(&'static str, String)>,
+}
+
+impl Response {
+    /// A JSON body.
+    pub fn json(status: u16, body: &impl serde::Serialize) -> Self {
+        let body = serde_json::to_string(body).unwrap_or_else(|_| "null".into());
+        Self { status, body, content_type: "application/json", headers: Vec::new() }
+    }
+
+    /// The same with one more header.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
+/// A token to be made.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TokenOrder {
+    /// Which key signs it.
+    pub family: Family,
+    /// For whom.
+    pub subject: Principal,
+    /// In which workspace.
+    pub workspace: WorkspaceId,
+    /// How long it lives, in seconds.
+    pub ttl_s: u32,
+    /// Further claims: an object. `sub`, `iat`, `exp`, `jti`, `iss`, `aud` are the server's.
+    pub claims: serde_json::Value,
+}
+
+/// A token that was made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct IssuedToken {
+    /// The token.
+    pub token: String,
+    /// Its own id.
+    pub jti: String,
+    /// Its end.
+    pub expires_at: Time,
+}
+
+/// What the server does for REST handlers.
+pub trait Desk: Send + Sync {
+    /// The present.
+    fn now(&self) -> Time;
+    /// 128 fresh random bits.
+    fn random(&self) -> u128;
+    /// The newest figures.
+    fn figures(&self) -> Arc<Figures>;
+    /// The workspace of the three dialects that know none.
+    fn default_workspace(&self) -> WorkspaceId;
+    /// The committed state of a workspace.
+    fn state(&self, workspace: &WorkspaceId) -> Option<Arc<State>>;
+    /// Checks credentials; counts failures by address and account.
+    fn identify(
+        &self,
+        credentials: Credentials,
+        peer: IpAddr,
+    ) -> impl Future<Output = Result<Identity, Refusal>> + Send;
+    /// Makes a token. Fails with `Internal` only.
+    fn issue(&self, order: TokenOrder) -> Result<IssuedToken, Error>;
+    /// Asks the engine; resolves when it is in the log. The state is the one after it.
+    fn ask(
+        &self,
+        who: &Identity,
+        ask: Ask,
+    ) -> impl Future<Output = Result<(Outcome, Arc<State>), Error>> + Send;
+    /// The newest messages of a room before an offset, oldest first.
+    fn page(
+        &self,
+        who: &Identity,
+        room: &RoomId,
+        before: Option<Offset>,
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<Record>, Error>> + Send;
+}
