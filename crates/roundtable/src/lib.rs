@@ -1,1 +1,3 @@
 //! The server: sockets, log, runner, identity, configuration.
+
+pub mod clock;
