@@ -33,8 +33,8 @@ pub enum Incoming<'a> {
 /// The receiving half of one connection.
 ///
 /// Everything RFC 6455 demands of a server is checked: masks, reserved bits and opcodes, fragmentation, control frames,
-/// UTF-8 (as soon as the bytes are there, also within a message), close codes, and the size limit (as soon as the header
-/// is there).
+/// UTF-8 (as soon as the bytes are there, also within a message; compressed text when it is complete), close codes, and
+/// the size limit (as soon as the header is there; the inflated size while inflating).
 ///
 /// Takes 40 bytes; more only while a frame or a fragmented message is incomplete, and then no more than has arrived
 /// (rounded up as vectors do).
@@ -441,7 +441,7 @@ fn unmask(payload: &mut [u8], mask: [u8; 4]) {
     for word in words {
         *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
     }
-    for (byte, key) in rest.iter_mut().zip(mask.into_iter().cycle()) {
+    for (byte, key) in rest.iter_mut().zip([a, b, c, d, a, b, c]) {
         *byte ^= key;
     }
 }

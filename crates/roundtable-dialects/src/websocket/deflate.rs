@@ -54,6 +54,10 @@ impl Inflater {
     /// a complete deflate stream.
     pub fn inflate(&mut self, payload: &[u8], limit: usize) -> Result<&[u8], Error> {
         self.output.clear();
+        if payload.is_empty() {
+            // Not a stream at all, but some senders mean an empty message by it, and it can mean nothing else.
+            return Ok(&self.output);
+        }
         self.stream.reset(false);
         match self.run(payload, limit)? {
             None if self.run(CLOSING_TAIL, limit)? == Some(&[]) => Ok(&self.output),
@@ -193,6 +197,7 @@ mod tests {
         }
         assert_eq!(inflater.inflate(&[0x00], LIMIT).unwrap(), b"");
         assert_eq!(inflater.inflate(&[0x02, 0x00], LIMIT).unwrap(), b"");
+        assert_eq!(inflater.inflate(&[], LIMIT).unwrap(), b"");
     }
 
     #[test]
