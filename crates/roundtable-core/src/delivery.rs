@@ -4,7 +4,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::event::{Event, Record};
 use crate::feeds::Feed;
-use crate::ids::{ConnectionId, Principal, RoomId};
+use crate::ids::{AgentId, ConnectionId, Principal, RoomId};
 use crate::signal::{Signal, SignalBody};
 use crate::state::State;
 
@@ -81,10 +81,59 @@ pub fn topics_of_record(record: &Record, state: &State) -> Topics {
     }
 }
 
-fn about_agent(mut topics: Topics, agent: &crate::ids::AgentId) -> Topics {
+fn about_agent(mut topics: Topics, agent: &AgentId) -> Topics {
     topics.push(Topic::Principal(Principal::Agent(agent.clone())));
     topics.push(Topic::Feed(Feed::Activity));
     topics
+}
+
+/// The one principal that a record concerns wherever it is: what is sent to it, and what others did to it.
+pub fn target_of(event: &Event) -> Option<Principal> {
+    let agent = |id: &AgentId| Some(Principal::Agent(id.clone()));
+    match event {
+        Event::MessageDirect(e) => Some(e.to.clone()),
+        Event::RoomLeft(e) => Some(e.member.clone()),
+        Event::UserChanged(e) => Some(Principal::User(e.user.clone())),
+        Event::AgentSecretSet(e) => agent(&e.agent),
+        Event::AgentUpdated(e) => agent(&e.agent),
+        Event::AgentStatusChanged(e) => agent(&e.agent),
+        Event::AgentRemoved(e) => agent(&e.agent),
+        _ => None,
+    }
+}
+
+/// The kinds of records that go to a feed; of `feed.marked`, those that name it.
+pub const fn kinds_of_feed(feed: Feed) -> &'static [&'static str] {
+    match feed {
+        Feed::Activity => &[
+            "server.started",
+            "agent.registered",
+            "agent.updated",
+            "agent.status_changed",
+            "agent.removed",
+            "alert.raised",
+            "alert.cleared",
+            "feed.marked",
+        ],
+        Feed::Network => &["node.joined", "node.left", "feed.marked"],
+        Feed::Consensus => &["feed.marked"],
+        Feed::Security => &["security.noticed", "feed.marked"],
+        Feed::Monitoring => &["alert.raised", "alert.cleared", "feed.marked"],
+    }
+}
+
+/// Whether a record goes to a topic when it is read back from the log, without the state of its time. The same as
+/// [`topics_of_record`] but for two things that are only worth telling when they happen: what a principal's coming, going
+/// or change means to its rooms, and the end of a key.
+pub fn replays(record: &Record, topic: &Topic) -> bool {
+    match topic {
+        Topic::Room(room) => record.room.as_ref() == Some(room),
+        Topic::Principal(who) => target_of(&record.event).as_ref() == Some(who),
+        Topic::Feed(feed) => {
+            let marks_other = matches!(&record.event, Event::FeedMarked(e) if e.feed != *feed);
+            kinds_of_feed(*feed).contains(&record.event.kind()) && !marks_other
+        }
+    }
 }
 
 /// To whom a signal goes.
@@ -96,6 +145,22 @@ pub fn topics_of_signal(signal: &Signal) -> Topics {
         }
         (None, SignalBody::Typing { .. } | SignalBody::Message(_) | SignalBody::Action { .. }) => {
             Topics::new()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::kinds_of_feed;
+    use crate::event::Event;
+    use crate::feeds::Feed;
+
+    #[test]
+    fn feeds_name_kinds_that_exist() {
+        for feed in [Feed::Activity, Feed::Network, Feed::Consensus, Feed::Security, Feed::Monitoring] {
+            for kind in kinds_of_feed(feed) {
+                assert!(Event::KINDS.contains(kind), "{kind}");
+            }
         }
     }
 }

@@ -1,3 +1,4 @@
 //! The server: sockets, log, runner, identity, configuration.
 
 pub mod clock;
+pub mod log;

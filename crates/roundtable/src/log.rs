@@ -1,0 +1,193 @@
+//! Log engines: where the records of all workspaces are kept, behind one small trait.
+
+mod codec;
+pub mod memory;
+
+use std::sync::Arc;
+
+use roundtable_core::delivery::Topic;
+use roundtable_core::error::Error;
+use roundtable_core::event::Record;
+use roundtable_core::ids::{MessageId, RoomId, WorkspaceId};
+use roundtable_core::state::State;
+use roundtable_core::time::{Cursor, Offset};
+
+/// Records that are to become the next ones of a workspace's log, all or none.
+#[derive(Clone, Debug)]
+pub struct Append {
+    /// Whose log. A workspace that has none yet gets one.
+    pub workspace: WorkspaceId,
+    /// The last record the writer knows; the first of `records` has the next offset.
+    pub expected: Offset,
+    /// In order, without a gap; may be empty.
+    pub records: Arc<[Record]>,
+    /// In which writing of the log. A number above that of the log begins a new epoch with the first of `records`:
+    /// see [`Epochs`]. The number to start with is [`Epochs::current`] of [`Loaded`].
+    pub epoch: u32,
+    /// Later records may be handed out before they are synced. It is noted together with these records, so they themselves
+    /// must be handed out only when they are committed; after that, [`Log::settle`] takes the note back.
+    pub relaxed: bool,
+}
+
+/// What became of an [`Append`].
+#[derive(Clone, PartialEq, Debug)]
+pub enum Appended {
+    /// All records are synced to disk.
+    Committed,
+    /// Another writer was faster: nothing was written; these records follow the expected one.
+    Behind(Vec<Record>),
+    /// Nothing was written.
+    Failed(AppendError),
+}
+
+/// Why nothing was written. The log stays usable: later appends succeed when the cause is gone.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum AppendError {
+    /// No room on the disk.
+    #[error("the disk is full")]
+    Full,
+    /// The disk or the records are at fault.
+    #[error("the log cannot be written: {0}")]
+    Io(String),
+    /// The log was closed.
+    #[error("the log is closed")]
+    Closed,
+}
+
+/// Called once with the result of an append, from a thread of the log's; it must not block.
+pub type Done = Box<dyn FnOnce(Appended) + Send>;
+
+/// What is known of a workspace when it is loaded.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The fold over all records. Its head is 0 for a workspace without a log.
+    pub state: State,
+    /// In which epochs they were written. The last one is the present one; if the last writer stopped without
+    /// [`Log::settle`], it is a new one, which the next append is to carry.
+    pub epochs: Epochs,
+}
+
+/// The writings of a log, each with the offset of its first record. One ends when records that were handed out may be lost.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Epochs(Vec<(u32, Offset)>);
+
+impl Default for Epochs {
+    fn default() -> Self {
+        Self(vec![(1, Offset(1))])
+    }
+}
+
+impl Epochs {
+    /// The present one.
+    pub fn current(&self) -> u32 {
+        self.0.last().map_or(1, |(epoch, _)| *epoch)
+    }
+
+    /// Begins a new one after `head` and says its number.
+    pub fn begin(&mut self, head: Offset) -> u32 {
+        let epoch = self.current() + 1;
+        self.0.push((epoch, head.next()));
+        epoch
+    }
+
+    /// Whether the record a client stopped at is still the one it has: it was written in the cursor's epoch and is not above `head`.
+    pub fn holds(&self, cursor: Cursor, head: Offset) -> bool {
+        let known = cursor.offset <= head && self.0.iter().any(|(epoch, _)| *epoch == cursor.epoch);
+        let next = self.0.iter().find(|(epoch, _)| *epoch > cursor.epoch);
+        known && next.is_none_or(|(_, first)| cursor.offset < *first)
+    }
+}
+
+/// What [`Log::verify`] found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Verified {
+    /// How many records stand as they were written, from the first on.
+    pub sound: u64,
+    /// The first record that does not, and what is wrong with it.
+    pub broken: Option<(Offset, String)>,
+}
+
+/// Keeps records. Reading sees synced records only, and never waits for writing.
+///
+/// All methods but [`Log::append`] read the disk in the caller's thread. They fail with `Unavailable` when the disk cannot be
+/// read, and with `Internal` when it holds what was never written by this program.
+pub trait Log: Send + Sync + 'static {
+    /// Writes and syncs, then calls `done`. Never blocks; appends of one workspace are written in the order of the calls.
+    fn append(&self, append: Append, done: Done);
+
+    /// The workspaces that have a log, by id.
+    fn workspaces(&self) -> Result<Vec<WorkspaceId>, Error>;
+
+    /// The state of a workspace: the newest snapshot and the records after it. Writes nothing.
+    fn load(&self, workspace: &WorkspaceId) -> Result<Loaded, Error>;
+
+    /// At most `limit` records of a workspace, after `after`, up to `upto`, oldest first.
+    fn read(&self, workspace: &WorkspaceId, span: Span) -> Result<Vec<Record>, Error>;
+
+    /// Like [`Log::read`], of those records only that [`roundtable_core::delivery::replays`] on a topic.
+    fn read_topic(&self, workspace: &WorkspaceId, topic: &Topic, span: Span) -> Result<Vec<Record>, Error>;
+
+    /// The newest `limit` messages of a room, before `before` if given, oldest first.
+    fn read_room(
+        &self,
+        workspace: &WorkspaceId,
+        room: &RoomId,
+        before: Option<Offset>,
+        limit: usize,
+    ) -> Result<Vec<Record>, Error>;
+
+    /// The message of a room with this id.
+    fn find_message(
+        &self,
+        workspace: &WorkspaceId,
+        room: &RoomId,
+        id: &MessageId,
+    ) -> Result<Option<Record>, Error>;
+
+    /// Keeps a state, so that loading need not fold what came before. Waits for the disk. Fails with `Conflict` when the
+    /// state holds records that are not synced.
+    fn snapshot(&self, workspace: &WorkspaceId, state: &State) -> Result<(), Error>;
+
+    /// Everything that was handed out is synced: the next start goes on in the same epoch. Waits for the disk.
+    fn settle(&self, workspace: &WorkspaceId) -> Result<(), Error>;
+
+    /// Checks the hash chain and that the offsets are dense.
+    fn verify(&self, workspace: &WorkspaceId) -> Result<Verified, Error>;
+}
+
+/// Which records to read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Span {
+    /// After this one.
+    pub after: Offset,
+    /// Up to and with this one.
+    pub upto: Offset,
+    /// At most so many.
+    pub limit: usize,
+}
+
+impl Span {
+    /// Everything after an offset.
+    pub const fn after(offset: Offset) -> Self {
+        Self { after: offset, upto: Offset(u64::MAX), limit: usize::MAX }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Epochs;
+    use roundtable_core::time::{Cursor, Offset};
+
+    #[test]
+    fn a_cursor_holds_as_long_as_its_record_does() {
+        let mut epochs = Epochs::default();
+        let cursor = |epoch, offset| Cursor { epoch, offset: Offset(offset) };
+        assert!(epochs.holds(cursor(1, 7), Offset(7)));
+        assert!(!epochs.holds(cursor(1, 8), Offset(7)), "beyond the head");
+        assert_eq!(epochs.begin(Offset(7)), 2);
+        assert!(epochs.holds(cursor(1, 7), Offset(9)));
+        assert!(!epochs.holds(cursor(1, 8), Offset(9)), "that record may have been another one");
+        assert!(epochs.holds(cursor(2, 8), Offset(9)));
+        assert!(!epochs.holds(cursor(3, 8), Offset(9)), "nobody wrote in that epoch");
+    }
+}

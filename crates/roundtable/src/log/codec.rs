@@ -1,0 +1,210 @@
+//! How a record stands in a log: columns that a person can read, and the hash that ties it to the one before.
+
+use roundtable_core::delivery;
+use roundtable_core::error::{Error, ErrorKind};
+use roundtable_core::event::{Event, Record};
+use roundtable_core::ids::{ClientId, Principal, RoomId, WorkspaceId};
+use roundtable_core::state::State;
+use roundtable_core::time::{Offset, Time};
+use sha2::{Digest, Sha256};
+
+/// SHA-256.
+pub type Hash = [u8; 32];
+
+/// A record in columns. The text of all columns stands in one allocation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Row {
+    /// Position in the workspace's log.
+    pub offset: u64,
+    /// Milliseconds since 1970.
+    pub at: i64,
+    /// Position within its room.
+    pub room_seq: Option<u64>,
+    /// The event's stable name.
+    pub kind: &'static str,
+    text: String,
+    /// Ends of the columns `actor`, `room`, `target`, `client` in `text`; the body is the rest.
+    ends: [Option<u32>; 4],
+}
+
+/// The text columns of a row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Columns<'a> {
+    /// The event's stable name.
+    pub kind: &'a str,
+    /// Who caused it.
+    pub actor: &'a str,
+    /// The room it belongs to.
+    pub room: Option<&'a str>,
+    /// The principal it goes to.
+    pub target: Option<&'a str>,
+    /// The actor's own name for the write.
+    pub client: Option<&'a str>,
+    /// The event's body: JSON.
+    pub body: &'a str,
+}
+
+impl Row {
+    /// Writes a record down. Fails with `Internal` if its body has no JSON form.
+    pub fn of(record: &Record) -> Result<Self, Error> {
+        use std::fmt::Write;
+        let body = record.event.body()?;
+        let mut text = String::with_capacity(body.len() + 96);
+        let end = |text: &String| u32::try_from(text.len()).ok();
+        let _ = write!(text, "{}", record.actor);
+        let actor = end(&text);
+        let mut column = |part: Option<&dyn std::fmt::Display>| {
+            part.and_then(|part| {
+                let _ = write!(text, "{part}");
+                end(&text)
+            })
+        };
+        let room = column(record.room.as_ref().map(|r| r as _));
+        let target = delivery::target_of(&record.event);
+        let target = column(target.as_ref().map(|t| t as _));
+        let client = record.client.as_ref().map(ClientId::as_str);
+        let client = column(client.as_ref().map(|c| c as _));
+        text.push_str(&body);
+        Ok(Self {
+            offset: record.offset.0,
+            at: record.at.0,
+            room_seq: record.room_seq,
+            kind: record.event.kind(),
+            text,
+            ends: [actor, room, target, client],
+        })
+    }
+
+    /// The text columns.
+    pub fn columns(&self) -> Columns<'_> {
+        let mut from = 0;
+        let [actor, room, target, client] = self.ends.map(|end| {
+            let end = end? as usize;
+            let part = self.text.get(from..end);
+            from = end;
+            part
+        });
+        let body = self.text.get(from..).unwrap_or_default();
+        Columns { kind: self.kind, actor: actor.unwrap_or_default(), room, target, client, body }
+    }
+
+    /// The record again.
+    pub fn record(&self) -> Result<Record, Error> {
+        record((self.offset, self.at, self.room_seq), &self.columns())
+    }
+
+    /// The hash of the record after the one with the hash `previous`.
+    pub fn chain(&self, previous: &Hash) -> Hash {
+        chain(previous, (self.offset, self.at, self.room_seq), &self.columns())
+    }
+}
+
+/// A state as JSON. Fails with `Internal`; no state of ours can.
+pub fn state_json(state: &State) -> Result<String, Error> {
+    serde_json::to_string(state)
+        .map_err(|e| Error::new(ErrorKind::Internal, format!("the state has no JSON form: {e}")))
+}
+
+/// The state again. Fails with `Internal` when another version wrote it.
+pub fn state(json: &str) -> Result<State, Error> {
+    serde_json::from_str(json)
+        .map_err(|e| Error::new(ErrorKind::Internal, format!("the snapshot cannot be read: {e}")))
+}
+
+/// Reads a record back. Fails with `Internal` on what this program did not write.
+pub fn record(numbers: (u64, i64, Option<u64>), columns: &Columns<'_>) -> Result<Record, Error> {
+    let (offset, at, room_seq) = numbers;
+    let foreign = |e: Error| {
+        Error::new(ErrorKind::Internal, format!("record {offset} of the log cannot be read: {}", e.message))
+    };
+    Ok(Record {
+        offset: Offset(offset),
+        room_seq,
+        at: Time(at),
+        actor: Principal::parse(columns.actor).map_err(foreign)?,
+        room: columns.room.map(RoomId::new).transpose().map_err(foreign)?,
+        client: columns.client.map(ClientId::new).transpose().map_err(foreign)?,
+        event: Event::read(columns.kind, columns.body).map_err(foreign)?,
+    })
+}
+
+/// The hash before the first record: of the workspace's name, so that no log passes for another's.
+pub fn beginning(workspace: &WorkspaceId) -> Hash {
+    Sha256::new().chain_update("roundtable log 1\0").chain_update(workspace.as_str()).finalize().into()
+}
+
+/// The hash of a record: SHA-256 of the hash before, then `offset`, `at`, `room_seq + 1` or 0 as 64 bits each, then `kind`,
+/// `actor`, `room`, `target`, `client` and `body`, each with its length (of `NULL`: 2³²−1) as 32 bits in front; all
+/// little-endian.
+pub fn chain(previous: &Hash, numbers: (u64, i64, Option<u64>), columns: &Columns<'_>) -> Hash {
+    let (offset, at, room_seq) = numbers;
+    let mut hash = Sha256::new();
+    hash.update(previous);
+    hash.update(offset.to_le_bytes());
+    hash.update(at.to_le_bytes());
+    hash.update(room_seq.map_or(0, |seq| seq.wrapping_add(1)).to_le_bytes());
+    let Columns { kind, actor, room, target, client, body } = *columns;
+    for column in [Some(kind), Some(actor), room, target, client, Some(body)] {
+        let length = column.map_or(u32::MAX, |text| u32::try_from(text.len()).unwrap_or(u32::MAX));
+        hash.update(length.to_le_bytes());
+        hash.update(column.unwrap_or_default());
+    }
+    hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use roundtable_core::event::{Event, Record};
+    use roundtable_core::ids::{AgentId, ClientId, MessageId, Principal, RoomId, WorkspaceId};
+    use roundtable_core::messages::{Content, DirectMessage};
+    use roundtable_core::time::{Offset, Time};
+
+    use super::{Row, beginning};
+
+    fn direct(room: Option<&str>, client: Option<&str>) -> Record {
+        let from = Principal::Agent(AgentId::new("a").unwrap());
+        Record {
+            offset: Offset(7),
+            room_seq: room.map(|_| 3),
+            at: Time(-5),
+            actor: from.clone(),
+            room: room.map(|r| RoomId::new(r).unwrap()),
+            client: client.map(|c| ClientId::new(c).unwrap()),
+            event: Event::MessageDirect(DirectMessage {
+                id: MessageId::new("m").unwrap(),
+                from,
+                from_name: "Ä".into(),
+                to: Principal::Agent(AgentId::new("b").unwrap()),
+                content: Content::Text("\u{1F600}\n\"".into()),
+                metadata: None,
+            }),
+        }
+    }
+
+    #[test]
+    fn a_record_comes_back_from_its_columns_whichever_are_missing() {
+        for (room, client) in [(None, None), (Some("r"), None), (None, Some("ü c")), (Some("r"), Some("c"))]
+        {
+            let record = direct(room, client);
+            let row = Row::of(&record).unwrap();
+            assert_eq!(row.record().unwrap(), record);
+            let columns = row.columns();
+            assert_eq!((columns.room, columns.client), (room, client));
+            assert_eq!((columns.actor, columns.target), ("agent:a", Some("agent:b")));
+        }
+    }
+
+    #[test]
+    fn every_column_is_part_of_the_hash() {
+        let start = beginning(&WorkspaceId::new("w").unwrap());
+        let plain = direct(None, None);
+        let mut others = vec![plain.clone(), direct(Some("r"), None), direct(None, Some("r"))];
+        others.push(Record { at: Time(1), ..plain.clone() });
+        others.push(Record { offset: Offset(8), ..plain.clone() });
+        others.push(Record { actor: Principal::System, ..plain });
+        let hashes: std::collections::BTreeSet<_> =
+            others.iter().map(|record| Row::of(record).unwrap().chain(&start)).collect();
+        assert_eq!(hashes.len(), others.len());
+        assert_ne!(start, beginning(&WorkspaceId::new("v").unwrap()));
+    }
+}

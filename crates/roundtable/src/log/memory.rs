@@ -1,0 +1,300 @@
+//! The log in memory, for tests and the simulation: it can hold writes back, lose them, and refuse them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use roundtable_core::delivery::{self, Topic};
+use roundtable_core::error::{Error, ErrorKind};
+use roundtable_core::event::{Event, Record};
+use roundtable_core::ids::{MessageId, RoomId, WorkspaceId};
+use roundtable_core::state::State;
+use roundtable_core::time::Offset;
+
+use super::codec::{self, Hash, Row};
+use super::{Append, AppendError, Appended, Done, Epochs, Loaded, Log, Span, Verified};
+
+/// Keeps everything in memory, in the same columns as on disk. Appends are answered at once, in the caller's thread, unless
+/// [`MemoryLog::hold`] is on.
+#[derive(Default)]
+pub struct MemoryLog(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    workspaces: BTreeMap<WorkspaceId, Kept>,
+    waiting: VecDeque<(Append, Done)>,
+    held: bool,
+    refusal: Option<AppendError>,
+}
+
+#[derive(Default)]
+struct Kept {
+    rows: Vec<(Row, Hash)>,
+    epochs: Epochs,
+    loose: bool,
+    snapshot: Option<(Offset, String)>,
+}
+
+impl MemoryLog {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on appends wait for [`MemoryLog::sync`], or are written at once again.
+    pub fn hold(&self, held: bool) {
+        self.lock().held = held;
+    }
+
+    /// How many appends wait.
+    pub fn waiting(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
+    /// Writes and answers the oldest `most` appends that wait.
+    pub fn sync(&self, most: usize) {
+        for _ in 0..most {
+            let Some((append, done)) = self.lock().waiting.pop_front() else { return };
+            let appended = self.lock().write(&append);
+            done(appended);
+        }
+    }
+
+    /// Loses, as a power cut does, what waits; nobody gets an answer.
+    pub fn crash(&self) {
+        let lost = std::mem::take(&mut self.lock().waiting);
+        drop(lost);
+    }
+
+    /// From now on appends fail like this, or succeed again.
+    pub fn refuse(&self, refusal: Option<AppendError>) {
+        self.lock().refusal = refusal;
+    }
+
+    fn select(
+        &self,
+        workspace: &WorkspaceId,
+        span: Span,
+        wanted: impl Fn(&Record) -> bool,
+    ) -> Result<Vec<Record>, Error> {
+        let inner = self.lock();
+        let Some(kept) = inner.workspaces.get(workspace) else { return Ok(Vec::new()) };
+        let skip = usize::try_from(span.after.0).unwrap_or(usize::MAX);
+        let rows = kept.rows.iter().skip(skip).take_while(|(row, _)| row.offset <= span.upto.0);
+        rows.map(|(row, _)| row.record())
+            .filter(|record| record.as_ref().map_or(true, &wanted))
+            .take(span.limit)
+            .collect()
+    }
+}
+
+impl Inner {
+    fn write(&mut self, append: &Append) -> Appended {
+        if let Some(refusal) = &self.refusal {
+            return Appended::Failed(refusal.clone());
+        }
+        let mut rows = Vec::with_capacity(append.records.len());
+        for record in &*append.records {
+            match Row::of(record) {
+                Ok(row) => rows.push(row),
+                Err(e) => return Appended::Failed(AppendError::Io(e.message.into_owned())),
+            }
+        }
+        let kept = self.workspaces.entry(append.workspace.clone()).or_default();
+        let head = kept.rows.len() as u64;
+        if append.expected.0 > head {
+            return Appended::Failed(AppendError::Io(format!("the log ends at {head}")));
+        }
+        if append.expected.0 < head {
+            let after = kept.rows.iter().skip(append.expected.0 as usize);
+            return match after.map(|(row, _)| row.record()).collect() {
+                Ok(records) => Appended::Behind(records),
+                Err(e) => Appended::Failed(AppendError::Io(e.message.into_owned())),
+            };
+        }
+        if append.epoch > kept.epochs.current() {
+            kept.epochs.begin(Offset(head));
+            kept.loose = append.relaxed;
+        }
+        kept.loose |= append.relaxed;
+        let mut hash =
+            kept.rows.last().map_or_else(|| codec::beginning(&append.workspace), |(_, hash)| *hash);
+        for row in rows {
+            hash = row.chain(&hash);
+            kept.rows.push((row, hash));
+        }
+        Appended::Committed
+    }
+}
+
+impl Log for MemoryLog {
+    fn append(&self, append: Append, done: Done) {
+        let mut inner = self.lock();
+        if inner.held {
+            inner.waiting.push_back((append, done));
+            return;
+        }
+        let appended = inner.write(&append);
+        drop(inner);
+        done(appended);
+    }
+
+    fn workspaces(&self) -> Result<Vec<WorkspaceId>, Error> {
+        let inner = self.lock();
+        let with_records = inner.workspaces.iter().filter(|(_, kept)| !kept.rows.is_empty());
+        Ok(with_records.map(|(workspace, _)| workspace.clone()).collect())
+    }
+
+    fn load(&self, workspace: &WorkspaceId) -> Result<Loaded, Error> {
+        let inner = self.lock();
+        let Some(kept) = inner.workspaces.get(workspace) else {
+            return Ok(Loaded { state: State::default(), epochs: Epochs::default() });
+        };
+        let mut state: State = match &kept.snapshot {
+            Some((_, json)) => codec::state(json)?,
+            None => State::default(),
+        };
+        for (row, _) in kept.rows.iter().skip(state.head.0 as usize) {
+            state.apply(&row.record()?);
+        }
+        let mut epochs = kept.epochs.clone();
+        if kept.loose {
+            epochs.begin(state.head);
+        }
+        Ok(Loaded { state, epochs })
+    }
+
+    fn read(&self, workspace: &WorkspaceId, span: Span) -> Result<Vec<Record>, Error> {
+        self.select(workspace, span, |_| true)
+    }
+
+    fn read_topic(&self, workspace: &WorkspaceId, topic: &Topic, span: Span) -> Result<Vec<Record>, Error> {
+        self.select(workspace, span, |record| delivery::replays(record, topic))
+    }
+
+    fn read_room(
+        &self,
+        workspace: &WorkspaceId,
+        room: &RoomId,
+        before: Option<Offset>,
+        limit: usize,
+    ) -> Result<Vec<Record>, Error> {
+        let upto = before.map_or(u64::MAX, |offset| offset.0.saturating_sub(1));
+        let span = Span { upto: Offset(upto), ..Span::after(Offset(0)) };
+        let said = |r: &Record| r.room.as_ref() == Some(room) && matches!(r.event, Event::MessagePosted(_));
+        let mut all = self.select(workspace, span, said)?;
+        Ok(all.split_off(all.len().saturating_sub(limit)))
+    }
+
+    fn find_message(
+        &self,
+        workspace: &WorkspaceId,
+        room: &RoomId,
+        id: &MessageId,
+    ) -> Result<Option<Record>, Error> {
+        let wanted = |r: &Record| {
+            r.room.as_ref() == Some(room) && matches!(&r.event, Event::MessagePosted(m) if m.id == *id)
+        };
+        let found = self.select(workspace, Span { limit: 1, ..Span::after(Offset(0)) }, wanted)?;
+        Ok(found.into_iter().next())
+    }
+
+    fn snapshot(&self, workspace: &WorkspaceId, state: &State) -> Result<(), Error> {
+        let json = codec::state_json(state)?;
+        let mut inner = self.lock();
+        let kept = inner.workspaces.entry(workspace.clone()).or_default();
+        if state.head.0 > kept.rows.len() as u64 {
+            return Err(Error::new(ErrorKind::Conflict, "the state holds records that are not in the log"));
+        }
+        kept.snapshot = Some((state.head, json));
+        Ok(())
+    }
+
+    fn settle(&self, workspace: &WorkspaceId) -> Result<(), Error> {
+        if let Some(kept) = self.lock().workspaces.get_mut(workspace) {
+            kept.loose = false;
+        }
+        Ok(())
+    }
+
+    fn verify(&self, workspace: &WorkspaceId) -> Result<Verified, Error> {
+        let inner = self.lock();
+        let mut hash = codec::beginning(workspace);
+        let mut sound = 0;
+        for (row, kept) in inner.workspaces.get(workspace).into_iter().flat_map(|kept| &kept.rows) {
+            hash = row.chain(&hash);
+            if hash != *kept || row.offset != sound + 1 {
+                return Ok(Verified { sound, broken: Some((Offset(sound + 1), "its hash differs".into())) });
+            }
+            sound += 1;
+        }
+        Ok(Verified { sound, broken: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use roundtable_core::event::{Event, Record};
+    use roundtable_core::ids::{Principal, WorkspaceId};
+    use roundtable_core::time::{Offset, Time};
+    use roundtable_core::users::TokenRevoked;
+
+    use super::super::{Append, AppendError, Appended, Log, Span};
+    use super::MemoryLog;
+
+    fn records(first: u64, count: u64) -> Arc<[Record]> {
+        let record = |offset| Record {
+            offset: Offset(offset),
+            room_seq: None,
+            at: Time(offset as i64),
+            actor: Principal::System,
+            room: None,
+            client: None,
+            event: Event::TokenRevoked(TokenRevoked { jti: format!("t{offset}"), expires_at: Time(9) }),
+        };
+        (first..first + count).map(record).collect()
+    }
+
+    fn append(log: &MemoryLog, first: u64, count: u64, epoch: u32) -> Arc<Mutex<Option<Appended>>> {
+        let answer = Arc::new(Mutex::new(None));
+        let slot = Arc::clone(&answer);
+        let append = Append {
+            workspace: WorkspaceId::new("w").unwrap(),
+            expected: Offset(first - 1),
+            records: records(first, count),
+            epoch,
+            relaxed: true,
+        };
+        log.append(append, Box::new(move |appended| *slot.lock().unwrap() = Some(appended)));
+        answer
+    }
+
+    #[test]
+    fn what_waits_is_lost_in_a_crash_and_a_new_epoch_begins() {
+        let (log, w) = (MemoryLog::default(), WorkspaceId::new("w").unwrap());
+        assert_eq!(*append(&log, 1, 2, 1).lock().unwrap(), Some(Appended::Committed));
+        log.hold(true);
+        let (kept, lost) = (append(&log, 3, 1, 1), append(&log, 4, 1, 1));
+        log.sync(1);
+        log.crash();
+        assert_eq!(*kept.lock().unwrap(), Some(Appended::Committed));
+        assert_eq!(*lost.lock().unwrap(), None);
+        let loaded = log.load(&w).unwrap();
+        assert_eq!((loaded.state.head, loaded.epochs.current()), (Offset(3), 2));
+        log.settle(&w).unwrap();
+        assert_eq!(log.load(&w).unwrap().epochs.current(), 1);
+        assert_eq!(log.verify(&w).unwrap().sound, 3);
+    }
+
+    #[test]
+    fn a_slower_writer_is_told_what_it_missed_and_a_full_log_says_so() {
+        let (log, w) = (MemoryLog::default(), WorkspaceId::new("w").unwrap());
+        append(&log, 1, 3, 1);
+        let answer = append(&log, 2, 1, 1).lock().unwrap().clone();
+        assert_eq!(answer, Some(Appended::Behind(records(2, 2).to_vec())));
+        log.refuse(Some(AppendError::Full));
+        let answer = append(&log, 4, 1, 1).lock().unwrap().clone();
+        assert_eq!(answer, Some(Appended::Failed(AppendError::Full)));
+        assert_eq!(log.read(&w, Span::after(Offset(0))).unwrap(), records(1, 3).to_vec());
+    }
+}
