@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind};
 use crate::event::Event;
 use crate::ids::{ConnectionId, Principal};
 use crate::state::State;
-use crate::time::Time;
+use crate::time::{Offset, Time};
 
 /// A principal's connections.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -20,6 +20,9 @@ pub struct Presence {
     pub last_seen: Time,
     /// Where the newest connection sits: `web`, `mobile`, … if its dialect tells.
     pub platform: Option<String>,
+    /// Where the log ended when its last connection went: what is said later has not reached it.
+    #[serde(default)]
+    pub seen: Offset,
 }
 
 impl Presence {
@@ -94,4 +97,51 @@ pub(crate) fn disconnect(state: &State, ctx: &Context) -> Decision {
     }
     decision.event(Event::PresenceDisconnected(Disconnected { principal, connection, last }));
     decision
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Connected, Disconnected};
+    use crate::cluster::ServerStarted;
+    use crate::event::{Event, Record};
+    use crate::ids::{AgentId, ConnectionId, NodeId, Principal};
+    use crate::state::State;
+    use crate::time::{Offset, Time};
+
+    fn apply(state: &mut State, event: Event) {
+        let record = Record {
+            offset: state.head.next(),
+            room_seq: None,
+            at: Time(1),
+            actor: Principal::System,
+            room: None,
+            client: None,
+            event,
+        };
+        state.apply(&record);
+    }
+
+    #[test]
+    fn what_was_seen_ends_with_the_last_connection_or_the_server() {
+        let who = Principal::Agent(AgentId::new("a").unwrap());
+        let mut state = State::default();
+        let connected = |connection, first| {
+            Event::PresenceConnected(Connected { principal: who.clone(), connection, first, platform: None })
+        };
+        let disconnected = |connection, last| {
+            Event::PresenceDisconnected(Disconnected { principal: who.clone(), connection, last })
+        };
+        let (one, two) = (ConnectionId(1), ConnectionId(2));
+        apply(&mut state, connected(one, true));
+        apply(&mut state, connected(two, false));
+        apply(&mut state, disconnected(one, false));
+        assert_eq!(state.presence(&who).unwrap().seen, Offset(0));
+        apply(&mut state, disconnected(two, true));
+        assert_eq!(state.presence(&who).unwrap().seen, Offset(4));
+        apply(&mut state, connected(one, true));
+        let started = ServerStarted { node: NodeId::new("n").unwrap(), version: "1".into() };
+        apply(&mut state, Event::ServerStarted(started));
+        assert_eq!(state.presence(&who).unwrap().seen, Offset(6));
+        assert!(!state.online(&who));
+    }
 }

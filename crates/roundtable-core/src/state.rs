@@ -240,7 +240,7 @@ impl State {
         let here: Vec<Principal> =
             self.presence.iter().filter(|(_, p)| p.online()).map(|(who, _)| who.clone()).collect();
         for who in here {
-            let presence = Presence { last_seen: at, ..Presence::default() };
+            let presence = Presence { last_seen: at, seen: self.head, ..Presence::default() };
             self.presence.insert(who.clone(), presence);
             if let Some(agent) = who.agent().and_then(|id| self.agents.get_mut(id)) {
                 use crate::agents::AgentStatus::{Failed, Offline, Paused};
@@ -340,6 +340,9 @@ impl State {
                 let Some(presence) = self.presence.get_mut(&e.principal) else { return };
                 presence.connections.remove(&e.connection);
                 presence.last_seen = record.at;
+                if !presence.online() {
+                    presence.seen = record.offset;
+                }
                 if !presence.online() && matches!(e.principal, Principal::Guest(_)) {
                     self.presence.remove(&e.principal);
                 }
