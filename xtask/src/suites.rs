@@ -1,7 +1,7 @@
 //! `cargo x test`: Rust tests, then the client libraries of the documents against the built server, in one sum.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::check;
@@ -79,14 +79,10 @@ fn node(root: &Path) -> Result<Tally, String> {
     if tests.is_empty() {
         return Ok(Tally::default());
     }
-    let lock = home.join("package-lock.json");
-    if !installed(&lock, &home.join("node_modules")) {
-        run(Command::new("npm").current_dir(&home).args(["ci", "--no-audit", "--no-fund"]))?;
-        remember(&lock, &home.join("node_modules"))?;
-    }
+    install_node(&home)?;
     let mut runner = Command::new("node");
     runner.args(["--test", "--test-reporter=spec"]).args(tests).current_dir(&home);
-    counted(Runner::Node, runner.env("ROUNDTABLE_BIN", target_dir(root).join("debug/roundtable")))
+    counted(Runner::Node, runner.env("ROUNDTABLE_BIN", server(root)))
 }
 
 fn python(root: &Path) -> Result<Tally, String> {
@@ -94,17 +90,38 @@ fn python(root: &Path) -> Result<Tally, String> {
     if files(&home.join("tests"), ".py")?.is_empty() {
         return Ok(Tally::default());
     }
-    let (lock, venv) = (home.join("requirements.txt"), home.join(".venv"));
-    if !installed(&lock, &venv) {
-        run(Command::new("python3").current_dir(&home).args(["-m", "venv", "--clear", ".venv"]))?;
-        let mut pip = Command::new(venv.join("bin/python"));
-        pip.current_dir(&home).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
-        run(pip.args(["--no-deps", "--only-binary", ":all:", "--requirement", "requirements.txt"]))?;
-        remember(&lock, &venv)?;
+    // One test brings the clients of both languages together.
+    install_node(&root.join("clients/node"))?;
+    install_python(&home)?;
+    let mut runner = Command::new(home.join(".venv/bin/python"));
+    runner.current_dir(&home).args(["-m", "pytest", "--color=no", "-p", "no:cacheprovider"]);
+    counted(Runner::Pytest, runner.env("ROUNDTABLE_BIN", server(root)))
+}
+
+/// The server that the real clients meet.
+fn server(root: &Path) -> PathBuf {
+    target_dir(root).join("debug/roundtable")
+}
+
+fn install_node(home: &Path) -> Result<(), String> {
+    let (lock, packages) = (home.join("package-lock.json"), home.join("node_modules"));
+    if installed(&lock, &packages) {
+        return Ok(());
     }
-    let mut runner = Command::new(venv.join("bin/python"));
-    runner.current_dir(&home).args(["-m", "pytest", "--color=no", "-p", "no:cacheprovider", "tests"]);
-    counted(Runner::Pytest, runner.env("ROUNDTABLE_BIN", target_dir(root).join("debug/roundtable")))
+    run(Command::new("npm").current_dir(home).args(["ci", "--no-audit", "--no-fund"]))?;
+    remember(&lock, &packages)
+}
+
+fn install_python(home: &Path) -> Result<(), String> {
+    let (lock, packages) = (home.join("requirements.txt"), home.join(".venv"));
+    if installed(&lock, &packages) {
+        return Ok(());
+    }
+    run(Command::new("python3").current_dir(home).args(["-m", "venv", "--clear", ".venv"]))?;
+    let mut pip = Command::new(packages.join("bin/python"));
+    pip.current_dir(home).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+    run(pip.args(["--no-deps", "--only-binary", ":all:", "--requirement", "requirements.txt"]))?;
+    remember(&lock, &packages)
 }
 
 /// Runs a runner and reads its closing line. A runner that fails without a failed test counts as one.
@@ -133,7 +150,7 @@ fn remember(lock: &Path, packages: &Path) -> Result<(), String> {
 }
 
 /// The files directly in a folder whose names end so, in order; none if there is no such folder.
-fn files(folder: &Path, end: &str) -> Result<Vec<std::path::PathBuf>, String> {
+fn files(folder: &Path, end: &str) -> Result<Vec<PathBuf>, String> {
     let Ok(entries) = fs::read_dir(folder) else { return Ok(Vec::new()) };
     let mut found = Vec::new();
     for entry in entries {
