@@ -1,4 +1,5 @@
 //! The server: sockets, log, runner, identity, configuration.
 
 pub mod clock;
+pub mod config;
 pub mod log;

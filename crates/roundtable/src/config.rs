@@ -1,0 +1,319 @@
+//! Settings: one documented type for all of them, filled from a file, the environment and the command line.
+
+use std::path::PathBuf;
+
+pub use crate::config::listen::{BareWs, Listener, Listeners};
+use crate::config::values::{Count, LogLevel, NodeName};
+pub use crate::config::values::{LogFormat, Origins, Percent, Rate, Size, Span};
+
+pub mod example;
+pub mod listen;
+pub mod load;
+pub mod section;
+pub mod values;
+
+pub use crate::config::load::{Problems, Sources};
+use crate::config::section::{config, section};
+
+section! {
+    /// The process, its listeners and who may reach them.
+    Server {
+        /// Name of this server process: 1 to 128 characters of A-Z a-z 0-9 . _ : @ -. Empty: one is drawn at the first
+        /// start and kept in the data directory.
+        node: NodeName = NodeName::default(),
+        /// Where to listen: `ADDRESS:PORT=MEANING`, MEANING being what a bare `/ws` is there: `hive`, `megabot` or `auto`
+        /// (MegaBot if the request carries a token, a key or MegaBot's query values, else Hive). Port 0 takes a free one.
+        /// `/no-guests` at the end asks for a credential there although the address is a loopback one; so does
+        /// `{ address = "127.0.0.1:3000", bare_ws = "megabot", anonymous = false }`.
+        listen: Listeners = Listeners::default(),
+        /// Threads that own connections, at most 256. 0: one per core.
+        shards: u16 = 0,
+        /// Origins of web pages that may connect besides the server's own, each `scheme://host[:port]`. `"*"` lets all in.
+        allowed_origins: Origins = Origins::default(),
+        /// How long a client may take to send the head of a request: a socket that never speaks is not kept.
+        header_timeout: Span = Span::of_ms(10_000),
+        /// How long a stop waits for what is under way before connections are cut.
+        drain_timeout: Span = Span::of_ms(5_000),
+        /// Open connections of one address, loopback ones not counted: one machine shall not use up the sockets. `off` for any number.
+        connections_per_address: Rate = Rate::of(1_000),
+        /// Largest body of a REST request, 1 KiB to 64 MiB.
+        max_body: Size = Size::of_bytes(1 << 20),
+    }
+}
+
+section! {
+    /// Where the history is kept and how often it is written.
+    Storage {
+        /// The data directory: log, secrets, credentials.
+        dir: PathBuf = PathBuf::from("data"),
+        /// How often the state is saved beside the log, so that a start reads little of it.
+        snapshot_interval: Span = Span::of_ms(60_000),
+        /// How long a message of a `relaxed` room may wait for the disk.
+        relaxed_sync: Span = Span::of_ms(1_000),
+    }
+}
+
+section! {
+    /// What the server tells about itself on standard error.
+    Logging {
+        /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,roundtable::log=debug`. Tokens and keys never appear.
+        level: LogLevel = LogLevel::default(),
+        /// `text` for people, `json` for programs.
+        format: LogFormat = LogFormat::Text,
+    }
+}
+
+section! {
+    /// Credentials and how long they last.
+    Auth {
+        /// Loopback listeners let Hive and MegaBot clients in without credentials. Behind a reverse proxy on the same
+        /// machine everybody looks local: set this to false there.
+        anonymous: bool = true,
+        /// Life of an MXF token.
+        mxf_token: Span = Span::of_ms(24 * 3_600_000),
+        /// Life of an AIWM token.
+        aiwm_token: Span = Span::of_ms(24 * 3_600_000),
+        /// Life of a Hive and MegaBot token.
+        login_token: Span = Span::of_ms(3_600_000),
+        /// Life of the refresh token that comes with it.
+        refresh_token: Span = Span::of_ms(30 * 24 * 3_600_000),
+        /// Life of an Open-A.G.I token.
+        openagi_token: Span = Span::of_ms(3_600_000),
+        /// Failed passwords, secrets and keys of one address for one account in `failure_window`, after which further tries
+        /// are refused unread: guessing shall not pay. `off` for no limit.
+        failures: Rate = Rate::of(10),
+        /// The window of `failures`.
+        failure_window: Span = Span::of_ms(15 * 60_000),
+        /// Passwords checked at the same time, 1 to 64; each takes 19 MiB and some 20 ms of a core.
+        password_checks: Count = Count::of(2),
+    }
+}
+
+section! {
+    /// What one connection may take.
+    Limits {
+        /// Bytes waiting for a client that does not read; past it the connection is closed and can resume. At least 64 KiB.
+        queue: Size = Size::of_bytes(1 << 20),
+        /// Commands of one connection that wait for the log; past it the socket is not read.
+        unfinished_commands: Count = Count::of(64),
+        /// Largest message before the client has said who it is: strangers get little memory.
+        unauthenticated_message: Size = Size::of_bytes(16 << 10),
+        /// How long a client may take to say who it is, where nothing else is said about it.
+        unauthenticated_time: Span = Span::of_ms(10_000),
+    }
+}
+
+section! {
+    /// Plain WebSockets (Hive, MegaBot, Open-A.G.I).
+    Websocket {
+        /// Largest message from a client, after inflation.
+        max_message: Size = Size::of_bytes(1 << 20),
+        /// How often a ping is sent.
+        ping_interval: Span = Span::of_ms(30_000),
+        /// Unanswered pings after which a client counts as gone.
+        missed_pings: Count = Count::of(2),
+        /// Whether permessage-deflate is agreed to.
+        compression: bool = true,
+        /// Messages from this size on are compressed; smaller ones gain nothing.
+        compress_from: Size = Size::of_bytes(1 << 10),
+        /// How long a client may take to answer a close frame.
+        close_timeout: Span = Span::of_ms(5_000),
+    }
+}
+
+section! {
+    /// Socket.IO (MXF, AIWM).
+    Socketio {
+        /// How often a ping is sent.
+        ping_interval: Span = Span::of_ms(25_000),
+        /// How long the answer may take. Agents that block longer need more.
+        ping_timeout: Span = Span::of_ms(20_000),
+        /// How long a client may take to enter its first namespace.
+        connect_timeout: Span = Span::of_ms(45_000),
+        /// How long the change from polling to WebSocket may take.
+        upgrade_timeout: Span = Span::of_ms(10_000),
+        /// Largest packet or poll from a client.
+        max_payload: Size = Size::of_bytes(1 << 20),
+    }
+}
+
+section! {
+    /// MXF.
+    Mxf {
+        /// How long a connection may stay without having proved who it is.
+        auth_timeout: Span = Span::of_ms(60_000),
+        /// Messages per minute of one agent, over all its connections; `off` for any number.
+        messages_per_minute: Rate = Rate::of(100),
+        /// `agent:register` of a user makes a channel that does not exist.
+        create_channels: bool = true,
+    }
+}
+
+section! {
+    /// AIWM.
+    Aiwm {
+        /// How often a raw WebSocket is pinged.
+        ping_interval: Span = Span::of_ms(25_000),
+        /// Typing that is not renewed ends after this.
+        typing_timeout: Span = Span::of_ms(10_000),
+    }
+}
+
+section! {
+    /// Hive.
+    Hive {
+        /// How often the status goes to every dashboard.
+        status_interval: Span = Span::of_ms(10_000),
+        /// How often the lists go to connections of the older front-end.
+        lists_interval: Span = Span::of_ms(5_000),
+        /// Agents made per minute and address, loopback ones not counted; `off` for any number.
+        agents_per_minute: Rate = Rate::of(10),
+        /// Requests for the status per minute and address, loopback ones not counted; `off` for any number.
+        status_per_minute: Rate = Rate::of(60),
+    }
+}
+
+section! {
+    /// Open-A.G.I.
+    Openagi {
+        /// How often each metric goes to its subscribers.
+        metric_interval: Span = Span::of_ms(5_000),
+        /// REST requests per minute and address; `off` for any number.
+        requests_per_minute: Rate = Rate::of(100),
+        /// REST requests per hour and address; `off` for any number.
+        requests_per_hour: Rate = Rate::of(1_000),
+    }
+}
+
+section! {
+    /// MegaBot.
+    Megabot {
+        /// Frames per second of one connection, on average; `off` for any number.
+        frames_per_second: Rate = Rate::of(10),
+        /// Frames that may come at once: clients' timers jitter.
+        frame_burst: Count = Count::of(20),
+        /// Messages inside of batches per second of one connection; `off` for any number.
+        batched_per_second: Rate = Rate::of(200),
+        /// Most messages of one batch.
+        batch: Count = Count::of(100),
+        /// How long an answer to a chat message may take before the sender is told that none came.
+        answer_timeout: Span = Span::of_ms(60_000),
+    }
+}
+
+section! {
+    /// Measured figures of this process and its machine.
+    Figures {
+        /// How often they are taken.
+        interval: Span = Span::of_ms(5_000),
+    }
+}
+
+section! {
+    /// When figures become alerts. A value is well again `hysteresis` points below its threshold.
+    Alerts {
+        /// Processor use, percent.
+        cpu_warning: Percent = Percent::of(80.0),
+        /// Processor use, percent.
+        cpu_critical: Percent = Percent::of(90.0),
+        /// Memory use, percent.
+        memory_warning: Percent = Percent::of(80.0),
+        /// Memory use, percent.
+        memory_critical: Percent = Percent::of(95.0),
+        /// Use of the disk with the data directory, percent.
+        disk_warning: Percent = Percent::of(90.0),
+        /// Use of the disk with the data directory, percent.
+        disk_critical: Percent = Percent::of(95.0),
+        /// So many points below a threshold an alert ends: a value at the edge shall not flicker.
+        hysteresis: Percent = Percent::of(5.0),
+    }
+}
+
+section! {
+    /// Rules that notice attacks.
+    Security {
+        /// Failed logins of one address in `login_window` that are noted as suspicious; `off` for never.
+        suspicious_logins: Rate = Rate::of(3),
+        /// Failed logins of one address in `login_window` that bring a block; `off` for never.
+        blocked_logins: Rate = Rate::of(6),
+        /// The window of both.
+        login_window: Span = Span::of_ms(300_000),
+        /// How long a block lasts.
+        block_time: Span = Span::of_ms(300_000),
+        /// Connection attempts of one address in `connect_window`, loopback ones not counted, beyond which they are noted
+        /// as a flood; `off` for never.
+        connects: Rate = Rate::of(100),
+        /// The window of `connects`.
+        connect_window: Span = Span::of_ms(60_000),
+    }
+}
+
+config! {
+    /// Every setting there is.
+    Config {
+        server: Server,
+        storage: Storage,
+        logging: Logging,
+        auth: Auth,
+        limits: Limits,
+        websocket: Websocket,
+        socketio: Socketio,
+        mxf: Mxf,
+        aiwm: Aiwm,
+        hive: Hive,
+        openagi: Openagi,
+        megabot: Megabot,
+        figures: Figures,
+        alerts: Alerts,
+        security: Security,
+    }
+}
+
+impl Config {
+    /// Fills the settings from their sources. Fails with everything that is wrong, not only the first.
+    pub fn load(sources: &Sources) -> Result<Self, Problems> {
+        load::load(sources)
+    }
+
+    /// What no single key can say: settings that contradict one another.
+    fn contradictions(&self) -> Vec<String> {
+        let mut found = self.server.listen.problems();
+        let mut ordered = |low: (&str, f64), high: (&str, f64)| {
+            if low.1 > high.1 {
+                found.push(format!("{} ({}) lies above {} ({})", low.0, low.1, high.0, high.1));
+            }
+        };
+        let a = &self.alerts;
+        ordered(("alerts.cpu_warning", a.cpu_warning.get()), ("alerts.cpu_critical", a.cpu_critical.get()));
+        ordered(
+            ("alerts.memory_warning", a.memory_warning.get()),
+            ("alerts.memory_critical", a.memory_critical.get()),
+        );
+        ordered(
+            ("alerts.disk_warning", a.disk_warning.get()),
+            ("alerts.disk_critical", a.disk_critical.get()),
+        );
+        let rate = |r: Rate| f64::from(r.most().unwrap_or(u32::MAX));
+        let s = &self.security;
+        ordered(
+            ("security.suspicious_logins", rate(s.suspicious_logins)),
+            ("security.blocked_logins", rate(s.blocked_logins)),
+        );
+        if self.server.shards > 256 {
+            found.push("server.shards must be at most 256".into());
+        }
+        if self.auth.password_checks.get() > 64 {
+            found.push("auth.password_checks must be at most 64".into());
+        }
+        if self.limits.queue.bytes() < 64 << 10 {
+            found.push("limits.queue must be at least 64KiB".into());
+        }
+        if !(1 << 10..=64 << 20).contains(&self.server.max_body.bytes()) {
+            found.push("server.max_body must be 1KiB to 64MiB".into());
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+//! Where the server listens and what is meant by a bare `/ws` there.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// What a bare `/ws` means on a listener.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BareWs {
+    /// Hive.
+    Hive,
+    /// MegaBot.
+    #[serde(rename = "megabot")]
+    MegaBot,
+    /// MegaBot if the request carries a credential or MegaBot's query values, else Hive.
+    #[default]
+    Auto,
+}
+
+impl BareWs {
+    /// Its name in settings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hive => "hive",
+            Self::MegaBot => "megabot",
+            Self::Auto => "auto",
+        }
+    }
+}
+
+/// One listener.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listener {
+    /// Address and port; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// What a bare `/ws` means.
+    pub bare_ws: BareWs,
+    /// False: a credential is needed here even on a loopback address.
+    pub anonymous: bool,
+}
+
+impl Listener {
+    /// Whether clients without credentials may come in here: a loopback address, and nobody has switched it off.
+    pub fn lets_guests_in(&self, everywhere: bool) -> bool {
+        everywhere && self.anonymous && self.address.ip().to_canonical().is_loopback()
+    }
+}
+
+impl FromStr for Listener {
+    type Err = String;
+
+    /// Reads `ADDRESS:PORT[=hive|megabot|auto][/no-guests]`; `localhost` is 127.0.0.1.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (rest, anonymous) = text.strip_suffix("/no-guests").map_or((text, true), |rest| (rest, false));
+        let (address, meaning) = rest.split_once('=').unwrap_or((rest, "auto"));
+        let bare_ws = match meaning {
+            "hive" => BareWs::Hive,
+            "megabot" => BareWs::MegaBot,
+            "auto" => BareWs::Auto,
+            other => return Err(format!("`{other}` is not hive, megabot or auto")),
+        };
+        let local = address.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+        let address = local.as_deref().unwrap_or(address).parse().map_err(|_| {
+            format!("`{address}` is no address with port, such as 127.0.0.1:3001 or [::1]:3001")
+        })?;
+        Ok(Self { address, bare_ws, anonymous })
+    }
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let guests = if self.anonymous { "" } else { "/no-guests" };
+        write!(f, "{}={}{guests}", self.address, self.bare_ws.as_str())
+    }
+}
+
+impl Serialize for Listener {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Listener {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            address: String,
+            #[serde(default)]
+            bare_ws: BareWs,
+            #[serde(default = "yes")]
+            anonymous: bool,
+        }
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "a listener is ADDRESS:PORT=MEANING or {address, bare_ws, anonymous}")]
+        enum Form {
+            Text(String),
+            Table(Table),
+        }
+        match Form::deserialize(deserializer)? {
+            Form::Text(text) => text.parse().map_err(D::Error::custom),
+            Form::Table(table) => {
+                let listener: Self = table.address.parse().map_err(D::Error::custom)?;
+                Ok(Self { bare_ws: table.bare_ws, anonymous: table.anonymous, ..listener })
+            }
+        }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// All listeners, at least one.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(transparent)]
+pub struct Listeners(Vec<Listener>);
+
+impl Listeners {
+    /// These.
+    pub fn of(listeners: Vec<Listener>) -> Self {
+        Self(listeners)
+    }
+
+    /// The list.
+    pub fn as_slice(&self) -> &[Listener] {
+        &self.0
+    }
+
+    /// What is wrong with the list as a whole.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        if self.0.is_empty() {
+            found.push("server.listen names no listener".into());
+        }
+        for (n, listener) in self.0.iter().enumerate() {
+            let same = |other: &Listener| other.address == listener.address && other.address.port() != 0;
+            if self.0.iter().take(n).any(same) {
+                found.push(format!("server.listen has {} twice", listener.address));
+            }
+        }
+        found
+    }
+}
+
+impl Default for Listeners {
+    fn default() -> Self {
+        let local = |port, bare_ws| Listener {
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            bare_ws,
+            anonymous: true,
+        };
+        Self(vec![local(3001, BareWs::Hive), local(3000, BareWs::MegaBot), local(8080, BareWs::Auto)])
+    }
+}
+
+impl<'de> Deserialize<'de> for Listeners {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = toml::Value::deserialize(deserializer)?;
+        let items = match value {
+            toml::Value::Array(items) => items,
+            toml::Value::String(text) if !text.trim_start().starts_with('[') => text
+                .split(',')
+                .map(str::trim)
+                .filter(|part| !part.is_empty())
+                .map(|part| toml::Value::String(part.to_owned()))
+                .collect(),
+            _ => return Err(D::Error::custom("must be a list of listeners")),
+        };
+        let read =
+            |item: toml::Value| item.try_into().map_err(|e: toml::de::Error| D::Error::custom(e.message()));
+        items.into_iter().map(read).collect::<Result<_, _>>().map(Self)
+    }
+}

@@ -1,0 +1,143 @@
+//! Filling the settings: file, then environment, then command line; all problems are told at once.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::config::listen::{Listener, Listeners};
+use crate::config::section::Given;
+use crate::config::{Config, values::LogLevel};
+
+/// Where settings come from, in rising precedence.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The file, if one is named.
+    pub file: Option<PathBuf>,
+    /// Variables of the environment; those that begin with `ROUNDTABLE_` and a section's name count.
+    pub environment: Vec<(String, String)>,
+    /// `section.key=value`, in order.
+    pub set: Vec<String>,
+    /// `ADDRESS[=MEANING]`; any replace the list of listeners.
+    pub listen: Vec<String>,
+    /// The data directory.
+    pub data: Option<PathBuf>,
+}
+
+impl Sources {
+    /// The environment of this process, nothing else.
+    pub fn from_environment() -> Self {
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        Self { environment: std::env::vars_os().filter_map(text).collect(), ..Self::default() }
+    }
+}
+
+/// Everything that is wrong with the settings, one line each, with the place it was found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Problems(pub Vec<String>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+impl std::error::Error for Problems {}
+
+struct Filling {
+    config: Config,
+    problems: Vec<String>,
+}
+
+impl Filling {
+    fn set(&mut self, place: &str, (section, key): (&str, &str), value: &Given<'_>) {
+        match self.config.set(section, key, value) {
+            Some(Ok(())) => {}
+            Some(Err(what)) => self.problems.push(format!("{place}: {section}.{key}: {what}")),
+            None => self.problems.push(format!("{place}: there is no setting {section}.{key}")),
+        }
+    }
+
+    fn file(&mut self, path: &std::path::Path) {
+        let place = path.display().to_string();
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => return self.problems.push(format!("{place}: cannot be read: {error}")),
+        };
+        let table = match text.parse::<toml::Table>() {
+            Ok(table) => table,
+            Err(error) => return self.problems.push(format!("{place}: {}", error.to_string().trim())),
+        };
+        for (section, value) in &table {
+            match value {
+                toml::Value::Table(keys) if Config::SECTIONS.contains(&section.as_str()) => {
+                    for (key, value) in keys {
+                        self.set(&place, (section, key), &Given::Toml(value));
+                    }
+                }
+                _ => self.problems.push(format!("{place}: there is no section [{section}]")),
+            }
+        }
+    }
+
+    /// `ROUNDTABLE_SOCKETIO_PING_INTERVAL`. Other variables with that beginning are left alone: orchestrators set some
+    /// (`ROUNDTABLE_PORT`, `ROUNDTABLE_SERVICE_HOST`) for a program of this name.
+    fn variable(&mut self, name: &str, value: &str) {
+        let Some(rest) = name.strip_prefix("ROUNDTABLE_") else { return };
+        let lower = rest.to_ascii_lowercase();
+        let Some((section, key)) = lower.split_once('_') else { return };
+        if Config::SECTIONS.contains(&section) {
+            self.set(name, (section, key), &Given::Text(value));
+        }
+    }
+
+    fn argument(&mut self, text: &str) {
+        let place = format!("--set {text}");
+        let pair =
+            text.split_once('=').and_then(|(key, value)| Some((key.trim().split_once('.')?, value.trim())));
+        match pair {
+            Some((key, value)) => self.set("--set", key, &Given::Text(value)),
+            None => self.problems.push(format!("{place}: must be section.key=value")),
+        }
+    }
+
+    fn listeners(&mut self, texts: &[String]) {
+        let mut listeners = Vec::new();
+        for text in texts {
+            match text.parse::<Listener>() {
+                Ok(listener) => listeners.push(listener),
+                Err(what) => self.problems.push(format!("--listen {text}: {what}")),
+            }
+        }
+        if !texts.is_empty() {
+            self.config.server.listen = Listeners::of(listeners);
+        }
+    }
+}
+
+pub(super) fn load(sources: &Sources) -> Result<Config, Problems> {
+    let mut filling = Filling { config: Config::default(), problems: Vec::new() };
+    if let Some(path) = &sources.file {
+        filling.file(path);
+    }
+    for (name, value) in &sources.environment {
+        filling.variable(name, value);
+    }
+    for text in &sources.set {
+        filling.argument(text);
+    }
+    filling.listeners(&sources.listen);
+    if let Some(dir) = &sources.data {
+        filling.config.storage.dir.clone_from(dir);
+    }
+    if filling.problems.is_empty() {
+        filling.problems = filling.config.contradictions();
+    }
+    if filling.problems.is_empty() { Ok(filling.config) } else { Err(Problems(filling.problems)) }
+}
+
+impl From<&LogLevel> for tracing_subscriber::EnvFilter {
+    fn from(level: &LogLevel) -> Self {
+        Self::new(level.as_str())
+    }
+}
