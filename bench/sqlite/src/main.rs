@@ -19,34 +19,46 @@ struct Cli {
     bytes: usize,
 }
 
+/// The least a log with rooms needs: where, when, who, what, the number within the room, and the hash of the chain.
 fn open(file: &Path) -> rusqlite::Result<Connection> {
     let db = Connection::open(file)?;
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "FULL")?;
     db.execute_batch(
-        "CREATE TABLE log (at INTEGER PRIMARY KEY, time INTEGER NOT NULL, room TEXT NOT NULL, kind TEXT NOT NULL,
-         body TEXT NOT NULL) STRICT",
+        "CREATE TABLE log (at INTEGER PRIMARY KEY, time INTEGER NOT NULL, room TEXT NOT NULL, number INTEGER NOT NULL,
+         actor TEXT NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL, hash BLOB NOT NULL) STRICT;
+         CREATE UNIQUE INDEX log_by_room ON log (room, number)",
     )?;
     Ok(db)
 }
 
+const INSERT: &str = "INSERT INTO log VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+const ROOMS: [&str; 8] =
+    ["bench-0", "bench-1", "bench-2", "bench-3", "bench-4", "bench-5", "bench-6", "bench-7"];
+
 /// Rows per second that are on the disk, `batch` of them per commit.
 fn measure(dir: &Path, batch: usize, bytes: usize, seconds: f64) -> rusqlite::Result<f64> {
     let mut db = open(&dir.join(format!("batch-{batch}.db")))?;
-    let body = "x".repeat(bytes);
+    let (body, hash) = ("x".repeat(bytes), [7u8; 32]);
     let (began, length) = (Instant::now(), Duration::from_secs_f64(seconds));
     let mut rows = 0i64;
     while began.elapsed() < length {
         let commit = db.transaction()?;
         {
-            let mut insert = commit.prepare_cached("INSERT INTO log VALUES (?1, ?2, ?3, ?4, ?5)")?;
+            let mut insert = commit.prepare_cached(INSERT)?;
             for _ in 0..batch {
+                // As with the sockets, eight rooms take turns.
+                let (room, number) = (ROOMS[rows as usize % ROOMS.len()], rows / ROOMS.len() as i64);
+                let time = 1_700_000_000_000 + rows;
                 insert.execute(params![
                     rows,
-                    1_700_000_000_000i64 + rows,
-                    "bench-0",
+                    time,
+                    room,
+                    number,
+                    "agent:scout",
                     "message.posted",
-                    body
+                    body,
+                    hash
                 ])?;
                 rows += 1;
             }
