@@ -34,6 +34,9 @@ struct Cli {
     /// Only servers whose name contains this.
     #[arg(long)]
     server: Vec<String>,
+    /// Where in its room a sender sits: first, middle or last. It matters, see README.md.
+    #[arg(long, default_value = "first", value_parser = ["first", "middle", "last"])]
+    sender_at: String,
     /// Do not give server and generator processors of their own.
     #[arg(long)]
     no_pin: bool,
@@ -53,6 +56,7 @@ pub struct Plan {
     pub idle_connections: usize,
     pub settle: f64,
     pub pin: bool,
+    pub sender_at: String,
     pub only: Vec<String>,
     pub server: Vec<String>,
 }
@@ -65,6 +69,7 @@ fn run(cli: Cli) -> Result<bool, String> {
         idle_connections: if cli.quick { 1_000 } else { 10_000 },
         settle: if cli.quick { 3.0 } else { 6.0 },
         pin: !cli.no_pin,
+        sender_at: cli.sender_at,
         only: cli.only,
         server: cli.server,
     };

@@ -111,7 +111,8 @@ fn fanout(plan: &Plan, (id, rooms, receivers, window): (&'static str, usize, usi
         id,
         title,
         load: words(&format!(
-            "fanout --rooms {rooms} --receivers {receivers} --window {window} {}",
+            "fanout --rooms {rooms} --receivers {receivers} --window {window} --sender-at {} {}",
+            plan.sender_at,
             timing(plan)
         )),
         servers: EVERYBODY.to_vec(),

@@ -34,7 +34,7 @@ fn machine(plan: &Plan, tools: &Tools, descriptors: u64) -> String {
         "{cores} processors ({model}), Linux {}, {descriptors} descriptors at most; load average {} at the end. \
          {} repetition(s) of {} s, medians; the servers took turns. {} \
          150-byte messages; a message is under way until its sender has its own copy (MegaBot: until one observer has \
-         it). Absolute figures mean little; ratios within one run do.\n\n",
+         it); it joined its room {}. Absolute figures mean little; ratios within one run do.\n\n",
         read("/proc/sys/kernel/osrelease").trim(),
         busy.split(' ').next().unwrap_or_default(),
         plan.repeat,
@@ -44,6 +44,7 @@ fn machine(plan: &Plan, tools: &Tools, descriptors: u64) -> String {
         } else {
             "Servers and generator shared the processors."
         },
+        if plan.sender_at == "middle" { "in the middle" } else { &plan.sender_at },
     )
 }
 

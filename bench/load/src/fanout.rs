@@ -20,6 +20,9 @@ pub struct Options {
     /// When a message is no longer under way.
     #[arg(long, value_enum, default_value = "own")]
     done: Done,
+    /// Where in the room the senders sit (or their observers).
+    #[arg(long, value_enum, default_value = "first")]
+    sender_at: Place,
     #[arg(long, default_value_t = 1)]
     rooms: usize,
     /// Senders in each room.
@@ -29,6 +32,15 @@ pub struct Options {
     seconds: f64,
     #[arg(long, default_value_t = 1.0)]
     warmup: f64,
+}
+
+/// Many servers write in the order in which members joined, so it matters when a sender gets its own copy.
+#[derive(Clone, Copy, ValueEnum)]
+enum Place {
+    /// Senders joined first.
+    First,
+    Middle,
+    Last,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -96,8 +108,7 @@ impl Handler for Fanout {
     }
 }
 
-/// Who sits where, and each sender with its observer. Senders sit in the middle of the room, as its order of members
-/// decides in some servers who gets a copy first; where a sender gets no copy, it has a seat besides the receivers.
+/// Who sits where, and each sender with its observer. Where a sender gets no copy, it has a seat besides the receivers.
 fn seats(common: &Common, o: &Options) -> (Vec<Seat>, Vec<(usize, usize)>) {
     let (mut seats, mut senders) = (Vec::new(), Vec::new());
     for r in 0..o.rooms {
@@ -108,11 +119,16 @@ fn seats(common: &Common, o: &Options) -> (Vec<Seat>, Vec<(usize, usize)>) {
             seats.push(Seat { who: format!("member-{r}-{name}"), room: room.clone() });
         }
         for i in 0..o.senders {
-            let middle = first + (o.receivers / 2 + i) % o.receivers;
+            let place = match o.sender_at {
+                Place::First => i,
+                Place::Middle => o.receivers / 2 + i,
+                Place::Last => o.receivers - 1 + i,
+            };
+            let observer = first + place % o.receivers;
             if common.protocol.echoes() {
-                senders.push((middle, middle));
+                senders.push((observer, observer));
             } else {
-                senders.push((seats.len(), middle));
+                senders.push((seats.len(), observer));
                 seats.push(Seat { who: format!("sender-{r}-{i}"), room: room.clone() });
             }
         }
