@@ -8,6 +8,7 @@ use crate::ids::{AgentId, KeyId, MessageId, Principal, RoomId};
 use crate::json::Json;
 use crate::messages::{Direct, Post};
 use crate::rooms::{CreateRoom, EnterOwnRoom, JoinRoom, RoomUpdated};
+use crate::seats::KeepSeat;
 use crate::time::Offset;
 use crate::users::{KeyAdded, TokenRevoked, UserAdded, UserChanged, WorkspaceCreated};
 
@@ -66,6 +67,8 @@ pub enum Command {
     Connect(Option<String>),
     /// The connection is gone.
     Disconnect,
+    /// Take a seat or say what has reached it.
+    KeepSeat(KeepSeat),
     /// Typing began or stopped.
     Type(RoomId, bool),
     /// Do something together that is worth nothing later.

@@ -52,6 +52,7 @@ pub fn topics_of_record(record: &Record, state: &State) -> Topics {
         | Event::TokenRevoked(_)
         | Event::MessageDelivered(_) => Topics::new(),
         Event::UserAdded(_) => Topics::new(),
+        Event::SeatKept(_) => smallvec![Topic::Principal(record.actor.clone())],
         Event::KeyRevoked(e) => {
             let owner = state.key(&e.key).map(|key| key.bearer());
             owner.map(Topic::Principal).into_iter().collect()

@@ -10,7 +10,7 @@ use crate::feeds::FeedMarked;
 use crate::ids::{ClientId, ConnectionId, MessageId, Principal, RoomId};
 use crate::signal::SignalBody;
 use crate::state::State;
-use crate::{agents, alerts, cluster, messages, presence, rooms, users};
+use crate::{agents, alerts, cluster, messages, presence, rooms, seats, users};
 
 /// Everything a rule may know beside the state and the command.
 #[derive(Clone, Debug)]
@@ -149,6 +149,7 @@ pub fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Decisio
         Command::MarkDelivered(upto) => Ok(messages::delivered(state, ctx, *upto)),
         Command::Connect(platform) => presence::connect(state, ctx, platform.as_ref()),
         Command::Disconnect => Ok(presence::disconnect(state, ctx)),
+        Command::KeepSeat(command) => seats::keep(state, ctx, command),
         Command::Type(room, typing) => {
             let body = SignalBody::Typing { who: ctx.actor.clone(), typing: *typing };
             in_room_only(state, ctx, room, body)

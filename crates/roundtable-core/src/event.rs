@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ErrorKind};
 use crate::ids::{ClientId, Principal, RoomId};
 use crate::time::{Offset, Time};
-use crate::{agents, alerts, cluster, feeds, messages, presence, rooms, users};
+use crate::{agents, alerts, cluster, feeds, messages, presence, rooms, seats, users};
 
 /// One entry of a workspace's log.
 #[derive(Clone, PartialEq, Debug)]
@@ -116,6 +116,8 @@ events! {
     "presence.connected" PresenceConnected(presence::Connected),
     /// A connection of a principal went.
     "presence.disconnected" PresenceDisconnected(presence::Disconnected),
+    /// A seat was taken, or more has reached it.
+    "seat.kept" SeatKept(seats::SeatKept),
     /// A threshold was crossed.
     "alert.raised" AlertRaised(alerts::AlertRaised),
     /// A value is well again.

@@ -20,6 +20,7 @@ pub mod limits;
 pub mod messages;
 pub mod presence;
 pub mod rooms;
+pub mod seats;
 pub mod signal;
 pub mod state;
 pub mod time;

@@ -16,5 +16,13 @@ pub const MAX_CAPABILITIES: usize = 256;
 pub const MAX_WAITING_DIRECT: usize = 1_000;
 /// How long a direct message waits, in milliseconds: 7 days (MXF notes §5).
 pub const WAITING_DIRECT_MS: i64 = 7 * 24 * 3_600_000;
+/// How long a seat is kept for its owner to come back, in milliseconds: 24 h (MegaBot notes §7).
+pub const SEAT_MS: i64 = 24 * 3_600_000;
+/// Most rooms that one seat hears; each is part of the state and written anew whenever the seat is kept.
+pub const MAX_SEAT_ROOMS: usize = 256;
+/// Most connections that are remembered with a seat.
+pub const MAX_SEAT_CONNECTIONS: usize = 16;
+/// Most seats of a workspace; beyond them the one kept longest ago is forgotten.
+pub const MAX_SEATS: usize = 100_000;
 /// How long the same client id gives the first result again, in milliseconds: 24 h (MegaBot notes §2).
 pub const REPEAT_MS: i64 = 24 * 3_600_000;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{Context, Decision};
 use crate::error::{Error, ErrorKind};
 use crate::event::Event;
-use crate::ids::{AgentId, MessageId, Principal, RoomId};
+use crate::ids::{AgentId, ConnectionId, MessageId, Principal, RoomId};
 use crate::json::Json;
 use crate::rooms::{self, Durability, RoomStatus};
 use crate::signal::SignalBody;
@@ -107,6 +107,9 @@ pub struct Message {
     /// Tokens it cost, if the sender says so.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub tokens: u64,
+    /// The connection it was said on, so that a client that comes back is spared its own words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<ConnectionId>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
@@ -228,6 +231,7 @@ pub(crate) fn post(state: &State, ctx: &Context, command: &Post) -> Result<Decis
         reply_to: command.reply_to.clone(),
         platform: command.platform.clone(),
         tokens: command.tokens,
+        via: ctx.connection,
     };
     let mut decision = Decision::default();
     if room.card.durability == Durability::Ephemeral {

@@ -14,6 +14,7 @@ use crate::ids::{AgentId, ClientId, KeyId, NodeId, Principal, RoomId, UserId};
 use crate::limits;
 use crate::presence::Presence;
 use crate::rooms::{LastMessage, Member, Room, RoomStatus};
+use crate::seats::{Seat, SeatKept};
 use crate::time::{Offset, Time};
 use crate::users::{Key, KeyFor, User};
 
@@ -42,6 +43,10 @@ pub struct State {
     nodes: OrdMap<NodeId, Node>,
     alerts: OrdMap<String, Alert>,
     blocks: OrdMap<String, (SecurityNoticed, Time)>,
+    #[serde(default)]
+    seats: OrdMap<RoomId, Arc<Seat>>,
+    #[serde(default)]
+    seats_by_age: OrdSet<(Time, RoomId)>,
     repeats: OrdMap<Principal, OrdMap<ClientId, Outcome>>,
     repeats_by_age: Vector<(Time, Principal, ClientId)>,
 }
@@ -148,6 +153,16 @@ impl State {
         self.blocks.values()
     }
 
+    /// A seat that is not forgotten.
+    pub fn seat(&self, id: &RoomId) -> Option<&Seat> {
+        self.seats.get(id).map(|s| &**s)
+    }
+
+    /// All seats, by id.
+    pub fn seats(&self) -> impl ExactSizeIterator<Item = (&RoomId, &Seat)> {
+        self.seats.iter().map(|(id, seat)| (id, &**seat))
+    }
+
     /// What the same client id of the same principal gave the first time.
     pub fn repeated(&self, who: &Principal, client: &ClientId) -> Option<&Outcome> {
         self.repeats.get(who).and_then(|of| of.get(client))
@@ -205,6 +220,7 @@ impl State {
             | Event::AgentStatusChanged(_)
             | Event::AgentSecretSet(_)
             | Event::AgentRemoved(_) => self.apply_agent(record),
+            Event::SeatKept(e) => self.keep_seat(e, record),
             Event::PresenceConnected(_) | Event::PresenceDisconnected(_) => self.apply_presence(record),
             Event::MessageDirect(_) | Event::MessageDelivered(_) => self.apply_direct(record),
             Event::RoomCreated(_)
@@ -216,8 +232,11 @@ impl State {
         }
     }
 
-    /// Client ids are forgotten a day later, seen from the log's own time.
+    /// Client ids and seats are forgotten a day later, seen from the log's own time.
     fn forget(&mut self, now: Time) {
+        while self.seats_by_age.get_min().is_some_and(|(at, _)| now.since(*at) > limits::SEAT_MS) {
+            self.forget_oldest_seat();
+        }
         while self.repeats_by_age.front().is_some_and(|(at, ..)| now.since(*at) > limits::REPEAT_MS) {
             if let Some((_, who, client)) = self.repeats_by_age.pop_front() {
                 let Some(of) = self.repeats.get_mut(&who) else { continue };
@@ -226,6 +245,25 @@ impl State {
                     self.repeats.remove(&who);
                 }
             }
+        }
+    }
+
+    fn forget_oldest_seat(&mut self) {
+        if let Some((_, seat)) = self.seats_by_age.remove_min() {
+            self.seats.remove(&seat);
+        }
+    }
+
+    fn keep_seat(&mut self, event: &SeatKept, record: &Record) {
+        let before = self.seats.get(&event.seat);
+        if let Some(seat) = before {
+            self.seats_by_age.remove(&(seat.kept_at, event.seat.clone()));
+        }
+        let seat = Seat::after(before.map(|s| &**s), event, &record.actor, record.at);
+        self.seats.insert(event.seat.clone(), Arc::new(seat));
+        self.seats_by_age.insert((record.at, event.seat.clone()));
+        if self.seats.len() > limits::MAX_SEATS {
+            self.forget_oldest_seat();
         }
     }
 

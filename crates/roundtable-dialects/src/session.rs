@@ -46,6 +46,8 @@ pub enum Family {
     OpenAgi,
     /// Hive and MegaBot, which share a login.
     Login,
+    /// Refresh tokens of that login: they open nothing but a new token.
+    Refresh,
 }
 
 /// What every call of a session may look at.
@@ -302,6 +304,9 @@ pub enum Output {
         /// At most so many, the newest of them, oldest first.
         limit: u32,
     },
+    /// Plain WebSocket: a protocol ping with this number, in its place after everything sent before (not ahead of it).
+    /// [`Session::proven`] is called when its pong comes.
+    Probe(u32),
     /// Call [`Session::woken`] at this time, once; a later request replaces an earlier one.
     WakeAt(Time),
     /// The connection ends after what was sent before.
@@ -362,6 +367,13 @@ pub trait Session: Send {
 
     /// A time asked for with [`Output::WakeAt`] has come.
     fn woken(&mut self, _scene: Scene<'_>, _out: &mut Outputs) {}
+
+    /// The pong for an [`Output::Probe`] came: all that was sent before the probe has arrived.
+    fn proven(&mut self, _probe: u32, _scene: Scene<'_>, _out: &mut Outputs) {}
+
+    /// Plain WebSocket: a message was larger than allowed, so it was not read. After what the session sends now, the server
+    /// closes with 1009.
+    fn oversized(&mut self, _scene: Scene<'_>, _out: &mut Outputs) {}
 
     /// A resume could not be done: the cursor of this topic is outside of what is kept. The first one possible is given.
     fn cannot_resume(&mut self, _topic: &Topic, _first: Cursor, _scene: Scene<'_>, _out: &mut Outputs) {}

@@ -1,0 +1,169 @@
+//! Seats: places that a client can come back to after a break, with what had reached it there.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Context, Decision};
+use crate::error::Error;
+use crate::event::Event;
+use crate::ids::{ConnectionId, Principal, RoomId};
+use crate::limits;
+use crate::state::State;
+use crate::time::{Offset, Time};
+
+/// A place that its owner can come back to.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Seat {
+    /// Who sits there.
+    pub owner: Principal,
+    /// Which writing of the log the offsets belong to.
+    pub epoch: u32,
+    /// What reached it of everything that is not said in a room.
+    pub seen: Offset,
+    /// The rooms it hears, each with the last record that reached it.
+    pub rooms: BTreeMap<RoomId, Offset>,
+    /// The newest connections that used it, oldest first, at most [`limits::MAX_SEAT_CONNECTIONS`].
+    pub connections: Vec<ConnectionId>,
+    /// When it was kept last; a day later it is forgotten.
+    pub kept_at: Time,
+}
+
+/// Event: a connection took a seat, or told what has reached it there.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct SeatKept {
+    /// Which. The room of the same name, if there is one, is its owner's own.
+    pub seat: RoomId,
+    /// Which connection.
+    pub connection: ConnectionId,
+    /// Which writing of the log the offsets belong to.
+    pub epoch: u32,
+    /// What reached it of everything that is not said in a room.
+    pub seen: Offset,
+    /// The rooms it hears, each with the last record that reached it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rooms: BTreeMap<RoomId, Offset>,
+}
+
+/// Command: take a seat or say what has reached it. Forbidden if it is somebody else's.
+#[derive(Clone, PartialEq, Debug)]
+pub struct KeepSeat {
+    /// Which.
+    pub seat: RoomId,
+    /// Which writing of the log the offsets belong to.
+    pub epoch: u32,
+    /// What reached it of everything that is not said in a room.
+    pub seen: Offset,
+    /// The rooms it hears, each with the last record that reached it.
+    pub rooms: BTreeMap<RoomId, Offset>,
+}
+
+pub(crate) fn keep(state: &State, ctx: &Context, command: &KeepSeat) -> Result<Decision, Error> {
+    let Some(connection) = ctx.connection else {
+        return Err(Error::forbidden("a seat is kept by a connection"));
+    };
+    if state.seat(&command.seat).is_some_and(|seat| seat.owner != ctx.actor) {
+        return Err(Error::forbidden("the seat is taken"));
+    }
+    if command.rooms.len() > limits::MAX_SEAT_ROOMS {
+        return Err(Error::invalid("rooms", "are too many for one seat"));
+    }
+    Ok(Decision::of(Event::SeatKept(SeatKept {
+        seat: command.seat.clone(),
+        connection,
+        epoch: command.epoch,
+        seen: command.seen,
+        rooms: command.rooms.clone(),
+    })))
+}
+
+impl Seat {
+    /// The seat after an event about it; `before` is how it was.
+    pub(crate) fn after(before: Option<&Self>, event: &SeatKept, owner: &Principal, at: Time) -> Self {
+        let mut connections = before.map(|seat| seat.connections.clone()).unwrap_or_default();
+        if !connections.contains(&event.connection) {
+            connections.push(event.connection);
+        }
+        if connections.len() > limits::MAX_SEAT_CONNECTIONS {
+            connections.remove(0);
+        }
+        Self {
+            owner: owner.clone(),
+            epoch: event.epoch,
+            seen: event.seen,
+            rooms: event.rooms.clone(),
+            connections,
+            kept_at: at,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::KeepSeat;
+    use crate::command::Command;
+    use crate::engine::{Context, decide};
+    use crate::error::ErrorKind;
+    use crate::event::Record;
+    use crate::ids::{ConnectionId, GuestId, Principal, RoomId};
+    use crate::limits;
+    use crate::state::State;
+    use crate::time::{Offset, Time};
+
+    fn guest(name: &str) -> Principal {
+        Principal::Guest(GuestId::new(name).unwrap())
+    }
+
+    fn keep(state: &mut State, who: &Principal, seat: &str, at: i64) -> Result<(), ErrorKind> {
+        let seat = RoomId::new(seat).unwrap();
+        let rooms = BTreeMap::from([(RoomId::new("lobby").unwrap(), state.head)]);
+        let command = Command::KeepSeat(KeepSeat { seat, epoch: 1, seen: state.head, rooms });
+        let ctx = Context {
+            now: Time(at),
+            actor: who.clone(),
+            by: who.clone(),
+            connection: Some(ConnectionId(state.head.0 + 1)),
+            random: 0,
+            client: None,
+        };
+        let decision = decide(state, &command, &ctx).map_err(|e| e.kind)?;
+        for (room, event) in decision.events {
+            state.apply(&Record {
+                offset: state.head.next(),
+                room_seq: None,
+                at: ctx.now,
+                actor: who.clone(),
+                room,
+                client: None,
+                event,
+            });
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_seat_belongs_to_who_took_it() {
+        let mut state = State::default();
+        keep(&mut state, &guest("ada"), "s", 1).unwrap();
+        keep(&mut state, &guest("ada"), "s", 2).unwrap();
+        assert_eq!(keep(&mut state, &guest("bob"), "s", 3), Err(ErrorKind::Forbidden));
+        let seat = state.seat(&RoomId::new("s").unwrap()).unwrap();
+        assert_eq!(seat.owner, guest("ada"));
+        assert_eq!(seat.connections.as_slice(), [ConnectionId(1), ConnectionId(2)]);
+        assert_eq!(seat.rooms.values().copied().collect::<Vec<_>>(), [Offset(1)]);
+    }
+
+    #[test]
+    fn a_day_after_it_was_kept_last_a_seat_is_forgotten() {
+        let mut state = State::default();
+        keep(&mut state, &guest("ada"), "old", 0).unwrap();
+        keep(&mut state, &guest("ada"), "kept", 0).unwrap();
+        keep(&mut state, &guest("ada"), "kept", 10).unwrap();
+        keep(&mut state, &guest("bob"), "new", limits::SEAT_MS + 1).unwrap();
+        assert!(state.seat(&RoomId::new("old").unwrap()).is_none());
+        assert!(state.seat(&RoomId::new("kept").unwrap()).is_some());
+        assert_eq!(keep(&mut state, &guest("bob"), "old", limits::SEAT_MS + 2), Ok(()));
+    }
+}
