@@ -229,25 +229,6 @@ section! {
     }
 }
 
-section! {
-    /// Rules that notice attacks.
-    Security {
-        /// Failed logins of one address in `login_window` that are noted as suspicious; `off` for never.
-        suspicious_logins: Rate = Rate::of(3),
-        /// Failed logins of one address in `login_window` that bring a block; `off` for never.
-        blocked_logins: Rate = Rate::of(6),
-        /// The window of both.
-        login_window: Span = Span::of_ms(300_000),
-        /// How long a block lasts.
-        block_time: Span = Span::of_ms(300_000),
-        /// Connection attempts of one address in `connect_window`, loopback ones not counted, beyond which they are noted
-        /// as a flood; `off` for never.
-        connects: Rate = Rate::of(100),
-        /// The window of `connects`.
-        connect_window: Span = Span::of_ms(60_000),
-    }
-}
-
 config! {
     /// Every setting there is.
     Config {
@@ -265,7 +246,6 @@ config! {
         megabot: Megabot,
         figures: Figures,
         alerts: Alerts,
-        security: Security,
     }
 }
 
@@ -292,12 +272,6 @@ impl Config {
         ordered(
             ("alerts.disk_warning", a.disk_warning.get()),
             ("alerts.disk_critical", a.disk_critical.get()),
-        );
-        let rate = |r: Rate| f64::from(r.most().unwrap_or(u32::MAX));
-        let s = &self.security;
-        ordered(
-            ("security.suspicious_logins", rate(s.suspicious_logins)),
-            ("security.blocked_logins", rate(s.blocked_logins)),
         );
         if self.server.shards > 256 {
             found.push("server.shards must be at most 256".into());

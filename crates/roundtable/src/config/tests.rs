@@ -189,7 +189,6 @@ fn settings_that_contradict_one_another_are_refused() {
         assert!(problems[0].contains(what), "{problems:?}");
     };
     wrong(&["alerts.cpu_warning=95"], "alerts.cpu_warning (95) lies above alerts.cpu_critical (90)");
-    wrong(&["security.suspicious_logins=off"], "security.suspicious_logins");
     wrong(&["limits.queue=1KiB"], "64KiB");
     wrong(&["server.shards=300"], "256");
     wrong(&["server.max_body=1"], "server.max_body");

@@ -1,0 +1,396 @@
+//! Who somebody is: checks credentials against the state, makes tokens, counts failures. A payload never decides it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use roundtable_core::error::Error;
+use roundtable_core::ids::{AgentId, GuestId, KeyId, Principal, UserId, WorkspaceId};
+use roundtable_core::state::State;
+use roundtable_core::time::Time;
+use roundtable_core::users::{Key, KeyFor};
+use roundtable_dialects::rest::{IssuedToken, TokenOrder};
+use roundtable_dialects::session::{Credential, Credentials, Family, Identity, Proof, Refusal};
+
+use crate::auth::failures::{Failures, Try};
+use crate::auth::passwords::Hashing;
+use crate::auth::tokens::{Claims, Signer};
+use crate::clock;
+use crate::config;
+
+pub mod failures;
+pub mod first_start;
+pub mod keys;
+pub mod passwords;
+pub mod secrets;
+pub mod tokens;
+
+/// Longest name a guest may choose, in bytes (MegaBot notes §1).
+const MAX_GUEST_NAME: usize = 64;
+/// How long somebody waits who came while too many passwords were being checked, in milliseconds.
+const BUSY_MS: u64 = 1_000;
+
+/// Where committed states are found. The runner implements it.
+pub trait Directory: Send + Sync {
+    /// The committed state of a workspace.
+    fn state(&self, workspace: &WorkspaceId) -> Option<Arc<State>>;
+    /// The workspace whose domain key has this SHA-256 (64 hex digits).
+    fn by_domain_key_hash(&self, hash: &str) -> Option<WorkspaceId>;
+    /// The workspace of clients that name none. `None` before the first start has made it.
+    fn default_workspace(&self) -> Option<WorkspaceId>;
+    /// The workspace that knows a key. Unless there are several, the default one.
+    fn holding_key(&self, _key: &KeyId) -> Option<WorkspaceId> {
+        self.default_workspace()
+    }
+}
+
+/// Checks credentials and makes tokens. Cheap to clone; one for all shards.
+#[derive(Clone)]
+pub struct Identifier {
+    directory: Arc<dyn Directory>,
+    signer: Arc<Signer>,
+    failures: Arc<Failures>,
+    hashing: Hashing,
+}
+
+/// A check that needs a slow hash.
+struct Slow {
+    workspace: WorkspaceId,
+    principal: Principal,
+    password: String,
+    hash: Option<String>,
+    attempt: Try,
+}
+
+/// What can be said without a slow hash.
+enum Verdict {
+    Now(Result<Identity, Refusal>),
+    Slow(Box<Slow>),
+}
+
+type Found = (WorkspaceId, Arc<State>);
+
+impl Identifier {
+    /// Over a directory, with the installation's signing secret. Fails with `Internal` only.
+    pub fn new(
+        directory: Arc<dyn Directory>,
+        signing_secret: &[u8; 32],
+        settings: &config::Auth,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            directory,
+            signer: Arc::new(Signer::new(signing_secret)?),
+            failures: Arc::new(Failures::new(settings.failures, settings.failure_window.ms())),
+            hashing: Hashing::new(settings.password_checks.get()),
+        })
+    }
+
+    /// Where slow hashes are computed.
+    pub const fn hashing(&self) -> &Hashing {
+        &self.hashing
+    }
+
+    /// Makes a token. Fails with `Internal` only.
+    pub fn issue(&self, order: &TokenOrder) -> Result<IssuedToken, Error> {
+        self.signer.issue(order, clock::now(), clock::random_u128())
+    }
+
+    /// Checks tokens, keys and guests at once. `None`: a password or an agent's secret, which [`Self::identify`] checks.
+    pub fn try_identify_now(
+        &self,
+        credentials: &Credentials,
+        peer: IpAddr,
+    ) -> Option<Result<Identity, Refusal>> {
+        if matches!(credentials.proof, Proof::Password { .. } | Proof::AgentSecret { .. }) {
+            return None;
+        }
+        match self.begin(credentials, peer, clock::now()) {
+            Verdict::Now(answer) => Some(answer),
+            Verdict::Slow(_) => None,
+        }
+    }
+
+    /// Checks any credentials; slow hashes run on blocking threads.
+    pub async fn identify(&self, credentials: Credentials, peer: IpAddr) -> Result<Identity, Refusal> {
+        match self.begin(&credentials, peer, clock::now()) {
+            Verdict::Now(answer) => answer,
+            Verdict::Slow(slow) => self.finish(*slow).await,
+        }
+    }
+
+    async fn finish(&self, slow: Slow) -> Result<Identity, Refusal> {
+        let Slow { workspace, principal, password, hash, attempt } = slow;
+        let known = hash.is_some();
+        match self.hashing.check(password, hash).await {
+            Ok(true) => self.failures.succeeded(&attempt),
+            Ok(false) => return Err(Refusal::Invalid),
+            Err(passwords::Overrun) => {
+                self.failures.succeeded(&attempt);
+                return Err(Refusal::TooManyFailures(BUSY_MS));
+            }
+        }
+        debug_assert!(known, "nobody's account opens to nobody");
+        // The state may have moved on while the hash was computed.
+        let state = self.directory.state(&workspace).ok_or(Refusal::NoDomain)?;
+        standing_of(&state, &principal)?;
+        Ok(Identity { workspace, principal, credential: Credential::Secret, expires_at: None })
+    }
+
+    fn begin(&self, credentials: &Credentials, peer: IpAddr, now: Time) -> Verdict {
+        let domain = match &credentials.domain_key {
+            Some(key) => match self.by_domain_key(key) {
+                Ok(found) => Some(found),
+                Err(refusal) => return Verdict::Now(Err(refusal)),
+            },
+            None => None,
+        };
+        let checked = match &credentials.proof {
+            Proof::Token(family, token) => self.token(*family, token, domain, now),
+            Proof::ApiKey(key) => self.key(key, (domain, peer), now, Kind::User),
+            // No token has a colon in it and every key has one, so each text can only be one of them.
+            Proof::Bearer(family, text) if text.contains(':') => {
+                let kind = if *family == Family::Mxf { Kind::Either } else { Kind::User };
+                self.key(text, (domain, peer), now, kind)
+            }
+            Proof::Bearer(family, text) => self.token(*family, text, domain, now),
+            Proof::ChannelKey { key_id, secret } => {
+                self.halves((key_id, secret), (domain, peer), now, Kind::Room)
+            }
+            Proof::Guest(wish) => self.guest(wish.as_deref(), domain),
+            Proof::Password { username, password } => {
+                return self.password((username, password), (domain, peer), now);
+            }
+            Proof::AgentSecret { agent, secret } => {
+                return self.agent_secret((agent, secret), (domain, peer), now);
+            }
+        };
+        Verdict::Now(checked)
+    }
+
+    fn by_domain_key(&self, key: &str) -> Result<Found, Refusal> {
+        let default = self.directory.default_workspace();
+        let hash = keys::sha256_hex(key.as_bytes());
+        let id = self.directory.by_domain_key_hash(&hash);
+        let id = id.ok_or(if default.is_some() { Refusal::UnknownDomain } else { Refusal::NoDomain })?;
+        self.with_state(id)
+    }
+
+    fn with_state(&self, id: WorkspaceId) -> Result<Found, Refusal> {
+        self.directory.state(&id).map(|state| (id, state)).ok_or(Refusal::NoDomain)
+    }
+
+    fn or_default(&self, domain: Option<Found>) -> Result<Found, Refusal> {
+        match domain {
+            Some(found) => Ok(found),
+            None => self.with_state(self.directory.default_workspace().ok_or(Refusal::NoDomain)?),
+        }
+    }
+
+    fn token(
+        &self,
+        family: Family,
+        token: &str,
+        domain: Option<Found>,
+        now: Time,
+    ) -> Result<Identity, Refusal> {
+        if token.is_empty() {
+            return Err(Refusal::Missing);
+        }
+        let claims = self.signer.read(family, token, now)?;
+        let (workspace, state) = match domain {
+            Some((id, _)) if id != claims.workspace => return Err(Refusal::Invalid),
+            Some(found) => found,
+            None => self.with_state(claims.workspace.clone()).map_err(|_| Refusal::Gone)?,
+        };
+        if state.token_revoked(&claims.jti) {
+            return Err(Refusal::Revoked);
+        }
+        standing_of(&state, &claims.principal)?;
+        older_than_its_bearer(&state, &claims)?;
+        let Claims { principal, jti, expires_at, .. } = claims;
+        let credential = Credential::Token { jti };
+        Ok(Identity { workspace, principal, credential, expires_at: Some(expires_at) })
+    }
+
+    fn key(
+        &self,
+        text: &str,
+        place: (Option<Found>, IpAddr),
+        now: Time,
+        kind: Kind,
+    ) -> Result<Identity, Refusal> {
+        if text.is_empty() {
+            return Err(Refusal::Missing);
+        }
+        self.halves(text.split_once(':').unwrap_or((text, "")), place, now, kind)
+    }
+
+    fn halves(
+        &self,
+        (id, secret): (&str, &str),
+        (domain, peer): (Option<Found>, IpAddr),
+        now: Time,
+        kind: Kind,
+    ) -> Result<Identity, Refusal> {
+        let attempt = self.failures.begin(peer, id, now).map_err(Refusal::TooManyFailures)?;
+        let id = KeyId::new(id).ok();
+        let holder = || id.as_ref().and_then(|id| self.directory.holding_key(id));
+        let (workspace, state) = match domain.or_else(|| self.with_state(holder()?).ok()) {
+            Some(found) => found,
+            None => self.or_default(None)?,
+        };
+        let key = id.as_ref().and_then(|id| state.key(id)).filter(|key| kind.fits(&key.opens));
+        // Compared also when there is no such key: an unknown one costs what a wrong one costs.
+        if !keys::matches(secret, key.map(|key| key.hash.as_str())) {
+            return Err(Refusal::Invalid);
+        }
+        self.failures.succeeded(&attempt);
+        let key = key.ok_or(Refusal::Invalid)?;
+        key_is_good(key, now)?;
+        let principal = key.bearer();
+        match (&key.opens, standing_of(&state, &principal)) {
+            // An agent may be known by its key alone until it registers.
+            (KeyFor::Room { .. }, Err(Refusal::Gone)) => {}
+            (_, standing) => standing?,
+        }
+        let credential = match &key.opens {
+            KeyFor::User(_) => Credential::ApiKey(key.id.clone()),
+            KeyFor::Room { room, .. } => Credential::ChannelKey(key.id.clone(), room.clone()),
+        };
+        Ok(Identity { workspace, principal, credential, expires_at: key.expires_at })
+    }
+
+    fn guest(&self, wish: Option<&str>, domain: Option<Found>) -> Result<Identity, Refusal> {
+        let (workspace, state) = self.or_default(domain)?;
+        let drawn = || format!("guest_{:08x}", clock::random_u64() >> 32);
+        let name = wish.map_or_else(drawn, str::to_owned);
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+        if !(1..=MAX_GUEST_NAME).contains(&name.len()) || !name.bytes().all(allowed) {
+            return Err(Refusal::Invalid);
+        }
+        let taken = UserId::new(&name).is_ok_and(|id| state.user(&id).is_some())
+            || AgentId::new(&name).is_ok_and(|id| state.agent(&id).is_some());
+        if taken {
+            return Err(Refusal::NameTaken);
+        }
+        let principal = Principal::Guest(GuestId::new(&name).map_err(|_| Refusal::Invalid)?);
+        Ok(Identity { workspace, principal, credential: Credential::Guest, expires_at: None })
+    }
+
+    fn password(
+        &self,
+        (username, password): (&str, &str),
+        (domain, peer): (Option<Found>, IpAddr),
+        now: Time,
+    ) -> Verdict {
+        let user = UserId::new(username).ok();
+        let hash = |state: &State| state.user(user.as_ref()?)?.password.clone();
+        let nobody = || Principal::System;
+        let principal = user.clone().map_or_else(nobody, Principal::User);
+        self.slow((username, password), (domain, peer, now), principal, hash)
+    }
+
+    fn agent_secret(
+        &self,
+        (agent, secret): (&str, &str),
+        (domain, peer): (Option<Found>, IpAddr),
+        now: Time,
+    ) -> Verdict {
+        let id = AgentId::new(agent).ok();
+        let hash = |state: &State| state.agent(id.as_ref()?)?.secret.clone();
+        let principal = id.clone().map_or(Principal::System, Principal::Agent);
+        self.slow((agent, secret), (domain, peer, now), principal, hash)
+    }
+
+    fn slow(
+        &self,
+        (account, password): (&str, &str),
+        (domain, peer, now): (Option<Found>, IpAddr, Time),
+        principal: Principal,
+        hash: impl FnOnce(&State) -> Option<String>,
+    ) -> Verdict {
+        let (workspace, state) = match self.or_default(domain) {
+            Ok(found) => found,
+            Err(refusal) => return Verdict::Now(Err(refusal)),
+        };
+        let attempt = match self.failures.begin(peer, account, now) {
+            Ok(attempt) => attempt,
+            Err(wait) => return Verdict::Now(Err(Refusal::TooManyFailures(wait))),
+        };
+        let (hash, password) = (hash(&state), password.to_owned());
+        Verdict::Slow(Box::new(Slow { workspace, principal, password, hash, attempt }))
+    }
+}
+
+impl std::fmt::Debug for Identifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Identifier")
+    }
+}
+
+/// Which keys a place accepts.
+#[derive(Clone, Copy)]
+enum Kind {
+    User,
+    Room,
+    Either,
+}
+
+impl Kind {
+    const fn fits(self, opens: &KeyFor) -> bool {
+        match (self, opens) {
+            (Self::Either, _) => true,
+            (Self::User, KeyFor::User(_)) | (Self::Room, KeyFor::Room { .. }) => true,
+            (Self::User, KeyFor::Room { .. }) | (Self::Room, KeyFor::User(_)) => false,
+        }
+    }
+}
+
+fn key_is_good(key: &Key, now: Time) -> Result<(), Refusal> {
+    if key.revoked {
+        return Err(Refusal::Revoked);
+    }
+    if key.expires_at.is_some_and(|end| now >= end) { Err(Refusal::Expired) } else { Ok(()) }
+}
+
+/// Whether the account or agent may come in.
+fn standing_of(state: &State, who: &Principal) -> Result<(), Refusal> {
+    let blocked = match who {
+        Principal::Agent(id) => state.agent(id).ok_or(Refusal::Gone)?.suspended,
+        Principal::User(id) => state.user(id).ok_or(Refusal::Gone)?.disabled,
+        Principal::Guest(_) | Principal::Node(_) => false,
+        // The server has no credentials; a token that claims so was made by mistake.
+        Principal::System => return Err(Refusal::Invalid),
+    };
+    if blocked { Err(Refusal::Suspended) } else { Ok(()) }
+}
+
+/// A token from before its bearer was made belongs to somebody else who had the same name.
+fn older_than_its_bearer(state: &State, claims: &Claims) -> Result<(), Refusal> {
+    let made = match &claims.principal {
+        Principal::Agent(id) => state.agent(id).map(|agent| agent.created_at),
+        Principal::User(id) => state.user(id).map(|user| user.created_at),
+        Principal::Guest(_) | Principal::Node(_) | Principal::System => None,
+    };
+    let older = made.is_some_and(|made| claims.issued_at.as_seconds() < made.as_seconds());
+    if older { Err(Refusal::Gone) } else { Ok(()) }
+}
+
+/// Whether somebody who is in may stay: asked after every change of accounts, keys and tokens, and at a resume.
+/// A credential's end alone sends nobody away.
+pub fn may_stay(state: &State, identity: &Identity) -> Result<(), Refusal> {
+    let revoked = match &identity.credential {
+        Credential::Token { jti } => state.token_revoked(jti),
+        Credential::ApiKey(id) | Credential::ChannelKey(id, _) => state.key(id).is_none_or(|key| key.revoked),
+        Credential::Secret | Credential::Guest => false,
+    };
+    if revoked {
+        return Err(Refusal::Revoked);
+    }
+    match (&identity.credential, standing_of(state, &identity.principal)) {
+        (Credential::ChannelKey(..), Err(Refusal::Gone)) => Ok(()),
+        (_, standing) => standing,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! The installation's own secrets and the files that hold them, readable by their owner alone.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+
+use crate::auth::keys;
+use crate::clock;
+
+/// Name of the file in the data directory.
+pub const FILE: &str = "secrets";
+
+/// What an installation keeps for itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secrets {
+    /// 256 random bits from which all token keys are derived.
+    pub signing: [u8; 32],
+    /// SHA-256 of the admin token, 64 hex digits.
+    pub admin_token_hash: String,
+    /// The name of this server process, if the settings give none.
+    pub node: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Wire {
+    signing: String,
+    admin_token_hash: String,
+    node: String,
+}
+
+impl Secrets {
+    /// Fresh ones, for an admin token that was drawn elsewhere.
+    pub fn draw(admin_token: &str) -> Self {
+        Self {
+            signing: clock::random_bytes(),
+            admin_token_hash: keys::sha256_hex(admin_token.as_bytes()),
+            node: format!("node-{:012x}", clock::random_u64() >> 16),
+        }
+    }
+
+    /// Those of a data directory; `None` before the first start. Fails when the file cannot be read or is damaged.
+    pub fn read(dir: &Path) -> io::Result<Option<Self>> {
+        let path = dir.join(FILE);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(named(&path, &error)),
+        };
+        let damaged = || io::Error::other(format!("{}: damaged; restore it from a backup", path.display()));
+        let wire: Wire = serde_json::from_str(&text).map_err(|_| damaged())?;
+        let signing = STANDARD.decode(&wire.signing).map_err(|_| damaged())?;
+        let signing = <[u8; 32]>::try_from(signing).map_err(|_| damaged())?;
+        Ok(Some(Self { signing, admin_token_hash: wire.admin_token_hash, node: wire.node }))
+    }
+
+    /// Writes them into a data directory.
+    pub fn write(&self, dir: &Path) -> io::Result<()> {
+        let wire = Wire {
+            signing: STANDARD.encode(self.signing),
+            admin_token_hash: self.admin_token_hash.clone(),
+            node: self.node.clone(),
+        };
+        write_private(&dir.join(FILE), &wire)
+    }
+
+    /// Whether this is the admin token.
+    pub fn is_admin(&self, token: &str) -> bool {
+        keys::matches(token, Some(&self.admin_token_hash))
+    }
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Secrets(hidden, node {})", self.node)
+    }
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// Makes a data directory that only its owner may enter. One that exists is left as it is.
+pub fn make_private_dir(dir: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir).map_err(|error| named(dir, &error))
+}
+
+/// Replaces a file by the JSON of `value`, mode 0600, synced; a crash leaves the old one or the new one.
+pub fn write_private(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
+    let place = path.with_extension(format!("{:016x}.new", clock::random_u64()));
+    let done = write_new(&place, text.as_bytes()).and_then(|()| fs::rename(&place, path));
+    if let Err(error) = done {
+        // The half-written file holds secrets; that it cannot be removed changes nothing about the failure.
+        let _ = fs::remove_file(&place);
+        return Err(named(path, &error));
+    }
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| named(dir, &error))
+}
+
+fn write_new(place: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(place)?;
+    file.write_all(bytes)?;
+    file.write_all(b"\n")?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FILE, Secrets, make_private_dir, write_private};
+
+    #[cfg(unix)]
+    fn mode(path: &std::path::Path) -> u32 {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn secrets_come_back_as_they_were_and_nobody_else_may_read_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("a/b");
+        make_private_dir(&data).unwrap();
+        assert_eq!(Secrets::read(&data).unwrap(), None);
+        let secrets = Secrets::draw("token");
+        secrets.write(&data).unwrap();
+        assert_eq!(Secrets::read(&data).unwrap(), Some(secrets.clone()));
+        secrets.write(&data).unwrap();
+        assert_eq!(std::fs::read_dir(&data).unwrap().count(), 1, "nothing is left beside it");
+        #[cfg(unix)]
+        assert_eq!((mode(&data), mode(&data.join(FILE))), (0o700, 0o600));
+        assert!(
+            !std::fs::read_to_string(data.join(FILE)).unwrap().contains("\"token\""),
+            "only its hash is kept"
+        );
+    }
+
+    #[test]
+    fn two_installations_differ() {
+        let (a, b) = (Secrets::draw("t"), Secrets::draw("t"));
+        assert_ne!(a.signing, b.signing);
+        assert_ne!(a.node, b.node);
+        assert!(a.is_admin("t") && !a.is_admin("u") && !a.is_admin(""));
+        assert!(!format!("{a:?}").contains(&a.admin_token_hash));
+    }
+
+    #[test]
+    fn a_damaged_file_is_an_error_not_a_new_start() {
+        let dir = tempfile::tempdir().unwrap();
+        for text in ["", "{}", "{\"signing\":\"AAAA\",\"admin_token_hash\":\"\",\"node\":\"\"}"] {
+            std::fs::write(dir.path().join(FILE), text).unwrap();
+            assert!(Secrets::read(dir.path()).unwrap_err().to_string().contains("damaged"));
+        }
+        assert!(write_private(std::path::Path::new("/nowhere/x"), &1).is_err());
+    }
+}

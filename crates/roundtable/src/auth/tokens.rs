@@ -1,0 +1,284 @@
+//! Signed tokens: HS256 with a key per dialect family, made and checked here only.
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use roundtable_core::error::{Error, ErrorKind};
+use roundtable_core::ids::{Principal, WorkspaceId};
+use roundtable_core::time::Time;
+use roundtable_dialects::rest::{IssuedToken, TokenOrder};
+use roundtable_dialects::session::{Family, Refusal};
+use serde_json::Value;
+use sha2::Sha256;
+
+/// Claim `iss`.
+pub const ISSUER: &str = "roundtable";
+/// Longest token that is looked at, in bytes.
+const MAX_TOKEN_BYTES: usize = 8 << 10;
+/// Claims that are the server's alone, whatever an order says.
+const OWN_CLAIMS: [&str; 7] = ["iss", "aud", "iat", "exp", "jti", "principal", "workspace"];
+
+/// Claim `aud`: what a family of tokens is for.
+pub const fn audience(family: Family) -> &'static str {
+    match family {
+        Family::Mxf => "mxf",
+        Family::Aiwm => "aiwm",
+        Family::OpenAgi => "openagi",
+        Family::Login => "login",
+    }
+}
+
+/// What a good token says.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Claims {
+    /// Where.
+    pub workspace: WorkspaceId,
+    /// Who.
+    pub principal: Principal,
+    /// The token's own id.
+    pub jti: String,
+    /// When it was made.
+    pub issued_at: Time,
+    /// Its end: from this second on it is worth nothing.
+    pub expires_at: Time,
+}
+
+/// As the token has it; what is missing or of another type makes it invalid.
+#[derive(serde::Deserialize)]
+struct Wire {
+    workspace: String,
+    principal: String,
+    jti: String,
+    iat: i64,
+    exp: i64,
+}
+
+struct Keys {
+    sign: EncodingKey,
+    verify: DecodingKey,
+    rules: Validation,
+}
+
+/// Makes and checks tokens.
+pub struct Signer {
+    mxf: Keys,
+    aiwm: Keys,
+    openagi: Keys,
+    login: Keys,
+}
+
+/// A family's key: HMAC-SHA-256 of the family's name under the installation's secret.
+fn derived(secret: &[u8; 32], family: Family) -> Result<Keys, Error> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret)
+        .map_err(|_| Error::new(ErrorKind::Internal, "the signing secret has a wrong length"))?;
+    mac.update(b"roundtable/token/1/");
+    mac.update(audience(family).as_bytes());
+    let key = mac.finalize().into_bytes();
+    let mut rules = Validation::new(Algorithm::HS256);
+    rules.leeway = 0;
+    // The end is compared below, with the time that was handed in.
+    rules.validate_exp = false;
+    rules.set_issuer(&[ISSUER]);
+    rules.set_audience(&[audience(family)]);
+    rules.set_required_spec_claims(&["exp", "iss", "aud"]);
+    Ok(Keys { sign: EncodingKey::from_secret(&key), verify: DecodingKey::from_secret(&key), rules })
+}
+
+impl Signer {
+    /// From the installation's secret. Fails with `Internal` only.
+    pub fn new(secret: &[u8; 32]) -> Result<Self, Error> {
+        Ok(Self {
+            mxf: derived(secret, Family::Mxf)?,
+            aiwm: derived(secret, Family::Aiwm)?,
+            openagi: derived(secret, Family::OpenAgi)?,
+            login: derived(secret, Family::Login)?,
+        })
+    }
+
+    const fn keys(&self, family: Family) -> &Keys {
+        match family {
+            Family::Mxf => &self.mxf,
+            Family::Aiwm => &self.aiwm,
+            Family::OpenAgi => &self.openagi,
+            Family::Login => &self.login,
+        }
+    }
+
+    /// Makes a token. `random` becomes its id. Fails with `Internal` when the claims are no object.
+    pub fn issue(&self, order: &TokenOrder, now: Time, random: u128) -> Result<IssuedToken, Error> {
+        let mut claims = match &order.claims {
+            Value::Object(claims) => claims.clone(),
+            Value::Null => serde_json::Map::new(),
+            _ => return Err(Error::new(ErrorKind::Internal, "claims must be an object")),
+        };
+        for name in OWN_CLAIMS {
+            claims.remove(name);
+        }
+        let (issued, jti) = (now.as_seconds(), format!("{random:032x}"));
+        let end = issued.saturating_add(i64::from(order.ttl_s));
+        let mut own = |name: &str, value: Value| claims.insert(name.to_owned(), value);
+        own("sub", order.subject.id().into());
+        own("iss", ISSUER.into());
+        own("aud", audience(order.family).into());
+        own("iat", issued.into());
+        own("exp", end.into());
+        own("jti", jti.as_str().into());
+        own("principal", order.subject.to_string().into());
+        own("workspace", order.workspace.as_str().into());
+        let keys = self.keys(order.family);
+        let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &keys.sign)
+            .map_err(|error| Error::new(ErrorKind::Internal, format!("a token cannot be signed: {error}")))?;
+        Ok(IssuedToken { token, jti, expires_at: Time(end.saturating_mul(1000)) })
+    }
+
+    /// Reads a token of a family. `Expired` only if everything else about it is right; else `Invalid`.
+    pub fn read(&self, family: Family, token: &str, now: Time) -> Result<Claims, Refusal> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(Refusal::Invalid);
+        }
+        let keys = self.keys(family);
+        let wire = jsonwebtoken::decode::<Wire>(token, &keys.verify, &keys.rules)
+            .map_err(|_| Refusal::Invalid)?
+            .claims;
+        let claims = Claims {
+            workspace: WorkspaceId::new(&wire.workspace).map_err(|_| Refusal::Invalid)?,
+            principal: Principal::parse(&wire.principal).map_err(|_| Refusal::Invalid)?,
+            jti: wire.jti,
+            issued_at: Time(wire.iat.saturating_mul(1000)),
+            expires_at: Time(wire.exp.saturating_mul(1000)),
+        };
+        if now >= claims.expires_at { Err(Refusal::Expired) } else { Ok(claims) }
+    }
+}
+
+impl std::fmt::Debug for Signer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Signer(hidden)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use hmac::{Hmac, KeyInit as _, Mac as _};
+    use serde_json::json;
+
+    use super::{
+        Algorithm, EncodingKey, Family, Header, Principal, Refusal, Signer, Time, TokenOrder, Value,
+        WorkspaceId,
+    };
+
+    const NOW: Time = Time(1_800_000_000_000);
+    const FAMILIES: [Family; 4] = [Family::Mxf, Family::Aiwm, Family::OpenAgi, Family::Login];
+
+    fn order(family: Family, claims: Value) -> TokenOrder {
+        TokenOrder {
+            family,
+            subject: Principal::parse("agent:a1").unwrap(),
+            workspace: WorkspaceId::new("default").unwrap(),
+            ttl_s: 60,
+            claims,
+        }
+    }
+
+    fn part(token: &str, n: usize) -> Value {
+        let text = token.split('.').nth(n).unwrap();
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_token_says_who_where_and_until_when() {
+        let signer = Signer::new(&[7; 32]).unwrap();
+        let issued =
+            signer.issue(&order(Family::Aiwm, json!({"type": "agent", "roles": []})), NOW, 255).unwrap();
+        assert_eq!(issued.expires_at, NOW.plus(60_000));
+        let claims = signer.read(Family::Aiwm, &issued.token, NOW).unwrap();
+        assert_eq!(claims.principal.to_string(), "agent:a1");
+        assert_eq!(claims.workspace.as_str(), "default");
+        assert_eq!((claims.jti, claims.issued_at), (issued.jti, NOW));
+        assert_eq!(part(&issued.token, 0), json!({"typ": "JWT", "alg": "HS256"}));
+        let body = part(&issued.token, 1);
+        assert_eq!(body["sub"], "a1");
+        assert_eq!(body["type"], "agent");
+        assert_eq!((&body["iss"], &body["aud"]), (&json!("roundtable"), &json!("aiwm")));
+        assert_eq!(body["jti"], "000000000000000000000000000000ff");
+    }
+
+    #[test]
+    fn a_token_of_one_family_fails_in_every_other() {
+        let signer = Signer::new(&[7; 32]).unwrap();
+        for made in FAMILIES {
+            let token = signer.issue(&order(made, Value::Null), NOW, 1).unwrap().token;
+            for read in FAMILIES {
+                let expected = if made == read { Ok(()) } else { Err(Refusal::Invalid) };
+                assert_eq!(signer.read(read, &token, NOW).map(drop), expected, "{made:?} as {read:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_ends_to_the_second_without_leeway() {
+        let signer = Signer::new(&[7; 32]).unwrap();
+        let token = signer.issue(&order(Family::Mxf, Value::Null), NOW, 1).unwrap().token;
+        assert!(signer.read(Family::Mxf, &token, NOW.plus(59_999)).is_ok());
+        assert_eq!(signer.read(Family::Mxf, &token, NOW.plus(60_000)), Err(Refusal::Expired));
+    }
+
+    #[test]
+    fn an_expired_forgery_is_a_forgery() {
+        let (ours, theirs) = (Signer::new(&[7; 32]).unwrap(), Signer::new(&[8; 32]).unwrap());
+        let token = theirs.issue(&order(Family::Mxf, Value::Null), NOW, 1).unwrap().token;
+        assert_eq!(ours.read(Family::Mxf, &token, NOW.plus(90_000)), Err(Refusal::Invalid));
+    }
+
+    #[test]
+    fn orders_cannot_overwrite_what_is_the_servers() {
+        let signer = Signer::new(&[7; 32]).unwrap();
+        let claims = json!({"sub": "root", "exp": 9_999_999_999i64, "principal": "system", "workspace": "x", "jti": "y"});
+        let token = signer.issue(&order(Family::Login, claims), NOW, 1).unwrap().token;
+        let read = signer.read(Family::Login, &token, NOW).unwrap();
+        assert_eq!((read.principal.to_string().as_str(), read.workspace.as_str()), ("agent:a1", "default"));
+        assert_eq!(part(&token, 1)["sub"], "a1");
+        assert!(signer.issue(&order(Family::Login, json!(["x"])), NOW, 1).is_err());
+    }
+
+    /// Signs any claims with the right key but under the rules of the test.
+    fn forged(claims: &Value, algorithm: Algorithm) -> String {
+        let mut mac = Hmac::<super::Sha256>::new_from_slice(&[7; 32]).unwrap();
+        mac.update(b"roundtable/token/1/mxf");
+        let key = mac.finalize().into_bytes();
+        jsonwebtoken::encode(&Header::new(algorithm), claims, &EncodingKey::from_secret(&key)).unwrap()
+    }
+
+    #[test]
+    fn other_algorithms_and_missing_claims_are_refused() {
+        let signer = Signer::new(&[7; 32]).unwrap();
+        let whole = json!({"iss": "roundtable", "aud": "mxf", "sub": "a", "iat": 1, "exp": 9_000_000_000i64, "jti": "j",
+            "principal": "agent:a", "workspace": "default"});
+        assert!(signer.read(Family::Mxf, &forged(&whole, Algorithm::HS256), NOW).is_ok());
+        let verdict =
+            |claims: &Value, algorithm| signer.read(Family::Mxf, &forged(claims, algorithm), NOW).map(drop);
+        assert_eq!(verdict(&whole, Algorithm::HS512), Err(Refusal::Invalid));
+        for missing in ["iss", "aud", "iat", "exp", "jti", "principal", "workspace"] {
+            let mut claims = whole.clone();
+            claims.as_object_mut().unwrap().remove(missing);
+            assert_eq!(verdict(&claims, Algorithm::HS256), Err(Refusal::Invalid), "{missing}");
+        }
+        let mut other = whole.clone();
+        other["iss"] = "somebody".into();
+        assert_eq!(verdict(&other, Algorithm::HS256), Err(Refusal::Invalid));
+        let (header, rest) = (
+            URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"JWT"}"#),
+            URL_SAFE_NO_PAD.encode(whole.to_string()),
+        );
+        for token in [
+            format!("{header}.{rest}."),
+            format!("{header}.{rest}.x"),
+            String::new(),
+            "..".into(),
+            "x".repeat(9_000),
+        ] {
+            assert_eq!(signer.read(Family::Mxf, &token, NOW).map(drop), Err(Refusal::Invalid));
+        }
+    }
+}
