@@ -24,6 +24,7 @@ pub const fn audience(family: Family) -> &'static str {
         Family::Aiwm => "aiwm",
         Family::OpenAgi => "openagi",
         Family::Login => "login",
+        Family::Refresh => "refresh",
     }
 }
 
@@ -64,6 +65,7 @@ pub struct Signer {
     aiwm: Keys,
     openagi: Keys,
     login: Keys,
+    refresh: Keys,
 }
 
 /// A family's key: HMAC-SHA-256 of the family's name under the installation's secret.
@@ -91,6 +93,7 @@ impl Signer {
             aiwm: derived(secret, Family::Aiwm)?,
             openagi: derived(secret, Family::OpenAgi)?,
             login: derived(secret, Family::Login)?,
+            refresh: derived(secret, Family::Refresh)?,
         })
     }
 
@@ -100,6 +103,7 @@ impl Signer {
             Family::Aiwm => &self.aiwm,
             Family::OpenAgi => &self.openagi,
             Family::Login => &self.login,
+            Family::Refresh => &self.refresh,
         }
     }
 
@@ -169,7 +173,8 @@ mod tests {
     };
 
     const NOW: Time = Time(1_800_000_000_000);
-    const FAMILIES: [Family; 4] = [Family::Mxf, Family::Aiwm, Family::OpenAgi, Family::Login];
+    const FAMILIES: [Family; 5] =
+        [Family::Mxf, Family::Aiwm, Family::OpenAgi, Family::Login, Family::Refresh];
 
     fn order(family: Family, claims: Value) -> TokenOrder {
         TokenOrder {
