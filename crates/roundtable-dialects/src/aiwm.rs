@@ -1,0 +1,476 @@
+//! AIWM: an agent and users talk in a conversation, over Socket.IO or a plain WebSocket with the same events.
+
+pub mod encode;
+pub mod errors;
+mod input;
+#[cfg(test)]
+mod tests;
+pub mod wire;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use roundtable_core::command::Command;
+use roundtable_core::delivery::{Delivery, Item, Topic};
+use roundtable_core::engine::Outcome;
+use roundtable_core::error::Error;
+use roundtable_core::event::{Event, Record};
+use roundtable_core::ids::{AgentId, ConnectionId, MessageId, Principal, RoomId};
+use roundtable_core::messages::Post;
+use roundtable_core::rooms::{EnterOwnRoom, RoomCard, RoomStatus};
+use roundtable_core::time::{Cursor, Offset, Time};
+
+pub use encode::encode;
+use encode::{Door, ServerEvent, iso, json};
+use input::{Held, Reading, Reply};
+
+use crate::session::{
+    Ask, Credentials, Ending, Family, Identity, Input, Message, Opening, Output, Outputs, Proof, Refusal,
+    Route, Scene, Session, Token, bearer, query_value,
+};
+
+/// What an operator may change.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Settings {
+    /// On namespace `/` every event goes out under `message:new` and `message_new`, and both are taken. Python's decorators
+    /// can only name the latter (notes §1).
+    pub underscore_names: bool,
+    /// How long "is typing" holds without being renewed, in milliseconds, from 200 (notes §6).
+    pub typing_ms: i64,
+    /// At most so many missed messages of one conversation are replayed, the newest (notes §5).
+    pub replay_messages: u32,
+    /// Missed messages of more bytes than this are read from the log as the client takes them, instead of at once: what is
+    /// sent at once must fit into the connection's queue.
+    pub replay_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { underscore_names: true, typing_ms: 10_000, replay_messages: 200, replay_bytes: 256 << 10 }
+    }
+}
+
+/// A question to the engine that is under way.
+#[derive(Debug)]
+enum Pending {
+    OwnRoom,
+    Presence,
+    Said(Reply, Box<Post>),
+    Joined { reply: Reply, room: Option<RoomId>, before: Option<RoomId> },
+    Left(Reply, RoomId),
+    Typed(Reply, RoomId),
+    Read(Reply, RoomId),
+    Online(Reply, RoomId),
+    Unanswered,
+}
+
+/// What is known between the door and the CONNECT reply.
+#[derive(Debug, Default)]
+struct Arrival {
+    /// Where the log ended when this principal was last here.
+    since: Option<Offset>,
+    unread: usize,
+    missed: Vec<Record>,
+    /// Rooms whose newest message so far is known, with its offset.
+    read_to: Vec<(RoomId, Offset)>,
+}
+
+/// One AIWM connection.
+#[derive(Debug)]
+pub struct AiwmSession {
+    settings: Arc<Settings>,
+    door: Door,
+    connection: ConnectionId,
+    me: Option<Principal>,
+    arrival: Option<Box<Arrival>>,
+    present: bool,
+    own: Option<RoomId>,
+    current: Option<RoomId>,
+    /// The rooms this connection hears; up to the offset it gets only messages of others (what it missed).
+    rooms: Vec<(RoomId, Offset)>,
+    tokens: u32,
+    pending: VecDeque<(Token, Pending)>,
+    reading: Vec<(Token, Reading)>,
+    typing: Vec<(RoomId, Time)>,
+    /// Own messages that were delivered and not yet confirmed.
+    sent: Vec<(MessageId, Time, String)>,
+    held: VecDeque<Held>,
+}
+
+impl AiwmSession {
+    /// A session before its client is known.
+    pub fn new(settings: Arc<Settings>) -> Self {
+        Self {
+            settings,
+            door: Door::Named,
+            connection: ConnectionId(0),
+            me: None,
+            arrival: None,
+            present: false,
+            own: None,
+            current: None,
+            rooms: Vec::new(),
+            tokens: 0,
+            pending: VecDeque::new(),
+            reading: Vec::new(),
+            typing: Vec::new(),
+            sent: Vec::new(),
+            held: VecDeque::new(),
+        }
+    }
+
+    fn token(&mut self) -> Token {
+        self.tokens = self.tokens.wrapping_add(1);
+        Token(self.tokens)
+    }
+
+    fn ask(&mut self, pending: Pending, command: Command, out: &mut Outputs) {
+        let token = self.token();
+        self.pending.push_back((token, pending));
+        out.push(Output::Ask(Ask::new(token, command)));
+    }
+
+    fn emit(&self, event: ServerEvent, data: String, out: &mut Outputs) {
+        out.extend(self.door.event(event, data).into_iter().map(Output::Send));
+    }
+
+    fn answer(&self, reply: &Reply, data: &str, out: &mut Outputs) {
+        match reply {
+            Reply::Nowhere => {}
+            Reply::Ack(id) => out.push(Output::Send(Message::Ack(*id, data.to_owned()))),
+            Reply::Frame(id) => {
+                let frame = format!("{{\"event\":\"ack\",\"id\":{id},\"data\":{data}}}");
+                out.push(Output::Send(Message::Text(frame)));
+            }
+        }
+    }
+
+    fn answer_done(&self, reply: &Reply, room: Option<&RoomId>, out: &mut Outputs) {
+        let data = match room {
+            Some(room) => format!("{{\"success\":true,\"conversationId\":{}}}", json(&room.as_str())),
+            None => "{\"success\":true}".to_owned(),
+        };
+        self.answer(reply, &data, out);
+    }
+
+    fn answer_failed(&self, reply: &Reply, error: &str, out: &mut Outputs) {
+        let data = format!("{{\"success\":false,\"error\":{}}}", json(&error));
+        self.answer(reply, &data, out);
+    }
+
+    /// A message was not sent: an event, then the acknowledgement with the same text (notes §5).
+    fn fail(&self, reply: &Reply, error: &str, now: Time, out: &mut Outputs) {
+        let (text, at) = (json(&error), iso(now));
+        let data = format!("{{\"success\":false,\"error\":{text},\"timestamp\":\"{at}\"}}");
+        self.emit(ServerEvent::Failed, data, out);
+        self.answer_failed(reply, error, out);
+    }
+
+    fn refuse(answer: errors::AtDoor, out: &mut Outputs) {
+        out.push(Output::Refuse { message: answer.message.to_owned(), data: Some(answer.data()) });
+    }
+
+    fn hears(&self, room: &RoomId) -> bool {
+        self.rooms.iter().any(|(known, _)| known == room)
+    }
+
+    /// Hears a room from now on, or from a cursor; up to `missed_to` only messages of others.
+    fn hear(&mut self, room: &RoomId, from: Option<Cursor>, missed_to: Offset, out: &mut Outputs) {
+        if !self.hears(room) {
+            self.rooms.push((room.clone(), missed_to));
+            out.push(Output::Subscribe(Topic::Room(room.clone()), from));
+        }
+    }
+
+    fn stop_hearing(&mut self, room: &RoomId, out: &mut Outputs) {
+        if self.hears(room) {
+            self.rooms.retain(|(known, _)| known != room);
+            self.typing.retain(|(known, _)| known != room);
+            out.push(Output::Unsubscribe(Topic::Room(room.clone())));
+        }
+        if self.current.as_ref() == Some(room) {
+            self.current = None;
+        }
+    }
+}
+
+/// Arriving: the own conversation, presence, what was missed; then the CONNECT reply.
+impl AiwmSession {
+    fn enter_own(&mut self, agent: &AgentId, pending: Pending, out: &mut Outputs) {
+        let card = RoomCard {
+            name: format!("Agent {agent} - Auto Conversation"),
+            description: "Automatically created conversation for agent".into(),
+            ..RoomCard::default()
+        };
+        self.ask(pending, Command::EnterOwnRoom(EnterOwnRoom { agent: agent.clone(), card }), out);
+    }
+
+    /// Presence is in the log. What was missed is read before the client may speak, so that nothing overtakes it.
+    fn look_back(&mut self, scene: Scene<'_>, out: &mut Outputs) {
+        let Some(me) = self.me.clone() else { return };
+        let since = self.arrival.as_ref().and_then(|arrival| arrival.since);
+        let missed = |room: &RoomId| {
+            let last = scene.state.room(room).and_then(|room| room.last.as_ref());
+            since.is_some_and(|since| last.is_some_and(|last| last.offset > since))
+        };
+        let rooms: Vec<RoomId> = scene.state.rooms_of(&me).filter(|room| missed(room)).cloned().collect();
+        if let Some(arrival) = &mut self.arrival {
+            arrival.unread = rooms.len();
+        }
+        for room in &rooms {
+            let token = self.token();
+            self.reading.push((token, Reading::Missed(room.clone())));
+            let (room, limit) = (room.clone(), self.settings.replay_messages);
+            out.push(Output::Read { token, room, before: None, limit });
+        }
+        if rooms.is_empty() {
+            self.come_in(scene, out);
+        }
+    }
+
+    /// One room's newest messages. A page that cannot be read leaves the room to the log's own catching up.
+    fn looked_back(&mut self, room: RoomId, page: &[Record], scene: Scene<'_>, out: &mut Outputs) {
+        let (Some(arrival), Some(me)) = (&mut self.arrival, &self.me) else { return };
+        let since = arrival.since.unwrap_or_default();
+        let of_others = |r: &&Record| matches!(&r.event, Event::MessagePosted(m) if m.from != *me);
+        arrival.missed.extend(page.iter().filter(|r| r.offset > since).filter(of_others).cloned());
+        arrival.read_to.push((room, page.last().map_or(since, |record| record.offset)));
+        arrival.unread = arrival.unread.saturating_sub(1);
+        if arrival.unread == 0 {
+            self.come_in(scene, out);
+        }
+    }
+
+    /// Everything is ready: the reply, the own presence, what was missed, and from then on everything as it happens.
+    fn come_in(&mut self, scene: Scene<'_>, out: &mut Outputs) {
+        let (Some(me), Some(arrival)) = (self.me.clone(), self.arrival.take()) else { return };
+        out.push(Output::Accept);
+        if let Some(data) = encode::presence(&me, self.own.as_ref(), true, scene.now) {
+            self.emit(ServerEvent::Presence, data, out);
+        }
+        let mut missed = arrival.missed;
+        missed.sort_by_key(|record| record.offset);
+        let encoded: Vec<String> =
+            missed.iter().filter_map(|r| encode::message_of(r, scene.state, self.door)).collect();
+        let at_once = encoded.iter().map(String::len).sum::<usize>() <= self.settings.replay_bytes;
+        if at_once {
+            encoded.into_iter().for_each(|data| self.emit(ServerEvent::New, data, out));
+        }
+        out.push(Output::Subscribe(Topic::Principal(me.clone()), None));
+        let active = |room: &&RoomId| scene.state.room(room).is_some_and(|r| r.status == RoomStatus::Active);
+        for room in scene.state.rooms_of(&me).filter(active) {
+            let read_to = arrival.read_to.iter().find(|(read, _)| read == room).map(|(_, offset)| *offset);
+            let newest = scene.state.room(room).and_then(|room| room.last.as_ref()).map(|last| last.offset);
+            let from = if at_once {
+                read_to.filter(|read_to| newest.is_some_and(|newest| newest > *read_to))
+            } else {
+                let first = missed.iter().find(|record| record.room.as_ref() == Some(room));
+                first.map(|record| Offset(record.offset.0.saturating_sub(1)))
+            };
+            let cursor = from.map(|offset| Cursor { epoch: scene.epoch, offset });
+            self.hear(room, cursor, scene.state.head, out);
+        }
+    }
+}
+
+/// The token, looked for in the order of notes §3; the first one there decides.
+fn token_of(opening: &Opening<'_>) -> Option<String> {
+    let given = |text: String| (!text.is_empty()).then_some(text);
+    let header = |text: &str| given(bearer(text).unwrap_or(text).to_owned());
+    opening
+        .auth
+        .and_then(wire::auth_token)
+        .or_else(|| opening.authorization.and_then(header))
+        .or_else(|| query_value(opening.query, "token").and_then(given))
+}
+
+fn door_of(opening: &Opening<'_>) -> Door {
+    match opening.namespace {
+        "/" if !opening.path.trim_end_matches('/').ends_with("/socket.io") => Door::Raw,
+        "/" => Door::Root,
+        "/ws/chat" => Door::Later,
+        _ => Door::Named,
+    }
+}
+
+impl Session for AiwmSession {
+    fn open(&mut self, opening: &Opening<'_>, _scene: Scene<'_>, out: &mut Outputs) {
+        self.connection = opening.connection;
+        self.door = door_of(opening);
+        match token_of(opening) {
+            Some(token) => out.push(Output::Authenticate(Credentials {
+                domain_key: None,
+                proof: Proof::Token(Family::Aiwm, token),
+            })),
+            None => Self::refuse(errors::at_door(Refusal::Missing), out),
+        }
+    }
+
+    fn identified(&mut self, who: Result<&Identity, Refusal>, scene: Scene<'_>, out: &mut Outputs) {
+        let me = match who {
+            Ok(identity) => identity.principal.clone(),
+            Err(refusal) => return Self::refuse(errors::at_door(refusal), out),
+        };
+        let before = scene.state.presence(&me).filter(|presence| !presence.online());
+        let since = before.map(|presence| presence.seen).filter(|seen| seen.0 > 0);
+        self.arrival = Some(Box::new(Arrival { since, ..Arrival::default() }));
+        self.me = Some(me.clone());
+        match &me {
+            Principal::Agent(agent) => self.enter_own(agent, Pending::OwnRoom, out),
+            Principal::User(_) | Principal::Guest(_) => {
+                self.ask(Pending::Presence, Command::Connect(None), out)
+            }
+            Principal::Node(_) | Principal::System => Self::refuse(errors::at_door(Refusal::Invalid), out),
+        }
+    }
+
+    fn input(&mut self, input: Input<'_>, scene: Scene<'_>, out: &mut Outputs) {
+        if self.me.is_none() || self.arrival.is_some() {
+            return;
+        }
+        match input {
+            Input::Event { name, args, ack, .. } => {
+                let reply = ack.map_or(Reply::Nowhere, Reply::Ack);
+                self.named_event(name, (args.first().copied(), reply), scene, out);
+            }
+            Input::Text(text) => {
+                let frame = serde_json::from_str::<wire::Frame<'_>>(text)
+                    .ok()
+                    .filter(|_| text.trim_start().starts_with('{'));
+                let Some(frame) = frame else {
+                    return self.fail(&Reply::Nowhere, NO_FRAME, scene.now, out);
+                };
+                let reply = frame.id.map_or(Reply::Nowhere, |id| Reply::Frame(id.get().into()));
+                self.named_event(&frame.event, (frame.data, reply), scene, out);
+            }
+            Input::Binary(_) => self.fail(&Reply::Nowhere, NO_FRAME, scene.now, out),
+        }
+    }
+
+    fn replied(
+        &mut self,
+        token: Token,
+        reply: Result<&Outcome, &Error>,
+        scene: Scene<'_>,
+        out: &mut Outputs,
+    ) {
+        let Some(at) = self.pending.iter().position(|(asked, _)| *asked == token) else { return };
+        let Some((_, pending)) = self.pending.remove(at) else { return };
+        match (pending, reply) {
+            (Pending::OwnRoom | Pending::Presence, Err(error)) => {
+                self.me = None;
+                Self::refuse(errors::at_start(error), out);
+            }
+            (Pending::OwnRoom, Ok(outcome)) => {
+                if let Outcome::Room(room) = outcome.first() {
+                    (self.own, self.current) = (Some(room.clone()), Some(room.clone()));
+                }
+                self.ask(Pending::Presence, Command::Connect(None), out);
+            }
+            (Pending::Presence, Ok(_)) => {
+                self.present = true;
+                self.look_back(scene, out);
+            }
+            (Pending::Said(to, post), reply) => self.said(reply, to, post, (scene, out)),
+            (Pending::Joined { reply: to, room, before }, reply) => {
+                self.joined(reply, (to, room, before), (scene, out));
+            }
+            (Pending::Left(to, room), reply) => {
+                if reply.is_ok() {
+                    self.stop_hearing(&room, out);
+                }
+                self.done(reply, (&to, &room), true, (scene, out));
+            }
+            (Pending::Typed(to, room), reply) => {
+                if reply.is_err() {
+                    self.typing.retain(|(known, _)| *known != room);
+                }
+                self.done(reply, (&to, &room), false, (scene, out));
+            }
+            (Pending::Read(to, room), reply) => self.done(reply, (&to, &room), false, (scene, out)),
+            (Pending::Online(to, room), _) => self.who_is_there(&to, &room, scene, out),
+            (Pending::Unanswered, _) => {}
+        }
+    }
+
+    fn paged(&mut self, token: Token, page: Result<&[Record], &Error>, scene: Scene<'_>, out: &mut Outputs) {
+        let Some(at) = self.reading.iter().position(|(asked, _)| *asked == token) else { return };
+        let (_, reading) = self.reading.remove(at);
+        match page {
+            Ok(page) => self.page(reading, page, (scene, out)),
+            Err(error) => self.page_failed(reading, error, scene, out),
+        }
+    }
+
+    fn route(&mut self, delivery: &Delivery<'_>, scene: Scene<'_>) -> Route {
+        let Some(me) = &self.me else { return Route::Skip };
+        let room = match delivery.topic {
+            Topic::Room(room) => room,
+            Topic::Principal(_) => {
+                return if ends_something(delivery, me) { Route::Own } else { Route::Skip };
+            }
+            Topic::Feed(_) => return Route::Skip,
+        };
+        let Some((_, missed_to)) = self.rooms.iter().find(|(known, _)| known == room) else {
+            return Route::Skip;
+        };
+        let Some(subject) = encode::subject(delivery) else { return Route::Skip };
+        let own = subject == me;
+        let late = matches!(delivery.item, Item::Record(record) if record.offset <= *missed_to);
+        match encode::said(delivery) {
+            Some(_) if own && late => return Route::Skip,
+            Some((said, at)) => {
+                if own && delivery.origin == Some(self.connection) {
+                    let document = encode::message(said, at, (room, scene.state.room(room)), self.door);
+                    self.sent.push((said.id.clone(), at, document));
+                }
+            }
+            None if own || late => return Route::Skip,
+            None => {}
+        }
+        Route::Shared(self.door.form(matches!(me, Principal::Guest(_))))
+    }
+
+    fn deliver(&mut self, delivery: &Delivery<'_>, _scene: Scene<'_>, out: &mut Outputs) {
+        let Item::Record(record) = delivery.item else { return };
+        match (&record.event, &record.room) {
+            (Event::RoomLeft(_), Some(room)) => self.stop_hearing(room, out),
+            _ => out.push(Output::End(Ending::Close(1008, "access was withdrawn".into()))),
+        }
+    }
+
+    fn woken(&mut self, scene: Scene<'_>, out: &mut Outputs) {
+        let over = |(_, at): &(RoomId, Time)| *at <= scene.now;
+        let ended: Vec<RoomId> =
+            self.typing.iter().filter(|t| over(t)).map(|(room, _)| room.clone()).collect();
+        self.typing.retain(|t| !over(t));
+        for room in ended {
+            self.ask(Pending::Unanswered, Command::Type(room, false), out);
+        }
+        self.wake_for_typing(out);
+    }
+
+    fn closed(&mut self, _scene: Scene<'_>, out: &mut Outputs) {
+        for (room, _) in std::mem::take(&mut self.typing) {
+            self.ask(Pending::Unanswered, Command::Type(room, false), out);
+        }
+        if self.present || self.arrival.is_some() {
+            self.present = false;
+            self.ask(Pending::Unanswered, Command::Disconnect, out);
+        }
+    }
+}
+
+const NO_FRAME: &str = "Validation error: a frame must be a JSON object with an event";
+
+/// Whether a delivery to a principal ends its part in a room or its access.
+fn ends_something(delivery: &Delivery<'_>, me: &Principal) -> bool {
+    let Item::Record(record) = delivery.item else { return false };
+    match &record.event {
+        Event::RoomLeft(e) => e.member == *me,
+        Event::AgentUpdated(e) => e.changes.suspended == Some(true),
+        Event::AgentRemoved(_) => true,
+        Event::UserChanged(e) => e.disabled == Some(true),
+        _ => false,
+    }
+}

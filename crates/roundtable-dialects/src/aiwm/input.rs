@@ -1,0 +1,544 @@
+//! What clients ask for: each event becomes a command, a page of the log, or both, and each is answered exactly once.
+
+use roundtable_core::access;
+use roundtable_core::command::Command;
+use roundtable_core::engine::Outcome;
+use roundtable_core::error::Error;
+use roundtable_core::event::Record;
+use roundtable_core::ids::{ClientId, MessageId, Principal, RoomId};
+use roundtable_core::messages::{Content, Message as Said, Post, Role};
+use roundtable_core::rooms::{self, JoinRoom};
+use roundtable_core::time::{Offset, Time};
+use serde_json::value::RawValue;
+
+use super::encode::{self, Door, ServerEvent, iso, json};
+use super::errors::{self, NO_CONVERSATION};
+use super::wire::search::{Search, Step, id_of};
+use super::wire::{self, ClientEvent, Small};
+use super::{AiwmSession, Pending};
+use crate::session::{Ask, Output, Outputs, Scene, Token};
+
+/// How the client wants to hear what became of an event.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Reply {
+    /// Not at all.
+    Nowhere,
+    /// Through an acknowledgement of Socket.IO.
+    Ack(u64),
+    /// In a frame with this JSON as its `id`.
+    Frame(Box<str>),
+}
+
+/// A page of a room that is being read.
+#[derive(Debug)]
+pub(super) enum Reading {
+    /// What was said while the principal was away.
+    Missed(RoomId),
+    /// The message that a new one answers.
+    Parent(Box<Search>, Box<Saying>),
+    /// The first message of a client id.
+    Repeat(Box<Search>, Reply, Box<(Post, MessageId)>),
+    /// The message that somebody has read.
+    Receipt(Box<Search>, Reply, RoomId),
+    /// The message that a page ends at.
+    Before(Box<Search>, Reply, RoomId, u32),
+    /// The page.
+    History(Reply),
+}
+
+/// A message on its way to the engine.
+#[derive(Debug)]
+pub(super) struct Saying {
+    post: Post,
+    client: Option<ClientId>,
+    reply: Reply,
+}
+
+/// An event that waits until an earlier one of the same client has gone to the engine.
+#[derive(Debug)]
+pub(super) struct Held {
+    event: ClientEvent,
+    data: Option<Box<RawValue>>,
+    reply: Reply,
+}
+
+/// Most events that wait so; one more is refused.
+const MAX_HELD: usize = 256;
+
+const UNKNOWN_PARENT: &str = "Validation error: parentId must be a message of the same conversation";
+const UNKNOWN_MESSAGE: &str = "Message not found";
+
+/// Events of the client.
+impl AiwmSession {
+    /// An event by its name; an unknown one gets only its acknowledgement.
+    pub(super) fn named_event(
+        &mut self,
+        name: &str,
+        data: (Option<&RawValue>, Reply),
+        scene: Scene<'_>,
+        out: &mut Outputs,
+    ) {
+        let underscores = self.door == Door::Root && self.settings.underscore_names;
+        let later_only = |event: &ClientEvent| *event != ClientEvent::History || self.door == Door::Later;
+        match ClientEvent::named(name, underscores).filter(later_only) {
+            Some(event) => self.event(event, data, scene, out),
+            None => self.answer_failed(&data.1, "Unknown event", out),
+        }
+    }
+
+    fn event(
+        &mut self,
+        event: ClientEvent,
+        data: (Option<&RawValue>, Reply),
+        scene: Scene<'_>,
+        out: &mut Outputs,
+    ) {
+        let (data, reply) = data;
+        if self.reading.iter().any(|(_, reading)| matches!(reading, Reading::Parent(..))) {
+            if self.held.len() >= MAX_HELD {
+                return self.fail(&reply, "Rate limit exceeded: too many events wait", scene.now, out);
+            }
+            self.held.push_back(Held { event, data: data.map(RawValue::to_owned), reply });
+            return;
+        }
+        let done = match event {
+            ClientEvent::Send => {
+                let done = self.send(data, &reply, scene, out);
+                return done.unwrap_or_else(|error| self.fail(&reply, &error, scene.now, out));
+            }
+            ClientEvent::Typing => self.type_(data, &reply, scene, out),
+            ClientEvent::Read => self.read(data, &reply, scene, out),
+            ClientEvent::Join => self.join(data, &reply, out),
+            ClientEvent::Leave => self.leave(data, &reply, out),
+            ClientEvent::Online => self.online(data, &reply, out),
+            ClientEvent::History => self.history(data, &reply, scene, out),
+        };
+        if let Err(error) = done {
+            self.answer_failed(&reply, &error, out);
+        }
+    }
+
+    /// The room that a client means: the one it names, else its current one.
+    fn meant(&self, named: Option<String>) -> Result<RoomId, String> {
+        match named {
+            Some(id) => RoomId::new(&id).map_err(|_| errors::no_access(&id)),
+            None => self.current.clone().ok_or_else(|| NO_CONVERSATION.to_owned()),
+        }
+    }
+
+    /// The same, if this connection's principal is in it.
+    fn meant_as_member(&self, named: Option<String>, scene: Scene<'_>) -> Result<RoomId, String> {
+        let room = self.meant(named)?;
+        let Some(me) = &self.me else { return Err(NO_CONVERSATION.into()) };
+        match rooms::as_member(scene.state, &room, me) {
+            Ok(_) => Ok(room),
+            Err(error) => Err(errors::refused(&error, me, &room, scene.state)),
+        }
+    }
+
+    fn send(
+        &mut self,
+        data: Option<&RawValue>,
+        reply: &Reply,
+        scene: Scene<'_>,
+        out: &mut Outputs,
+    ) -> Result<(), String> {
+        let Some(me) = self.me.clone() else { return Err(NO_CONVERSATION.into()) };
+        let send = wire::send::read(data, self.door == Door::Later)?;
+        let room = self.meant(send.conversation)?;
+        if send.participant.is_some_and(|id| id != me.id()) {
+            return Err("Permission denied: participantId must be your own".into());
+        }
+        let allowed = match (&me, send.role) {
+            (Principal::Agent(_), _) | (_, Role::User) => true,
+            (_, Role::System) => access::may_operate(scene.state, &me),
+            (_, Role::Assistant | Role::Tool) => false,
+        };
+        if !allowed {
+            return Err(format!("Permission denied: you may not use the role {}", encode::role(send.role)));
+        }
+        let post = Post {
+            room,
+            from: me.clone(),
+            role: send.role,
+            kind: send.kind,
+            content: Content::Text(send.content),
+            parts: Some(send.parts),
+            metadata: None,
+            reply_to: send.parent.clone(),
+            platform: None,
+            tokens: send.tokens,
+        };
+        let saying = Saying { post, client: send.client, reply: reply.clone() };
+        let inside = scene.state.room(&saying.post.room).is_some_and(|room| room.members.contains_key(&me));
+        match send.parent {
+            Some(parent) if inside => {
+                let (search, step) = Search::new(&parent).ok_or(UNKNOWN_PARENT)?;
+                self.step(Reading::Parent(Box::new(search), Box::new(saying)), step, scene, out);
+            }
+            _ => self.say(saying, scene, out),
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, saying: Saying, scene: Scene<'_>, out: &mut Outputs) {
+        let Saying { post, client, reply } = saying;
+        let inside = scene.state.room(&post.room).is_some_and(|room| room.members.contains_key(&post.from));
+        if inside {
+            self.hear(&post.room, None, Offset(0), out);
+        }
+        let token = self.token();
+        self.pending.push_back((token, Pending::Said(reply, Box::new(post.clone()))));
+        out.push(Output::Ask(Ask { client, ..Ask::new(token, Command::Post(Box::new(post))) }));
+    }
+
+    fn type_(
+        &mut self,
+        data: Option<&RawValue>,
+        reply: &Reply,
+        scene: Scene<'_>,
+        out: &mut Outputs,
+    ) -> Result<(), String> {
+        let small = Small::read(data)?;
+        let (room, typing) = (self.meant(small.conversation()?)?, small.typing()?);
+        self.typing.retain(|(known, _)| *known != room);
+        if typing {
+            self.typing.push((room.clone(), scene.now.plus(self.settings.typing_ms)));
+            self.wake_for_typing(out);
+        }
+        self.ask(Pending::Typed(reply.clone(), room.clone()), Command::Type(room, typing), out);
+        Ok(())
+    }
+
+    pub(super) fn wake_for_typing(&self, out: &mut Outputs) {
+        if let Some(at) = self.typing.iter().map(|(_, at)| *at).min() {
+            out.push(Output::WakeAt(at));
+        }
+    }
+
+    fn read(
+        &mut self,
+        data: Option<&RawValue>,
+        reply: &Reply,
+        scene: Scene<'_>,
+        out: &mut Outputs,
+    ) -> Result<(), String> {
+        let small = Small::read(data)?;
+        let (room, message) = (self.meant_as_member(small.conversation()?, scene)?, small.message()?);
+        let (search, step) = Search::new(&message).ok_or(UNKNOWN_MESSAGE)?;
+        self.step(Reading::Receipt(Box::new(search), reply.clone(), room), step, scene, out);
+        Ok(())
+    }
+
+    fn join(&mut self, data: Option<&RawValue>, reply: &Reply, out: &mut Outputs) -> Result<(), String> {
+        let Some(me) = self.me.clone() else { return Err(NO_CONVERSATION.into()) };
+        let named = Small::read(data)?.conversation()?;
+        let pending = |room, before| Pending::Joined { reply: reply.clone(), room, before };
+        if let (None, Principal::Agent(agent)) = (&named, &me) {
+            self.enter_own(agent, pending(None, self.current.clone()), out);
+            return Ok(());
+        }
+        let room = self.meant(named)?;
+        let before = self.current.replace(room.clone());
+        let join = JoinRoom { room: room.clone(), member: me, create: None, by_key: false };
+        self.ask(pending(Some(room), before), Command::JoinRoom(join), out);
+        Ok(())
+    }
+
+    fn leave(&mut self, data: Option<&RawValue>, reply: &Reply, out: &mut Outputs) -> Result<(), String> {
+        let Some(me) = self.me.clone() else { return Err(NO_CONVERSATION.into()) };
+        let room = self.meant(Small::read(data)?.conversation()?)?;
+        self.ask(Pending::Left(reply.clone(), room.clone()), Command::LeaveRoom(room, me), out);
+        Ok(())
+    }
+
+    /// Answered in its turn, so that a join just before counts.
+    fn online(&mut self, data: Option<&RawValue>, reply: &Reply, out: &mut Outputs) -> Result<(), String> {
+        let room = self.meant(Small::read(data)?.conversation()?)?;
+        self.ask(Pending::Online(reply.clone(), room), Command::Look, out);
+        Ok(())
+    }
+
+    fn history(
+        &mut self,
+        data: Option<&RawValue>,
+        reply: &Reply,
+        scene: Scene<'_>,
+        out: &mut Outputs,
+    ) -> Result<(), String> {
+        let small = Small::read(data)?;
+        let (limit, before) = (small.limit()?, small.before()?);
+        let room = self.meant_as_member(small.conversation()?, scene)?;
+        match before {
+            Some(id) => {
+                let (search, step) = Search::new(&id).ok_or(UNKNOWN_MESSAGE)?;
+                self.step(Reading::Before(Box::new(search), reply.clone(), room, limit), step, scene, out);
+            }
+            None => self.read_page(Reading::History(reply.clone()), room, (None, limit), out),
+        }
+        Ok(())
+    }
+}
+
+/// Reading the log: looking for a message, pages of history.
+impl AiwmSession {
+    pub(super) fn read_page(
+        &mut self,
+        reading: Reading,
+        room: RoomId,
+        page: (Option<Offset>, u32),
+        out: &mut Outputs,
+    ) {
+        let token = self.token();
+        self.reading.push((token, reading));
+        out.push(Output::Read { token, room, before: page.0, limit: page.1 });
+    }
+
+    /// One step of a search, and what was waiting for its end.
+    pub(super) fn step(&mut self, reading: Reading, step: Step, scene: Scene<'_>, out: &mut Outputs) {
+        let found = match step {
+            Step::Read(before, limit) => {
+                let room = match &reading {
+                    Reading::Missed(room) | Reading::Receipt(_, _, room) | Reading::Before(_, _, room, _) => {
+                        room
+                    }
+                    Reading::Parent(_, saying) => &saying.post.room,
+                    Reading::Repeat(_, _, first) => &first.0.room,
+                    Reading::History(_) => return,
+                };
+                let room = room.clone();
+                return self.read_page(reading, room, (before, limit), out);
+            }
+            Step::Found(record) => Some(record),
+            Step::Missing => None,
+        };
+        match (reading, found) {
+            (Reading::Parent(_, saying), Some(_)) => self.say(*saying, scene, out),
+            (Reading::Parent(_, saying), None) => self.fail(&saying.reply, UNKNOWN_PARENT, scene.now, out),
+            (Reading::Repeat(_, reply, first), found) => {
+                self.confirm_repeat(&reply, &first, found.as_deref(), (scene, out));
+            }
+            (Reading::Receipt(_, reply, room), Some(record)) => {
+                let Some(id) = id_of(&record).and_then(|id| MessageId::new(id).ok()) else { return };
+                let command = Command::MarkRead(room.clone(), id, record.offset);
+                self.ask(Pending::Read(reply, room), command, out);
+            }
+            (Reading::Before(_, reply, room, limit), Some(record)) => {
+                self.read_page(Reading::History(reply), room, (Some(record.offset), limit), out);
+            }
+            (Reading::Receipt(_, reply, _) | Reading::Before(_, reply, ..), None) => {
+                self.answer_failed(&reply, UNKNOWN_MESSAGE, out);
+            }
+            (Reading::Missed(_) | Reading::History(_), _) => {}
+        }
+        self.release(scene, out);
+    }
+
+    /// Events that waited go on, until one of them makes the rest wait again.
+    fn release(&mut self, scene: Scene<'_>, out: &mut Outputs) {
+        let waits = |reading: &(Token, Reading)| matches!(reading.1, Reading::Parent(..));
+        while !self.reading.iter().any(waits) {
+            let Some(held) = self.held.pop_front() else { return };
+            self.event(held.event, (held.data.as_deref(), held.reply), scene, out);
+        }
+    }
+
+    pub(super) fn page_failed(
+        &mut self,
+        reading: Reading,
+        error: &Error,
+        scene: Scene<'_>,
+        out: &mut Outputs,
+    ) {
+        let Some(me) = self.me.clone() else { return };
+        let text = |room: &RoomId| errors::refused(error, &me, room, scene.state);
+        match reading {
+            Reading::Missed(room) => self.looked_back(room, &[], scene, out),
+            Reading::Parent(_, saying) => {
+                self.fail(&saying.reply, &text(&saying.post.room), scene.now, out);
+                self.release(scene, out);
+            }
+            Reading::Repeat(_, reply, first) => self.confirm_repeat(&reply, &first, None, (scene, out)),
+            Reading::Receipt(_, reply, room) | Reading::Before(_, reply, room, _) => {
+                self.answer_failed(&reply, &text(&room), out);
+            }
+            Reading::History(reply) => {
+                self.answer_failed(&reply, "Service unavailable: the log cannot be read", out)
+            }
+        }
+    }
+}
+
+/// The engine's answers.
+impl AiwmSession {
+    /// A message is stored: `message:new` went out before, now `message:sent` and the acknowledgement.
+    pub(super) fn said(
+        &mut self,
+        outcome: Result<&Outcome, &Error>,
+        reply: Reply,
+        post: Box<Post>,
+        (scene, out): (Scene<'_>, &mut Outputs),
+    ) {
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                let text = errors::refused(error, &post.from, &post.room, scene.state);
+                return self.fail(&reply, &text, scene.now, out);
+            }
+        };
+        let Outcome::Message(id) = outcome.first() else { return };
+        if let Some(found) = self.sent.iter().position(|(sent, ..)| sent == id) {
+            let (id, at, document) = self.sent.swap_remove(found);
+            return self.confirm(&reply, &id, (at, &document), out);
+        }
+        if let (Outcome::Repeated(_), Some((search, step))) = (outcome, Search::new(id.as_str())) {
+            let first = Box::new((*post, id.clone()));
+            return self.step(Reading::Repeat(Box::new(search), reply, first), step, scene, out);
+        }
+        // Said while this connection did not hear the room yet: the same batch held its joining.
+        let room = scene.state.room(&post.room);
+        let last = room.and_then(|room| room.last.as_ref()).filter(|last| last.id == *id);
+        let at = last.map_or(scene.now, |last| last.at);
+        let document = encode::message(&as_said(&post, id.clone()), at, (&post.room, room), self.door);
+        self.emit(ServerEvent::New, document.clone(), out);
+        self.confirm(&reply, id, (at, &document), out);
+    }
+
+    fn confirm(&self, reply: &Reply, id: &MessageId, (at, document): (Time, &str), out: &mut Outputs) {
+        let data = format!("{{\"success\":true,\"messageId\":\"{id}\",\"timestamp\":\"{}\"}}", iso(at));
+        self.emit(ServerEvent::Sent, data, out);
+        self.answer(reply, &format!("{{\"success\":true,\"message\":{document}}}"), out);
+    }
+
+    /// The same client id again: the first message is confirmed once more and not delivered again. In a room that keeps
+    /// nothing it is told from what was sent now.
+    fn confirm_repeat(
+        &self,
+        reply: &Reply,
+        (post, id): &(Post, MessageId),
+        found: Option<&Record>,
+        (scene, out): (Scene<'_>, &mut Outputs),
+    ) {
+        let kept = found.and_then(|r| encode::message_of(r, scene.state, self.door).map(|text| (r.at, text)));
+        let (at, document) = kept.unwrap_or_else(|| {
+            let room = (&post.room, scene.state.room(&post.room));
+            (scene.now, encode::message(&as_said(post, id.clone()), scene.now, room, self.door))
+        });
+        self.confirm(reply, id, (at, &document), out);
+    }
+
+    pub(super) fn joined(
+        &mut self,
+        outcome: Result<&Outcome, &Error>,
+        (reply, room, before): (Reply, Option<RoomId>, Option<RoomId>),
+        (scene, out): (Scene<'_>, &mut Outputs),
+    ) {
+        let entered = outcome.ok().and_then(|outcome| match outcome.first() {
+            Outcome::Room(room) => Some(room.clone()),
+            Outcome::Done | Outcome::Message(_) | Outcome::Repeated(_) => None,
+        });
+        match (outcome, entered.or_else(|| room.clone())) {
+            (Ok(_), Some(entered)) => {
+                self.hear(&entered, None, Offset(0), out);
+                self.answer_done(&reply, Some(&entered), out);
+                if room.is_none() {
+                    self.own = Some(entered.clone());
+                    self.current = Some(entered);
+                }
+            }
+            (Ok(_), None) => self.answer_failed(&reply, NO_CONVERSATION, out),
+            (Err(error), _) => {
+                let Some(me) = self.me.clone() else { return };
+                let meant = room.or_else(|| self.own.clone());
+                let text = meant.as_ref().map(|room| errors::refused(error, &me, room, scene.state));
+                if self.current == meant {
+                    self.current = before;
+                }
+                self.answer_failed(&reply, text.as_deref().unwrap_or(NO_CONVERSATION), out);
+            }
+        }
+    }
+
+    /// The answer to a command about a room that gives nothing but success.
+    pub(super) fn done(
+        &self,
+        outcome: Result<&Outcome, &Error>,
+        (reply, room): (&Reply, &RoomId),
+        named: bool,
+        (scene, out): (Scene<'_>, &mut Outputs),
+    ) {
+        match (outcome, &self.me) {
+            (Err(error), Some(me)) => {
+                self.answer_failed(reply, &errors::refused(error, me, room, scene.state), out);
+            }
+            _ => self.answer_done(reply, Some(room).filter(|_| named), out),
+        }
+    }
+
+    /// Who is there, for members.
+    pub(super) fn who_is_there(&self, reply: &Reply, room: &RoomId, scene: Scene<'_>, out: &mut Outputs) {
+        let Some(me) = &self.me else { return };
+        let room = match rooms::as_member(scene.state, room, me) {
+            Ok(room) => room,
+            Err(error) => {
+                return self.answer_failed(reply, &errors::refused(&error, me, room, scene.state), out);
+            }
+        };
+        let here = || room.members.keys().filter(|who| scene.state.online(who));
+        let users: Vec<&str> = here().map(Principal::id).collect();
+        let agents: Vec<&str> = here().filter(|who| who.agent().is_some()).map(Principal::id).collect();
+        let (users, agents) = (json(&users), json(&agents));
+        let data = format!("{{\"success\":true,\"onlineUsers\":{users},\"onlineAgents\":{agents}}}");
+        self.answer(reply, &data, out);
+    }
+
+    /// A page that was asked for.
+    pub(super) fn page(
+        &mut self,
+        reading: Reading,
+        page: &[Record],
+        (scene, out): (Scene<'_>, &mut Outputs),
+    ) {
+        match reading {
+            Reading::Missed(room) => self.looked_back(room, page, scene, out),
+            Reading::History(reply) => {
+                let documents: Vec<String> =
+                    page.iter().filter_map(|r| encode::message_of(r, scene.state, self.door)).collect();
+                self.answer(&reply, &format!("{{\"success\":true,\"data\":[{}]}}", documents.join(",")), out);
+            }
+            Reading::Parent(mut search, saying) => {
+                let step = search.page(page);
+                self.step(Reading::Parent(search, saying), step, scene, out);
+            }
+            Reading::Repeat(mut search, reply, first) => {
+                let step = search.page(page);
+                self.step(Reading::Repeat(search, reply, first), step, scene, out);
+            }
+            Reading::Receipt(mut search, reply, room) => {
+                let step = search.page(page);
+                self.step(Reading::Receipt(search, reply, room), step, scene, out);
+            }
+            Reading::Before(mut search, reply, room, limit) => {
+                let step = search.page(page);
+                self.step(Reading::Before(search, reply, room, limit), step, scene, out);
+            }
+        }
+    }
+}
+
+/// The message that a post becomes.
+fn as_said(post: &Post, id: MessageId) -> Said {
+    Said {
+        id,
+        from: post.from.clone(),
+        from_name: String::new(),
+        role: post.role,
+        kind: post.kind,
+        content: post.content.clone(),
+        parts: post.parts.clone(),
+        metadata: post.metadata.clone(),
+        reply_to: post.reply_to.clone(),
+        platform: post.platform.clone(),
+        tokens: post.tokens,
+    }
+}

@@ -1,0 +1,772 @@
+//! AIWM sessions against a small engine in memory: who gets what, in which order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use roundtable_core::agents::{AgentCard, AgentChanges, RegisterAgent};
+use roundtable_core::command::Command;
+use roundtable_core::delivery::{Delivery, Item, Topic, topics_of_record, topics_of_signal};
+use roundtable_core::engine::{Context, decide};
+use roundtable_core::error::Error;
+use roundtable_core::event::{Event, Record};
+use roundtable_core::ids::{AgentId, ConnectionId, Principal, RoomId, UserId, WorkspaceId};
+use roundtable_core::messages::Post;
+use roundtable_core::rooms::{CreateRoom, Entry, JoinRoom, RoomCard, RoomStatus, RoomUpdated};
+use roundtable_core::signal::Signal;
+use roundtable_core::state::State;
+use roundtable_core::time::{Offset, Time};
+use roundtable_core::users::{UserAdded, UserRole};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::{AiwmSession, Settings, encode};
+use crate::figures::Figures;
+use crate::session::{
+    Ask, Credential, Identity, Input, Message, Opening, Output, Outputs, Proof, Refusal, Route, Scene,
+    Session,
+};
+
+struct Link {
+    id: ConnectionId,
+    session: AiwmSession,
+    who: Option<Principal>,
+    topics: Vec<Topic>,
+    got: Vec<String>,
+    wake: Option<Time>,
+    ended: bool,
+}
+
+/// A workspace with its log and its connections; every command is its own batch.
+struct World {
+    state: State,
+    log: Vec<Record>,
+    figures: Figures,
+    now: Time,
+    links: Vec<Link>,
+    seed: u64,
+}
+
+fn agent(id: &str) -> Principal {
+    Principal::Agent(AgentId::new(id).unwrap())
+}
+
+fn user(id: &str) -> Principal {
+    Principal::User(UserId::new(id).unwrap())
+}
+
+impl World {
+    fn new() -> Self {
+        let mut world = Self {
+            state: State::default(),
+            log: Vec::new(),
+            figures: Figures::default(),
+            now: Time(1_700_000_000_000),
+            links: Vec::new(),
+            seed: 0,
+        };
+        for id in ["a1", "a2"] {
+            let card = AgentCard { name: id.into(), ..AgentCard::default() };
+            let command = Command::RegisterAgent(RegisterAgent { agent: AgentId::new(id).unwrap(), card });
+            world.operator(command);
+        }
+        for (id, role) in [("ann", UserRole::Viewer), ("bob", UserRole::Viewer), ("olga", UserRole::Owner)] {
+            let user = UserId::new(id).unwrap();
+            world.operator(Command::AddUser(UserAdded { user, role, password: None }));
+        }
+        world
+    }
+
+    fn operator(&mut self, command: Command) {
+        self.run(None, &Principal::System, &Ask::new(crate::session::Token(0), command)).unwrap();
+    }
+
+    fn as_(&mut self, who: &Principal, command: Command) -> Result<(), Error> {
+        self.run(None, who, &Ask::new(crate::session::Token(0), command)).map(|_| ())
+    }
+
+    /// Decides, applies, delivers.
+    fn run(
+        &mut self,
+        origin: Option<ConnectionId>,
+        who: &Principal,
+        ask: &Ask,
+    ) -> Result<roundtable_core::engine::Outcome, Error> {
+        self.seed += 1;
+        self.now = self.now.plus(1);
+        let context = Context {
+            now: self.now,
+            actor: who.clone(),
+            by: who.clone(),
+            connection: origin,
+            random: self.seed,
+            client: ask.client.clone(),
+        };
+        let decision = decide(&self.state, &ask.command, &context)?;
+        let outcome = decision.result();
+        for (room, event) in decision.events {
+            let record = Record {
+                offset: self.state.head.next(),
+                room_seq: room.as_ref().map(|room| self.state.next_in_room(room)),
+                at: self.now,
+                actor: who.clone(),
+                room,
+                client: ask.client.clone(),
+                event,
+            };
+            self.state.apply(&record);
+            self.log.push(record.clone());
+            for topic in topics_of_record(&record, &self.state) {
+                self.hand_out(&Delivery { item: Item::Record(&record), topic: &topic, origin });
+            }
+        }
+        for (room, body) in decision.signals {
+            let signal = Signal { at: self.now, actor: who.clone(), room, body };
+            for topic in topics_of_signal(&signal) {
+                self.hand_out(&Delivery { item: Item::Signal(&signal), topic: &topic, origin });
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn hand_out(&mut self, delivery: &Delivery<'_>) {
+        for n in 0..self.links.len() {
+            let scene = Scene { now: self.now, state: &self.state, epoch: 1, figures: &self.figures };
+            let link = &mut self.links[n];
+            if !link.topics.contains(delivery.topic) {
+                continue;
+            }
+            match link.session.route(delivery, scene) {
+                Route::Skip => {}
+                Route::Shared(form) => {
+                    let messages = encode(form, delivery, scene);
+                    link.got.extend(messages.iter().map(show));
+                }
+                Route::Own => {
+                    let mut out = Outputs::new();
+                    link.session.deliver(delivery, scene, &mut out);
+                    self.carry_out(n, out);
+                }
+            }
+        }
+    }
+
+    fn carry_out(&mut self, n: usize, out: Outputs) {
+        let mut queue: VecDeque<Output> = out.into();
+        while let Some(output) = queue.pop_front() {
+            let mut more = Outputs::new();
+            let who = self.links[n].who.clone();
+            match output {
+                Output::Send(message) => self.links[n].got.push(show(&message)),
+                Output::Accept => self.links[n].got.push("CONNECT".into()),
+                Output::Refuse { message, data } => {
+                    self.links[n].got.push(format!("CONNECT_ERROR {message} {}", data.unwrap_or_default()));
+                    self.links[n].ended = true;
+                }
+                Output::Authenticate(credentials) => {
+                    let identity = match &credentials.proof {
+                        Proof::Token(_, token) if token == "old" => Err(Refusal::Expired),
+                        Proof::Token(_, token) => Principal::parse(token).map_err(|_| Refusal::Invalid),
+                        _ => Err(Refusal::Invalid),
+                    };
+                    let identity = identity.map(|principal| Identity {
+                        workspace: WorkspaceId::new("default").unwrap(),
+                        principal,
+                        credential: Credential::Secret,
+                        expires_at: None,
+                    });
+                    self.links[n].who = identity.as_ref().ok().map(|i| i.principal.clone());
+                    let scene = Scene { now: self.now, state: &self.state, epoch: 1, figures: &self.figures };
+                    self.links[n].session.identified(identity.as_ref().map_err(|r| *r), scene, &mut more);
+                }
+                Output::Ask(ask) => {
+                    let reply = self.run(Some(self.links[n].id), who.as_ref().unwrap(), &ask);
+                    let scene = Scene { now: self.now, state: &self.state, epoch: 1, figures: &self.figures };
+                    self.links[n].session.replied(ask.token, reply.as_ref(), scene, &mut more);
+                }
+                Output::Subscribe(topic, from) => {
+                    let who = who.unwrap();
+                    assert!(roundtable_core::access::may_receive(&self.state, &who, &topic), "{topic:?}");
+                    self.links[n].topics.push(topic.clone());
+                    let Some(cursor) = from else { continue };
+                    for record in self.log.clone().iter().filter(|r| r.offset > cursor.offset) {
+                        if topics_of_record(record, &self.state).contains(&topic) {
+                            let delivery =
+                                Delivery { item: Item::Record(record), topic: &topic, origin: None };
+                            let scene =
+                                Scene { now: self.now, state: &self.state, epoch: 1, figures: &self.figures };
+                            if let Route::Shared(form) = self.links[n].session.route(&delivery, scene) {
+                                let messages = encode(form, &delivery, scene);
+                                self.links[n].got.extend(messages.iter().map(show));
+                            }
+                        }
+                    }
+                }
+                Output::Unsubscribe(topic) => self.links[n].topics.retain(|t| *t != topic),
+                Output::Read { token, room, before, limit } => {
+                    let said = |r: &&Record| {
+                        r.room.as_ref() == Some(&room)
+                            && matches!(r.event, Event::MessagePosted(_))
+                            && before.is_none_or(|before| r.offset < before)
+                    };
+                    let page: Vec<Record> = self.log.iter().filter(said).cloned().collect();
+                    let page = &page[page.len().saturating_sub(limit as usize)..];
+                    let scene = Scene { now: self.now, state: &self.state, epoch: 1, figures: &self.figures };
+                    self.links[n].session.paged(token, Ok(page), scene, &mut more);
+                }
+                Output::WakeAt(at) => self.links[n].wake = Some(at),
+                Output::End(_) => self.links[n].ended = true,
+            }
+            for output in more.into_iter().rev() {
+                queue.push_front(output);
+            }
+        }
+    }
+
+    fn open(&mut self, namespace: &str, path: &str, token: Option<&str>) -> usize {
+        let n = self.links.len();
+        let id = ConnectionId(100 + n as u64);
+        let session = AiwmSession::new(Arc::new(Settings::default()));
+        let (topics, got) = (Vec::new(), Vec::new());
+        self.links.push(Link { id, session, who: None, topics, got, wake: None, ended: false });
+        let auth = token.map(|token| RawValue::from_string(json!({ "token": token }).to_string()).unwrap());
+        let opening = Opening {
+            connection: id,
+            peer: [127, 0, 0, 1].into(),
+            anonymous: false,
+            namespace,
+            path,
+            query: "",
+            authorization: None,
+            api_key: None,
+            auth: auth.as_deref(),
+            deflate: false,
+            random: 7,
+        };
+        let mut out = Outputs::new();
+        let scene = Scene { now: self.now, state: &self.state, epoch: 1, figures: &self.figures };
+        self.links[n].session.open(&opening, scene, &mut out);
+        self.carry_out(n, out);
+        n
+    }
+
+    fn connect(&mut self, who: &str) -> usize {
+        self.open("/dev/aiwm/chat", "/socket.io/", Some(who))
+    }
+
+    fn emit(&mut self, n: usize, name: &str, data: &Value) {
+        let data = RawValue::from_string(data.to_string()).unwrap();
+        let mut out = Outputs::new();
+        let scene = Scene { now: self.now, state: &self.state, epoch: 1, figures: &self.figures };
+        let args = [&*data];
+        let input = Input::Event { name, args: &args, attachments: &[], ack: Some(5) };
+        self.links[n].session.input(input, scene, &mut out);
+        self.carry_out(n, out);
+    }
+
+    fn text(&mut self, n: usize, text: &str) {
+        let mut out = Outputs::new();
+        let scene = Scene { now: self.now, state: &self.state, epoch: 1, figures: &self.figures };
+        self.links[n].session.input(Input::Text(text), scene, &mut out);
+        self.carry_out(n, out);
+    }
+
+    fn close(&mut self, n: usize) {
+        let mut out = Outputs::new();
+        let scene = Scene { now: self.now, state: &self.state, epoch: 1, figures: &self.figures };
+        self.links[n].session.closed(scene, &mut out);
+        self.links[n].topics.clear();
+        self.carry_out(n, out);
+    }
+
+    fn wake(&mut self, n: usize) {
+        self.now = self.links[n].wake.take().unwrap();
+        let mut out = Outputs::new();
+        let scene = Scene { now: self.now, state: &self.state, epoch: 1, figures: &self.figures };
+        self.links[n].session.woken(scene, &mut out);
+        self.carry_out(n, out);
+    }
+
+    /// What a connection got since it was last asked.
+    fn got(&mut self, n: usize) -> Vec<String> {
+        std::mem::take(&mut self.links[n].got)
+    }
+
+    fn own_room(&self, agent: &str) -> RoomId {
+        self.state.own_room(&AgentId::new(agent).unwrap()).unwrap().clone()
+    }
+}
+
+fn show(message: &Message) -> String {
+    match message {
+        Message::Text(text) => text.clone(),
+        Message::Event(name, args) => format!("{name} {args}"),
+        Message::Ack(id, args) => format!("ack{id} {args}"),
+        Message::Binary(_) | Message::BinaryEvent(..) => unreachable!("AIWM sends no bytes"),
+    }
+}
+
+/// The names of what was got.
+fn names(got: &[String]) -> Vec<&str> {
+    got.iter().map(|line| line.split(' ').next().unwrap()).collect()
+}
+
+fn data(line: &str) -> Value {
+    serde_json::from_str(line.split_once(' ').unwrap().1).unwrap()
+}
+
+/// A user in the room of agent a1, and that agent; both heard nothing yet.
+fn conversation(world: &mut World) -> (usize, usize, RoomId) {
+    let a = world.connect("agent:a1");
+    let room = world.own_room("a1");
+    let u = world.connect("user:ann");
+    world.emit(u, "conversation:join", &json!({ "conversationId": room.as_str() }));
+    world.got(a);
+    world.got(u);
+    (a, u, room)
+}
+
+#[test]
+fn an_agent_is_in_its_conversation_before_the_reply_and_finds_it_again() {
+    let mut world = World::new();
+    let a = world.connect("agent:a1");
+    let room = world.own_room("a1");
+    let got = world.got(a);
+    assert_eq!(names(&got), ["CONNECT", "presence:update"]);
+    let presence = data(&got[1]);
+    assert_eq!(
+        presence.as_object().unwrap().keys().collect::<Vec<_>>(),
+        ["type", "userId", "agentId", "conversationId", "status", "timestamp"]
+    );
+    assert_eq!(presence["conversationId"], room.as_str());
+    assert_eq!((&presence["userId"], &presence["agentId"]), (&Value::Null, &json!("a1")));
+    let found = world.state.room(&room).unwrap();
+    assert_eq!(found.card.name, "Agent a1 - Auto Conversation");
+    world.close(a);
+    let again = world.connect("agent:a1");
+    assert_eq!(world.own_room("a1"), room);
+    assert_eq!(names(&world.got(again)), ["CONNECT", "presence:update"]);
+    let archived = RoomUpdated { status: Some(RoomStatus::Archived), ..RoomUpdated::default() };
+    world.operator(Command::UpdateRoom(room.clone(), archived));
+    world.connect("agent:a1");
+    assert_ne!(world.own_room("a1"), room);
+}
+
+#[test]
+fn bad_tokens_are_refused_in_words_that_clients_look_for() {
+    let mut world = World::new();
+    for (token, expected) in [
+        (None, r#"CONNECT_ERROR Missing token (401) {"code":"MISSING_TOKEN","status":401}"#),
+        (Some("nonsense"), r#"CONNECT_ERROR Invalid token (401) {"code":"INVALID_TOKEN","status":401}"#),
+        (
+            Some("old"),
+            r#"CONNECT_ERROR Token expired (401): jwt expired, refresh token {"code":"TOKEN_EXPIRED","status":401}"#,
+        ),
+        (
+            Some("agent:nobody"),
+            r#"CONNECT_ERROR Agent not found (403) {"code":"AGENT_NOT_FOUND","status":403}"#,
+        ),
+        (Some("system"), r#"CONNECT_ERROR Invalid token (401) {"code":"INVALID_TOKEN","status":401}"#),
+    ] {
+        let n = world.open("/chat", "/socket.io/", token);
+        assert_eq!(world.got(n), [expected]);
+    }
+    let suspended = AgentChanges { suspended: Some(true), ..AgentChanges::default() };
+    world.operator(Command::UpdateAgent(AgentId::new("a2").unwrap(), suspended));
+    let n = world.connect("agent:a2");
+    assert_eq!(
+        world.got(n),
+        [r#"CONNECT_ERROR Agent suspended (403) {"code":"AGENT_SUSPENDED","status":403}"#]
+    );
+    world.close(n);
+    assert!(!world.state.online(&agent("a2")));
+}
+
+#[test]
+fn a_message_goes_out_then_is_confirmed_then_acknowledged() {
+    let mut world = World::new();
+    let (a, u, room) = conversation(&mut world);
+    let payload = json!({
+        "role": "assistant", "content": "done", "type": "text", "conversationId": null,
+        "usage": {"promptTokens": 1, "completionTokens": 2, "totalTokens": 3}, "latency": 12,
+        "thinking": {"content": "hm", "visible": true, "duration": 5}, "unknown": 1, "clientMessageId": "k1"
+    });
+    world.emit(a, "message:send", &payload);
+    let got = world.got(a);
+    assert_eq!(names(&got), ["message:new", "message:sent", "ack5"]);
+    let (new, sent, ack) = (data(&got[0]), data(&got[1]), data(&got[2]));
+    assert_eq!(new["_id"], sent["messageId"]);
+    assert_eq!(ack, json!({"success": true, "message": new}));
+    assert_eq!(sent["success"], true);
+    assert_eq!(sent["timestamp"], new["createdAt"]);
+    assert_eq!(
+        new.as_object().unwrap().keys().collect::<Vec<_>>(),
+        [
+            "_id",
+            "conversationId",
+            "role",
+            "content",
+            "participantId",
+            "type",
+            "attachments",
+            "thinking",
+            "usage",
+            "latency",
+            "clientMessageId",
+            "status",
+            "createdAt",
+            "updatedAt"
+        ]
+    );
+    assert_eq!(new["participantId"], "a1");
+    assert_eq!(new["attachments"], json!([]));
+    assert_eq!(new["usage"], payload["usage"]);
+    assert_eq!(world.got(u), [got[0].clone()]);
+    assert_eq!(world.state.room(&room).unwrap().tokens, 3);
+
+    world.emit(a, "message:send", &payload);
+    let again = world.got(a);
+    assert_eq!(names(&again), ["message:sent", "ack5"], "a repeat is confirmed, not delivered");
+    assert_eq!(data(&again[1]), ack);
+    assert_eq!(world.got(u), [""; 0]);
+}
+
+#[test]
+fn refused_messages_say_why_twice_and_leave_nothing() {
+    let mut world = World::new();
+    let (a, u, room) = conversation(&mut world);
+    let closed = CreateRoom {
+        room: Some(RoomId::new("vault").unwrap()),
+        card: RoomCard { entry: Entry::Private, ..RoomCard::default() },
+    };
+    world.operator(Command::CreateRoom(closed));
+    world.operator(Command::CreateRoom(CreateRoom {
+        room: Some(RoomId::new("hall").unwrap()),
+        card: RoomCard::default(),
+    }));
+    let id = room.as_str();
+    for (who, payload, expected) in [
+        (a, json!({"content": "x"}), "Validation error: role must be one of user, assistant, system, tool"),
+        (a, json!({"role": "user", "content": ""}), "Validation error: content is required"),
+        (
+            u,
+            json!({"role": "assistant", "content": "x"}),
+            "Permission denied: you may not use the role assistant",
+        ),
+        (u, json!({"role": "system", "content": "x"}), "Permission denied: you may not use the role system"),
+        (
+            u,
+            json!({"role": "user", "content": "x", "participantId": "bob"}),
+            "Permission denied: participantId must be your own",
+        ),
+        (
+            u,
+            json!({"role": "user", "content": "x", "conversationId": "vault"}),
+            "Permission denied: no access to conversation vault",
+        ),
+        (
+            u,
+            json!({"role": "user", "content": "x", "conversationId": "nowhere"}),
+            "Permission denied: no access to conversation nowhere",
+        ),
+        (
+            u,
+            json!({"role": "user", "content": "x", "conversationId": "no where"}),
+            "Permission denied: no access to conversation no where",
+        ),
+        (
+            u,
+            json!({"role": "user", "content": "x", "conversationId": "hall"}),
+            "No conversation found. Please join a conversation first.",
+        ),
+        (
+            u,
+            json!({"role": "user", "content": "x", "parentId": "0123"}),
+            "Validation error: parentId must be a message of the same conversation",
+        ),
+        (
+            u,
+            json!({"role": "user", "content": "x", "parentId": "0".repeat(24)}),
+            "Validation error: parentId must be a message of the same conversation",
+        ),
+        (
+            u,
+            json!({"role": "user", "content": "x", "attachments": ["ftp://a"]}),
+            "Invalid attachments: ftp://a",
+        ),
+    ] {
+        world.emit(who, "message:send", &payload);
+        let got = world.got(who);
+        assert_eq!(names(&got), ["message:error", "ack5"], "{payload}");
+        let (event, ack) = (data(&got[0]), data(&got[1]));
+        assert_eq!(event["error"], expected);
+        assert_eq!(ack, json!({"success": false, "error": expected}));
+        assert!(event["success"] == false && event["timestamp"].as_str().unwrap().ends_with('Z'));
+    }
+    let bob = world.connect("user:bob");
+    world.got(bob);
+    world.emit(bob, "message:send", &json!({"role": "user", "content": "x"}));
+    assert_eq!(data(&world.got(bob)[1])["error"], "No conversation found. Please join a conversation first.");
+    let archived = RoomUpdated { status: Some(RoomStatus::Archived), ..RoomUpdated::default() };
+    world.operator(Command::UpdateRoom(RoomId::new(id).unwrap(), archived));
+    world.emit(u, "message:send", &json!({"role": "user", "content": "x"}));
+    assert_eq!(data(&world.got(u)[1])["error"], "No conversation found: the conversation is closed");
+    assert_eq!(world.state.messages, 0);
+    assert_eq!(world.got(a), [""; 0]);
+}
+
+#[test]
+fn a_parent_is_looked_up_and_what_follows_waits_for_it() {
+    let mut world = World::new();
+    let (a, u, _) = conversation(&mut world);
+    world.emit(u, "message:send", &json!({"role": "user", "content": "question"}));
+    let parent = data(&world.got(u)[0])["_id"].clone();
+    world.got(a);
+    world.emit(a, "message:send", &json!({"role": "assistant", "content": "answer", "parentId": parent}));
+    assert_eq!(data(&world.got(a)[0])["parentId"], parent);
+}
+
+#[test]
+fn presence_is_told_to_others_once_and_to_oneself_once() {
+    let mut world = World::new();
+    let (a, u, room) = conversation(&mut world);
+    let second = world.connect("user:ann");
+    assert_eq!(data(&world.got(second)[1])["conversationId"], Value::Null);
+    assert_eq!(world.got(a), [""; 0], "a second socket is no news");
+    world.close(second);
+    assert_eq!(world.got(a), [""; 0]);
+    world.close(u);
+    let got = world.got(a);
+    assert_eq!(names(&got), ["presence:update"]);
+    let offline = data(&got[0]);
+    assert_eq!((&offline["status"], &offline["conversationId"]), (&json!("offline"), &json!(room.as_str())));
+    assert_eq!((&offline["userId"], &offline["agentId"]), (&json!("ann"), &Value::Null));
+    let stranger = world.connect("user:bob");
+    world.got(stranger);
+    world.connect("user:ann");
+    assert_eq!(names(&world.got(a)), ["presence:update"]);
+    assert_eq!(world.got(stranger), [""; 0], "who shares no conversation hears nothing");
+}
+
+#[test]
+fn joining_and_leaving_are_acknowledged_and_heard_by_others() {
+    let mut world = World::new();
+    let (a, u, room) = conversation(&mut world);
+    let bob = world.connect("user:bob");
+    world.got(bob);
+    world.emit(bob, "conversation:join", &json!({"conversationId": room.as_str()}));
+    assert_eq!(world.got(bob), [format!(r#"ack5 {{"success":true,"conversationId":"{room}"}}"#)]);
+    let joined = data(&world.got(a)[0]);
+    assert_eq!((&joined["type"], &joined["userId"]), (&json!("user"), &json!("bob")));
+    world.emit(bob, "conversation:online", &json!({}));
+    let online = data(&world.got(bob)[0]);
+    assert_eq!(online, json!({"success": true, "onlineUsers": ["a1", "ann", "bob"], "onlineAgents": ["a1"]}));
+    world.emit(bob, "conversation:leave", &json!({}));
+    assert_eq!(world.got(bob), [format!(r#"ack5 {{"success":true,"conversationId":"{room}"}}"#)]);
+    assert_eq!(names(&world.got(a)), ["user:left"]);
+    world.got(u);
+    world.emit(u, "message:send", &json!({"role": "user", "content": "gone?"}));
+    assert_eq!(world.got(bob), [""; 0]);
+    for id in ["nowhere", "no where"] {
+        world.emit(bob, "conversation:join", &json!({ "conversationId": id }));
+        let expected = format!("Permission denied: no access to conversation {id}");
+        assert_eq!(data(&world.got(bob)[0]), json!({"success": false, "error": expected}));
+    }
+    world.emit(bob, "message:send", &json!({"role": "user", "content": "x"}));
+    assert!(data(&world.got(bob)[0])["error"].as_str().unwrap().starts_with("No conversation"));
+    world.emit(a, "conversation:join", &json!({}));
+    assert_eq!(data(world.got(a).last().unwrap())["conversationId"], room.as_str());
+}
+
+#[test]
+fn typing_reaches_others_under_both_names_and_expires() {
+    let mut world = World::new();
+    let (a, u, _) = conversation(&mut world);
+    world.emit(a, "message:typing", &json!({"isTyping": true}));
+    assert_eq!(world.got(a), [r#"ack5 {"success":true}"#]);
+    let got = world.got(u);
+    assert_eq!(names(&got), ["user:typing", "agent:typing"]);
+    assert_eq!(data(&got[0])["isTyping"], true);
+    world.wake(a);
+    let got = world.got(u);
+    assert_eq!(names(&got), ["user:typing", "agent:typing"]);
+    assert_eq!(data(&got[0])["isTyping"], false);
+    world.emit(u, "message:typing", &json!({"isTyping": true}));
+    world.close(u);
+    let got = world.got(a);
+    assert_eq!(names(&got), ["user:typing", "user:typing", "presence:update"]);
+    assert_eq!(data(&got[1])["isTyping"], false);
+    world.emit(a, "message:typing", &json!({}));
+    assert_eq!(data(&world.got(a)[0])["error"], "Validation error: isTyping must be a boolean");
+}
+
+#[test]
+fn reading_is_told_once_and_never_backwards() {
+    let mut world = World::new();
+    let (a, u, _) = conversation(&mut world);
+    let mut ids = Vec::new();
+    for text in ["one", "two"] {
+        world.emit(a, "message:send", &json!({"role": "assistant", "content": text}));
+        ids.push(data(&world.got(a)[0])["_id"].clone());
+    }
+    world.got(u);
+    for (id, told) in [(&ids[1], true), (&ids[1], false), (&ids[0], false)] {
+        world.emit(u, "message:read", &json!({"messageId": id}));
+        assert_eq!(world.got(u), [r#"ack5 {"success":true}"#]);
+        let got = world.got(a);
+        assert_eq!(names(&got), if told { vec!["message:read"] } else { vec![] });
+        if told {
+            assert_eq!((&data(&got[0])["messageId"], &data(&got[0])["userId"]), (id, &json!("ann")));
+        }
+    }
+    for unknown in ["f".repeat(24), "m1".into()] {
+        world.emit(u, "message:read", &json!({"messageId": unknown}));
+        assert_eq!(data(&world.got(u)[0]), json!({"success": false, "error": "Message not found"}));
+    }
+}
+
+#[test]
+fn what_was_missed_comes_once_and_oldest_first() {
+    let mut world = World::new();
+    let (a, u, room) = conversation(&mut world);
+    world.emit(u, "message:send", &json!({"role": "user", "content": "seen"}));
+    world.close(a);
+    for text in ["one", "two"] {
+        world.emit(u, "message:send", &json!({"role": "user", "content": text}));
+    }
+    let a = world.connect("agent:a1");
+    let got = world.got(a);
+    assert_eq!(names(&got), ["CONNECT", "presence:update", "message:new", "message:new"]);
+    assert_eq!((&data(&got[2])["content"], &data(&got[3])["content"]), (&json!("one"), &json!("two")));
+    world.close(a);
+    let a = world.connect("agent:a1");
+    assert_eq!(names(&world.got(a)), ["CONNECT", "presence:update"]);
+    world.close(a);
+    for n in 0..250 {
+        let text = format!("{n} {}", "x".repeat(3_000));
+        world
+            .as_(&user("ann"), Command::Post(Box::new(Post::text(room.clone(), user("ann"), text))))
+            .unwrap();
+    }
+    let a = world.connect("agent:a1");
+    let got = world.got(a);
+    assert_eq!(names(&got)[..2], ["CONNECT", "presence:update"]);
+    assert_eq!(got.len(), 202, "the newest 200, read from the log since they are large");
+    assert!(data(&got[2])["content"].as_str().unwrap().starts_with("50 "));
+    world.emit(u, "message:send", &json!({"role": "user", "content": "live"}));
+    assert_eq!(names(&world.got(a)), ["message:new"]);
+}
+
+#[test]
+fn on_the_root_namespace_everything_has_two_names() {
+    let mut world = World::new();
+    let py = world.open("/", "/socket.io/", Some("agent:a1"));
+    assert_eq!(names(&world.got(py)), ["CONNECT", "presence:update", "presence_update"]);
+    world.emit(py, "message_send", &json!({"role": "assistant", "content": "x"}));
+    let got = world.got(py);
+    assert_eq!(names(&got), ["message:new", "message_new", "message:sent", "message_sent", "ack5"]);
+    assert_eq!(data(&got[0]), data(&got[1]));
+    let js = world.connect("agent:a2");
+    world.got(js);
+    world.emit(js, "message_send", &json!({"role": "assistant", "content": "x"}));
+    assert_eq!(world.got(js), [r#"ack5 {"success":false,"error":"Unknown event"}"#]);
+}
+
+#[test]
+fn a_plain_websocket_has_frames_and_echoes_their_ids() {
+    let mut world = World::new();
+    let raw = world.open("/", "/dev/aiwm/chat", Some("agent:a1"));
+    let got = world.got(raw);
+    assert_eq!(got[0], "CONNECT");
+    assert!(got[1].starts_with(r#"{"event":"presence:update","data":{"type":"agent""#), "{}", got[1]);
+    world.text(raw, r#"{"event":"message:send","data":{"role":"assistant","content":"hi"},"id":{"n":1}}"#);
+    let got = world.got(raw);
+    let events: Vec<Value> = got.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        events.iter().map(|e| &e["event"]).collect::<Vec<_>>(),
+        ["message:new", "message:sent", "ack"]
+    );
+    assert_eq!(events[2]["id"], json!({"n": 1}));
+    assert_eq!(events[2]["data"]["message"], events[0]["data"]);
+    for bad in ["{", "[]", r#"{"data":1}"#, r#"{"event":5}"#] {
+        world.text(raw, bad);
+        let got = world.got(raw);
+        let event: Value = serde_json::from_str(&got[0]).unwrap();
+        assert_eq!(
+            (&event["event"], &event["data"]["success"]),
+            (&json!("message:error"), &json!(false)),
+            "{bad}"
+        );
+    }
+    assert!(!world.links[raw].ended);
+}
+
+#[test]
+fn the_later_namespace_has_history_and_another_word_for_text() {
+    let mut world = World::new();
+    let late = world.open("/ws/chat", "/socket.io/", Some("agent:a1"));
+    world.got(late);
+    for n in 0..3 {
+        world.emit(late, "message:send", &json!({"role": "assistant", "content": n.to_string()}));
+    }
+    let got = world.got(late);
+    assert_eq!(data(&got[0])["type"], "message");
+    let third = data(&got[6])["_id"].clone();
+    world.emit(late, "conversation:history", &json!({"limit": 2}));
+    let page = data(&world.got(late)[0]);
+    let texts = |page: &Value| -> Vec<String> {
+        page["data"].as_array().unwrap().iter().map(|m| m["content"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(texts(&page), ["1", "2"]);
+    world.emit(late, "conversation:history", &json!({"before": third}));
+    assert_eq!(texts(&data(&world.got(late)[0])), ["0", "1"]);
+    let early = world.connect("agent:a2");
+    world.got(early);
+    world.emit(early, "conversation:history", &json!({}));
+    assert_eq!(data(&world.got(early)[0])["error"], "Unknown event");
+}
+
+#[test]
+fn messages_of_others_keep_their_meaning() {
+    let mut world = World::new();
+    let (a, _, room) = conversation(&mut world);
+    let join = |member: Principal| {
+        Command::JoinRoom(JoinRoom { room: room.clone(), member, create: None, by_key: false })
+    };
+    world.as_(&agent("a2"), join(agent("a2"))).unwrap();
+    world.got(a);
+    for (who, expected) in [(agent("a2"), "user"), (agent("a1"), "assistant"), (user("ann"), "user")] {
+        let post = Post::text(room.clone(), who.clone(), "hi");
+        world.as_(&who, Command::Post(Box::new(post))).unwrap();
+        let new = data(&world.got(a)[0]);
+        assert_eq!((&new["role"], &new["participantId"]), (&json!(expected), &json!(who.id())));
+        assert_eq!((&new["type"], &new["attachments"]), (&json!("text"), &json!([])));
+    }
+    let other = world.connect("agent:a2");
+    world.got(other);
+    world.got(a);
+    world.emit(
+        other,
+        "message:send",
+        &json!({"role": "assistant", "content": "x", "conversationId": room.as_str()}),
+    );
+    assert_eq!(data(&world.got(a)[0])["role"], "assistant", "a role that was given is kept");
+}
+
+#[test]
+fn suspension_and_removal_end_what_they_concern() {
+    let mut world = World::new();
+    let (a, u, room) = conversation(&mut world);
+    world.as_(&user("olga"), Command::LeaveRoom(room.clone(), user("ann"))).unwrap();
+    assert!(!world.links[u].topics.contains(&Topic::Room(room)));
+    let suspended = AgentChanges { suspended: Some(true), ..AgentChanges::default() };
+    world.as_(&user("olga"), Command::UpdateAgent(AgentId::new("a1").unwrap(), suspended)).unwrap();
+    assert!(world.links[a].ended && !world.links[u].ended);
+}
+
+#[test]
+fn an_offset_is_where_it_was_left() {
+    let mut world = World::new();
+    let (a, _, _) = conversation(&mut world);
+    world.close(a);
+    assert_eq!(world.state.presence(&agent("a1")).unwrap().seen, Offset(world.log.len() as u64));
+}
