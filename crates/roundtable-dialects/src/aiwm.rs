@@ -417,16 +417,16 @@ impl Session for AiwmSession {
         let Some(subject) = encode::subject(delivery) else { return Route::Skip };
         let own = subject == me;
         let late = matches!(delivery.item, Item::Record(record) if record.offset <= *missed_to);
-        match encode::said(delivery) {
-            Some(_) if own && late => return Route::Skip,
-            Some((said, at)) => {
-                if own && delivery.origin == Some(self.connection) {
-                    let document = encode::message(said, at, (room, scene.state.room(room)), self.door);
-                    self.sent.push((said.id.clone(), at, document));
-                }
-            }
-            None if own || late => return Route::Skip,
-            None => {}
+        let said = encode::said(delivery);
+        if (own && late) || (said.is_none() && (own || late)) {
+            return Route::Skip;
+        }
+        if let Some((said, at)) = said
+            && own
+            && delivery.origin == Some(self.connection)
+        {
+            let document = encode::message(said, at, (room, scene.state.room(room)), self.door);
+            self.sent.push((said.id.clone(), at, document));
         }
         Route::Shared(self.door.form(matches!(me, Principal::Guest(_))))
     }

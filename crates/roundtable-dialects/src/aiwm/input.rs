@@ -540,5 +540,6 @@ fn as_said(post: &Post, id: MessageId) -> Said {
         reply_to: post.reply_to.clone(),
         platform: post.platform.clone(),
         tokens: post.tokens,
+        via: None,
     }
 }

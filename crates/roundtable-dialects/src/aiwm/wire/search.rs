@@ -114,6 +114,7 @@ mod tests {
                 reply_to: None,
                 platform: None,
                 tokens: 0,
+                via: None,
             };
             Record {
                 offset: Offset(n * 3 + 1),
