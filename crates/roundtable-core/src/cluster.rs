@@ -39,6 +39,19 @@ pub struct NodeLeft {
     pub node: NodeId,
     /// Why: `leave`, `timeout`, `evicted`.
     pub reason: String,
+    /// Where it was; filled in by the engine.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub address: String,
+    /// Its last sign of life; filled in by the engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<Time>,
+}
+
+impl NodeLeft {
+    /// What is asked for: who leaves, and why.
+    pub fn new(node: NodeId, reason: &str) -> Self {
+        Self { node, reason: reason.into(), address: String::new(), last_seen: None }
+    }
 }
 
 /// A node as the log tells it.
@@ -55,8 +68,8 @@ pub(crate) fn start(state: &State, ctx: &Context, event: &ServerStarted) -> Deci
     if ctx.actor == Principal::System {
         decision.event(Event::ServerStarted(event.clone()));
         for node in state.nodes() {
-            let event = NodeLeft { node: node.joined.node.clone(), reason: "timeout".into() };
-            decision.event(Event::NodeLeft(event));
+            // Nobody wrote down when each went: the log's own end is the last moment they can have been seen.
+            decision.event(gone(node, "timeout", state.at));
         }
     }
     decision
@@ -76,8 +89,15 @@ pub(crate) fn leave(state: &State, ctx: &Context, event: &NodeLeft) -> Result<De
     if ctx.actor != Principal::System && ctx.actor != Principal::Node(event.node.clone()) {
         return Err(Error::forbidden("a node leaves for itself"));
     }
-    if state.node(&event.node).is_none() {
-        return Ok(Decision::default());
-    }
-    Ok(Decision::of(Event::NodeLeft(event.clone())))
+    let Some(node) = state.node(&event.node) else { return Ok(Decision::default()) };
+    Ok(Decision::of(gone(node, &event.reason, event.last_seen.unwrap_or(ctx.now))))
+}
+
+/// The end of a node's stay.
+pub(crate) fn gone(node: &Node, reason: &str, last_seen: Time) -> Event {
+    Event::NodeLeft(NodeLeft {
+        address: node.joined.address.clone(),
+        last_seen: Some(last_seen),
+        ..NodeLeft::new(node.joined.node.clone(), reason)
+    })
 }

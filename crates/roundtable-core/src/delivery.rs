@@ -78,7 +78,8 @@ pub fn topics_of_record(record: &Record, state: &State) -> Topics {
             smallvec![Topic::Feed(Feed::Activity), Topic::Feed(Feed::Monitoring)]
         }
         Event::SecurityNoticed(_) => smallvec![Topic::Feed(Feed::Security)],
-        Event::FeedMarked(e) => smallvec![Topic::Feed(e.feed)],
+        Event::FeedMarked(e) if e.report => smallvec![Topic::Feed(e.feed)],
+        Event::FeedMarked(_) => Topics::new(),
     }
 }
 
@@ -103,7 +104,7 @@ pub fn target_of(event: &Event) -> Option<Principal> {
     }
 }
 
-/// The kinds of records that go to a feed; of `feed.marked`, those that name it.
+/// The kinds of records that go to a feed; of `feed.marked`, the reports that name it.
 pub const fn kinds_of_feed(feed: Feed) -> &'static [&'static str] {
     match feed {
         Feed::Activity => &[
@@ -131,7 +132,7 @@ pub fn replays(record: &Record, topic: &Topic) -> bool {
         Topic::Room(room) => record.room.as_ref() == Some(room),
         Topic::Principal(who) => target_of(&record.event).as_ref() == Some(who),
         Topic::Feed(feed) => {
-            let marks_other = matches!(&record.event, Event::FeedMarked(e) if e.feed != *feed);
+            let marks_other = matches!(&record.event, Event::FeedMarked(e) if e.feed != *feed || !e.report);
             kinds_of_feed(*feed).contains(&record.event.kind()) && !marks_other
         }
     }

@@ -4,6 +4,7 @@ use imbl::OrdSet;
 use serde::{Deserialize, Serialize};
 
 use crate::agents::{self, AgentStatus};
+use crate::cluster;
 use crate::engine::{Context, Decision};
 use crate::error::{Error, ErrorKind};
 use crate::event::Event;
@@ -95,7 +96,13 @@ pub(crate) fn disconnect(state: &State, ctx: &Context) -> Decision {
     {
         agents::changed(&mut decision, agent, AgentStatus::Offline, "connection_lost");
     }
+    // Here and not in a command of its own: of two connections that end at once, only the engine knows the last.
+    let node = if let (Principal::Node(id), true) = (&principal, last) { state.node(id) } else { None };
+    let node = node.filter(|node| node.joined.kind != "server");
     decision.event(Event::PresenceDisconnected(Disconnected { principal, connection, last }));
+    if let Some(node) = node {
+        decision.event(cluster::gone(node, "leave", ctx.now));
+    }
     decision
 }
 
@@ -119,6 +126,43 @@ mod tests {
             event,
         };
         state.apply(&record);
+    }
+
+    #[test]
+    fn a_node_leaves_with_its_last_connection() {
+        use crate::cluster::NodeJoined;
+        use crate::command::Command;
+        use crate::engine::{Context, decide};
+        let id = NodeId::new("n").unwrap();
+        let mut state = State::default();
+        let mut ask = |connection, command: Command| {
+            let actor = Principal::Node(id.clone());
+            let ctx = Context {
+                now: Time(5),
+                by: actor.clone(),
+                actor,
+                connection: Some(ConnectionId(connection)),
+                random: 0,
+                client: None,
+            };
+            let events: Vec<Event> =
+                decide(&state, &command, &ctx).unwrap().events.into_iter().map(|(_, event)| event).collect();
+            events.iter().for_each(|event| apply(&mut state, event.clone()));
+            events.iter().map(Event::kind).collect::<Vec<_>>()
+        };
+        let joined = NodeJoined {
+            node: id.clone(),
+            address: "10.0.0.1".into(),
+            kind: "client".into(),
+            capabilities: vec![],
+        };
+        assert_eq!(ask(1, Command::Connect(None)), ["presence.connected"]);
+        assert_eq!(ask(1, Command::JoinNetwork(joined.clone())), ["node.joined"]);
+        assert_eq!(ask(2, Command::Connect(None)), ["presence.connected"]);
+        assert!(ask(2, Command::JoinNetwork(joined)).is_empty());
+        assert_eq!(ask(1, Command::Disconnect), ["presence.disconnected"]);
+        assert_eq!(ask(2, Command::Disconnect), ["presence.disconnected", "node.left"]);
+        assert!(state.node(&id).is_none());
     }
 
     #[test]

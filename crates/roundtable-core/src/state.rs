@@ -29,6 +29,9 @@ pub struct State {
     pub name: String,
     /// SHA-256 of the domain key, 64 hex digits.
     pub domain_key_hash: String,
+    /// When the workspace began.
+    #[serde(default)]
+    pub created_at: Time,
     /// Messages said so far, direct ones included.
     pub messages: u64,
     agents: OrdMap<AgentId, Arc<Agent>>,
@@ -190,6 +193,7 @@ impl State {
             Event::WorkspaceCreated(e) => {
                 self.name.clone_from(&e.name);
                 self.domain_key_hash.clone_from(&e.domain_key_hash);
+                self.created_at = record.at;
             }
             Event::ServerStarted(_) => self.everybody_left(record.at),
             Event::NodeJoined(e) => {
