@@ -117,6 +117,9 @@ pub struct AgentRegistered {
     /// The user it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<UserId>,
+    /// What it does from the start.
+    #[serde(default)]
+    pub status: AgentStatus,
 }
 
 /// Event and command: what is given changes, the rest stays. Metadata is merged, capabilities are replaced.
@@ -241,7 +244,8 @@ pub(crate) fn register(state: &State, ctx: &Context, command: &RegisterAgent) ->
             Principal::System => None,
             _ => return Err(Error::forbidden("only users and the agent itself register an agent")),
         };
-        let event = AgentRegistered { agent: command.agent.clone(), card: command.card.clone(), owner };
+        let (agent, card) = (command.agent.clone(), command.card.clone());
+        let event = AgentRegistered { agent, card, owner, status: AgentStatus::Offline };
         decision.event(Event::AgentRegistered(event));
         return Ok(decision);
     };
@@ -267,12 +271,39 @@ pub(crate) fn register(state: &State, ctx: &Context, command: &RegisterAgent) ->
     Ok(decision)
 }
 
-/// The agent, if the actor may change it.
+pub(crate) fn host(state: &State, ctx: &Context, command: &RegisterAgent) -> Result<Decision, Error> {
+    check_card(Some(&command.card.name), Some(&command.card.capabilities))?;
+    check_metadata(Some(&command.card.metadata))?;
+    if state.agent(&command.agent).is_some() {
+        let message = format!("agent {} exists already", command.agent);
+        return Err(Error::new(ErrorKind::Conflict, message).field("agentId"));
+    }
+    if !access::may_run_agents(state, &ctx.actor) {
+        return Err(Error::forbidden(format!("{} may not make agents", ctx.actor.id())));
+    }
+    let (agent, card, owner) = (command.agent.clone(), command.card.clone(), ctx.actor.user().cloned());
+    Ok(Decision::of(Event::AgentRegistered(AgentRegistered {
+        agent,
+        card,
+        owner,
+        status: AgentStatus::Online,
+    })))
+}
+
+/// The agent, if the actor speaks for it.
 fn own<'a>(state: &'a State, ctx: &Context, agent: &AgentId) -> Result<&'a Agent, Error> {
     let unknown = || Error::new(ErrorKind::AgentNotFound, format!("there is no agent {agent}"));
     let found = state.agent(agent).ok_or_else(unknown)?;
     access::may_act_as(state, &ctx.actor, &Principal::Agent(agent.clone()))?;
     Ok(found)
+}
+
+/// The agent, if the actor speaks for it or runs the workspace's agents.
+fn run<'a>(state: &'a State, ctx: &Context, agent: &AgentId) -> Result<&'a Agent, Error> {
+    match state.agent(agent) {
+        Some(found) if access::may_run_agents(state, &ctx.actor) => Ok(found),
+        _ => own(state, ctx, agent),
+    }
 }
 
 pub(crate) fn update(
@@ -281,7 +312,10 @@ pub(crate) fn update(
     agent: &AgentId,
     changes: &AgentChanges,
 ) -> Result<Decision, Error> {
-    own(state, ctx, agent)?;
+    run(state, ctx, agent)?;
+    if changes.config.is_some() {
+        own(state, ctx, agent)?;
+    }
     if changes.suspended.is_some() && !access::may_operate(state, &ctx.actor) {
         return Err(Error::forbidden("only operators suspend agents"));
     }
@@ -301,7 +335,7 @@ pub(crate) fn set_status(
     agent: &AgentId,
     status: (AgentStatus, &str),
 ) -> Result<Decision, Error> {
-    let found = own(state, ctx, agent)?;
+    let found = run(state, ctx, agent)?;
     let mut decision = Decision::default();
     changed(&mut decision, found, status.0, status.1);
     Ok(decision)
@@ -329,7 +363,7 @@ pub(crate) fn set_secret(
 }
 
 pub(crate) fn remove(state: &State, ctx: &Context, agent: &AgentId, reason: &str) -> Result<Decision, Error> {
-    own(state, ctx, agent)?;
+    run(state, ctx, agent)?;
     let mut decision = Decision::default();
     decision.event(Event::AgentRemoved(AgentRemoved { agent: agent.clone(), reason: reason.into() }));
     Ok(decision)
@@ -340,7 +374,7 @@ impl Agent {
         Self {
             id: event.agent.clone(),
             card: event.card.clone(),
-            status: AgentStatus::Offline,
+            status: event.status,
             owner: event.owner.clone(),
             secret: None,
             suspended: false,
@@ -373,5 +407,78 @@ impl Agent {
             card.config.clone_from(&changes.config);
         }
         self.suspended = changes.suspended.unwrap_or(self.suspended);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AgentCard, AgentChanges, AgentStatus, RegisterAgent};
+    use crate::command::Command;
+    use crate::engine::{Context, decide};
+    use crate::error::ErrorKind;
+    use crate::event::Record;
+    use crate::ids::{AgentId, GuestId, Principal};
+    use crate::state::State;
+    use crate::time::Time;
+
+    fn ask(state: &mut State, actor: &Principal, command: Command) -> Result<Vec<&'static str>, ErrorKind> {
+        let (by, actor) = (actor.clone(), actor.clone());
+        let ctx =
+            Context { now: Time(5), by, actor: actor.clone(), connection: None, random: 0, client: None };
+        let decision = decide(state, &command, &ctx).map_err(|error| error.kind)?;
+        Ok(decision
+            .events
+            .into_iter()
+            .map(|(room, event)| {
+                let (kind, actor) = (event.kind(), actor.clone());
+                let offset = state.head.next();
+                state.apply(&Record {
+                    offset,
+                    room_seq: None,
+                    at: Time(5),
+                    actor,
+                    room,
+                    client: None,
+                    event,
+                });
+                kind
+            })
+            .collect())
+    }
+
+    #[test]
+    fn guests_run_agents_but_never_speak_as_one() {
+        let (guest, id) = (Principal::Guest(GuestId::new("g").unwrap()), AgentId::new("a").unwrap());
+        let agent = Principal::Agent(id.clone());
+        let card = AgentCard { name: "A".into(), ..AgentCard::default() };
+        let mut state = State::default();
+        let register = RegisterAgent { agent: id.clone(), card };
+        assert_eq!(
+            ask(&mut state, &guest, Command::RegisterAgent(register.clone())),
+            Err(ErrorKind::Forbidden)
+        );
+        assert_eq!(
+            ask(&mut state, &guest, Command::HostAgent(register.clone())),
+            Ok(vec!["agent.registered"])
+        );
+        assert_eq!(state.agent(&id).unwrap().status, AgentStatus::Online);
+        assert_eq!(ask(&mut state, &guest, Command::HostAgent(register)), Err(ErrorKind::Conflict));
+        let pause = Command::SetAgentStatus(id.clone(), AgentStatus::Paused, "paused".into());
+        assert_eq!(ask(&mut state, &guest, pause), Ok(vec!["agent.status_changed"]));
+        let configure =
+            AgentChanges { config: Some(crate::json::Json::empty_object()), ..AgentChanges::default() };
+        assert_eq!(
+            ask(&mut state, &guest, Command::UpdateAgent(id.clone(), configure)),
+            Err(ErrorKind::Forbidden)
+        );
+        assert_eq!(
+            ask(&mut state, &guest, Command::SetAgentSecret(id.clone(), "h".into())),
+            Err(ErrorKind::Forbidden)
+        );
+        assert!(crate::access::may_act_as(&state, &guest, &agent).is_err());
+        assert_eq!(
+            ask(&mut state, &guest, Command::RemoveAgent(id, "done".into())),
+            Ok(vec!["agent.removed"])
+        );
     }
 }

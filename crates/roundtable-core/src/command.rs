@@ -37,6 +37,8 @@ pub enum Command {
     RevokeToken(TokenRevoked),
     /// Make an agent known or change its card.
     RegisterAgent(RegisterAgent),
+    /// Make an agent known that has no connection of its own: others work for it, so it is here from the start.
+    HostAgent(RegisterAgent),
     /// Change an agent's card.
     UpdateAgent(AgentId, AgentChanges),
     /// Set an agent's status, with the reason.

@@ -132,6 +132,7 @@ pub fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Decisio
         Command::RevokeKey(key) => users::revoke_key(state, ctx, key),
         Command::RevokeToken(event) => Ok(users::revoke_token(state, event)),
         Command::RegisterAgent(command) => agents::register(state, ctx, command),
+        Command::HostAgent(command) => agents::host(state, ctx, command),
         Command::UpdateAgent(agent, changes) => agents::update(state, ctx, agent, changes),
         Command::SetAgentStatus(agent, status, reason) => {
             agents::set_status(state, ctx, agent, (*status, reason))
