@@ -2,6 +2,7 @@
 
 mod codec;
 pub mod memory;
+pub mod sqlite;
 
 use std::sync::Arc;
 

@@ -88,6 +88,11 @@ impl Row {
         Columns { kind: self.kind, actor: actor.unwrap_or_default(), room, target, client, body }
     }
 
+    /// How much text it is, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
     /// The record again.
     pub fn record(&self) -> Result<Record, Error> {
         record((self.offset, self.at, self.room_seq), &self.columns())

@@ -1,0 +1,345 @@
+//! The log in one SQLite file of the data directory: `roundtable.db`, in write-ahead mode, synced with every commit.
+
+mod postings;
+mod reader;
+mod schema;
+mod writer;
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Sender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use roundtable_core::delivery::Topic;
+use roundtable_core::error::{Error, ErrorKind};
+use roundtable_core::event::Record;
+use roundtable_core::ids::{MessageId, RoomId, WorkspaceId};
+use roundtable_core::state::State;
+use roundtable_core::time::Offset;
+use rusqlite::Connection;
+
+use super::codec::{self, Row};
+use super::{Append, AppendError, Appended, Done, Loaded, Log, Span, Verified};
+use reader::Readers;
+use writer::{Answer, Job, Prepared, Writer};
+
+/// The file in the data directory.
+pub const FILE: &str = "roundtable.db";
+/// The file that is locked as long as a process uses the directory. It holds the process's number.
+pub const LOCK_FILE: &str = "roundtable.lock";
+/// Snapshots kept of each workspace.
+const SNAPSHOTS: u32 = 2;
+
+/// Why a log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("{} is in use by another server{}", .dir.display(), .pid.map(|pid| format!(" (process {pid})")).unwrap_or_default())]
+    InUse {
+        /// The data directory.
+        dir: PathBuf,
+        /// The other process, if it says.
+        pid: Option<u32>,
+    },
+    /// A newer program wrote it.
+    #[error("{} was written by a newer version of Roundtable (format {version})", .file.display())]
+    Newer {
+        /// The file.
+        file: PathBuf,
+        /// Its format.
+        version: usize,
+    },
+    /// The directory or a file in it cannot be used.
+    #[error("{} cannot be used: {source}", .path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The file is not a log, or is damaged.
+    #[error("{} cannot be opened: {source}", .file.display())]
+    Sqlite {
+        /// The file.
+        file: PathBuf,
+        /// SQLite's reason.
+        source: rusqlite::Error,
+    },
+}
+
+/// See the module. Dropping it finishes what was asked for and releases the directory.
+pub struct SqliteLog {
+    jobs: Sender<Job>,
+    thread: Option<JoinHandle<()>>,
+    readers: Readers,
+    _lock: File,
+}
+
+impl SqliteLog {
+    /// Opens the log of a data directory, making both if they are missing, readable by their owner only.
+    pub fn open(dir: &Path) -> Result<Self, OpenError> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| OpenError::Io { path, source }
+        };
+        private(std::fs::DirBuilder::new().recursive(true)).create(dir).map_err(io(dir))?;
+        let lock = lock(dir)?;
+        let file = dir.join(FILE);
+        private(OpenOptions::new().create(true).append(true)).open(&file).map_err(io(&file))?;
+        let sqlite = |source| OpenError::Sqlite { file: file.clone(), source };
+        let mut connection = Connection::open(&file).map_err(sqlite)?;
+        prepare(&connection).map_err(sqlite)?;
+        if let Err(version) = schema::migrate(&mut connection).map_err(sqlite)? {
+            return Err(OpenError::Newer { file, version });
+        }
+        let (jobs, waiting) = mpsc::channel();
+        let writer = Writer::new(connection);
+        let thread = std::thread::Builder::new().name("log".into()).spawn(move || writer.work(&waiting));
+        let thread = Some(thread.map_err(io(dir))?);
+        Ok(Self { jobs, thread, readers: Readers::new(file), _lock: lock })
+    }
+
+    /// Lets the writer do something between two groups, and waits for it.
+    fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Writer) -> Result<T, AppendError> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (answer, result) = mpsc::sync_channel(1);
+        let run = Job::Run(Box::new(move |writer| {
+            let _ = answer.send(work(writer));
+        }));
+        let _ = self.jobs.send(run);
+        let result = result.recv().unwrap_or(Err(AppendError::Closed));
+        result.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))
+    }
+}
+
+/// What is made for its owner only: it holds hashes of secrets.
+#[cfg(unix)]
+fn private<T: Private>(options: &mut T) -> &mut T {
+    options.private()
+}
+
+/// Elsewhere the rights of the directory decide.
+#[cfg(not(unix))]
+fn private<T>(options: &mut T) -> &mut T {
+    options
+}
+
+#[cfg(unix)]
+trait Private {
+    fn private(&mut self) -> &mut Self;
+}
+
+#[cfg(unix)]
+impl Private for OpenOptions {
+    fn private(&mut self) -> &mut Self {
+        std::os::unix::fs::OpenOptionsExt::mode(self, 0o600)
+    }
+}
+
+#[cfg(unix)]
+impl Private for std::fs::DirBuilder {
+    fn private(&mut self) -> &mut Self {
+        std::os::unix::fs::DirBuilderExt::mode(self, 0o700)
+    }
+}
+
+/// Takes the directory for this process. The system releases it when the process ends, however it ends.
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    let path = dir.join(LOCK_FILE);
+    let io = |source| OpenError::Io { path: path.clone(), source };
+    let options = &mut OpenOptions::new();
+    let mut file =
+        private(options.create(true).read(true).write(true).truncate(false)).open(&path).map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => {
+            file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(io)?;
+            Ok(file)
+        }
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            let _ = file.read_to_string(&mut text);
+            Err(OpenError::InUse { dir: dir.to_owned(), pid: text.trim().parse().ok() })
+        }
+        Err(TryLockError::Error(source)) => Err(io(source)),
+    }
+}
+
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.set_prepared_statement_cache_capacity(32);
+    connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+    connection.pragma_update(None, "synchronous", "full")?;
+    // 16 MiB: four times the largest transaction.
+    connection.pragma_update(None, "cache_size", -16 * 1024)
+}
+
+impl Drop for SqliteLog {
+    fn drop(&mut self) {
+        let _ = self.jobs.send(Job::Stop);
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != std::thread::current().id()
+            && thread.join().is_err()
+        {
+            tracing::error!("the log's writer ended by a fault");
+        }
+    }
+}
+
+impl Log for SqliteLog {
+    fn append(&self, append: Append, done: Done) {
+        let answer = Answer::new(done);
+        let rows: Result<Vec<Row>, Error> = append.records.iter().map(Row::of).collect();
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(error) => {
+                return answer.give(Appended::Failed(AppendError::Io(error.message.into_owned())));
+            }
+        };
+        let prepared = Prepared {
+            workspace: append.workspace,
+            expected: append.expected.0,
+            epoch: append.epoch,
+            relaxed: append.relaxed,
+            rows,
+        };
+        // A closed channel gives the job back, and with it the answer, which says so when it is dropped.
+        let _ = self.jobs.send(Job::Append(prepared, answer));
+    }
+
+    fn workspaces(&self) -> Result<Vec<WorkspaceId>, Error> {
+        self.readers.ask(reader::workspaces)
+    }
+
+    fn load(&self, workspace: &WorkspaceId) -> Result<Loaded, Error> {
+        self.readers.ask(|connection| reader::load(connection, workspace))
+    }
+
+    fn read(&self, workspace: &WorkspaceId, span: Span) -> Result<Vec<Record>, Error> {
+        self.readers.ask(|connection| reader::read(connection, workspace, span))
+    }
+
+    fn read_topic(&self, workspace: &WorkspaceId, topic: &Topic, span: Span) -> Result<Vec<Record>, Error> {
+        self.readers.ask(|connection| reader::read_topic(connection, workspace, topic, span))
+    }
+
+    fn read_room(
+        &self,
+        workspace: &WorkspaceId,
+        room: &RoomId,
+        before: Option<Offset>,
+        limit: usize,
+    ) -> Result<Vec<Record>, Error> {
+        self.readers.ask(|connection| reader::read_room(connection, workspace, room, (before, limit)))
+    }
+
+    fn find_message(
+        &self,
+        workspace: &WorkspaceId,
+        room: &RoomId,
+        id: &MessageId,
+    ) -> Result<Option<Record>, Error> {
+        self.readers.ask(|connection| reader::find_message(connection, workspace, room, id))
+    }
+
+    fn snapshot(&self, workspace: &WorkspaceId, state: &State) -> Result<(), Error> {
+        let (json, head) = (codec::state_json(state)?, state.head.0);
+        let workspace = workspace.clone();
+        let kept = self.ask(move |writer| {
+            writer.transaction(|writer| {
+                let sql = "INSERT OR REPLACE INTO snapshots(number, offset, state)
+                    SELECT number, ?2, ?3 FROM workspaces
+                    WHERE workspace = ?1 AND EXISTS (SELECT 1 FROM records WHERE id = (number << 40) + ?2)";
+                let kept = writer.connection.execute(sql, (workspace.as_str(), head, json))?;
+                let sql = "DELETE FROM snapshots WHERE (number, offset) NOT IN (
+                        SELECT s.number, s.offset FROM snapshots s WHERE s.number = snapshots.number
+                        ORDER BY s.offset DESC LIMIT ?2
+                    ) AND number = (SELECT number FROM workspaces WHERE workspace = ?1)";
+                writer.connection.execute(sql, (workspace.as_str(), SNAPSHOTS))?;
+                Ok(kept > 0)
+            })
+        })?;
+        let unsynced = || Error::new(ErrorKind::Conflict, "the state holds records that are not in the log");
+        kept.then_some(()).ok_or_else(unsynced)
+    }
+
+    fn settle(&self, workspace: &WorkspaceId) -> Result<(), Error> {
+        let workspace = workspace.clone();
+        self.ask(move |writer| writer.settle(&workspace))
+    }
+
+    fn verify(&self, workspace: &WorkspaceId) -> Result<Verified, Error> {
+        self.readers.ask(|connection| reader::verify(connection, workspace))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, mpsc};
+
+    use roundtable_core::event::{Event, Record};
+    use roundtable_core::ids::{Principal, WorkspaceId};
+    use roundtable_core::time::{Offset, Time};
+    use roundtable_core::users::TokenRevoked;
+
+    use super::super::{Append, AppendError, Appended, Log, Span};
+    use super::{SqliteLog, writer};
+
+    fn limit(log: &SqliteLog, pages: u32) {
+        let limited = log.ask(move |writer| {
+            let set = writer.connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()));
+            set.map_err(|error| writer::failure(&error))
+        });
+        limited.unwrap();
+    }
+
+    fn append(log: &SqliteLog, head: u64, bytes: usize) -> Appended {
+        let record = |offset| Record {
+            offset: Offset(offset),
+            room_seq: None,
+            at: Time(1),
+            actor: Principal::System,
+            room: None,
+            client: None,
+            event: Event::TokenRevoked(TokenRevoked { jti: "x".repeat(bytes), expires_at: Time(2) }),
+        };
+        let append = Append {
+            workspace: WorkspaceId::new("w").unwrap(),
+            expected: Offset(head),
+            records: Arc::new([record(head + 1), record(head + 2)]),
+            epoch: 1,
+            relaxed: false,
+        };
+        let (answer, result) = mpsc::channel();
+        log.append(append, Box::new(move |appended| answer.send(appended).unwrap()));
+        result.recv().unwrap()
+    }
+
+    #[test]
+    fn a_full_log_refuses_keeps_what_it_has_and_goes_on_when_there_is_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = SqliteLog::open(dir.path()).unwrap();
+        assert_eq!(append(&log, 0, 10), Appended::Committed);
+        limit(&log, 60);
+        assert_eq!(append(&log, 2, 1 << 20), Appended::Failed(AppendError::Full));
+        let w = WorkspaceId::new("w").unwrap();
+        assert_eq!(log.read(&w, Span::after(Offset(0))).unwrap().len(), 2);
+        assert_eq!(append(&log, 2, 10), Appended::Committed, "a small one still fits");
+        limit(&log, 1 << 20);
+        assert_eq!(append(&log, 4, 1 << 20), Appended::Committed);
+        assert_eq!(log.verify(&w).unwrap().sound, 6);
+    }
+
+    #[test]
+    fn who_waits_when_the_log_is_closed_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = SqliteLog::open(dir.path()).unwrap();
+        log.jobs.send(super::Job::Stop).unwrap();
+        log.thread.take().unwrap().join().unwrap();
+        assert_eq!(append(&log, 0, 10), Appended::Failed(AppendError::Closed));
+        assert!(log.settle(&WorkspaceId::new("w").unwrap()).is_err());
+    }
+}

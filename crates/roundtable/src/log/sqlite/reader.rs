@@ -1,0 +1,370 @@
+//! Reading the log's file: each question in one read transaction, on connections that cannot write.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use roundtable_core::delivery::{self, Topic, kinds_of_feed};
+use roundtable_core::error::{Error, ErrorKind};
+use roundtable_core::event::{Event, Record};
+use roundtable_core::ids::{MessageId, RoomId, WorkspaceId};
+use roundtable_core::state::State;
+use roundtable_core::time::Offset;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
+
+use super::super::codec::{self, Columns, Hash};
+use super::super::{Epochs, Loaded, Span, Verified};
+use super::{postings, schema};
+
+/// Idle connections that are kept; more are opened when more threads read at once.
+const KEPT: usize = 8;
+
+/// Why something could not be read.
+pub enum Fault {
+    /// The file.
+    Sqlite(rusqlite::Error),
+    /// What stands in it.
+    Foreign(Error),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<rusqlite::types::FromSqlError> for Fault {
+    fn from(error: rusqlite::types::FromSqlError) -> Self {
+        Self::Sqlite(error.into())
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Foreign(error)
+    }
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Foreign(error) => error,
+            Fault::Sqlite(error @ rusqlite::Error::SqliteFailure(..)) => {
+                Error::new(ErrorKind::Unavailable, format!("the log cannot be read: {error}"))
+            }
+            Fault::Sqlite(error) => {
+                Error::new(ErrorKind::Internal, format!("the log holds something foreign: {error}"))
+            }
+        }
+    }
+}
+
+/// Read-only connections to one file.
+pub struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Readers {
+    /// Opens none yet.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, idle: Mutex::default() }
+    }
+
+    /// Lets `question` read a moment's state of the file.
+    pub fn ask<T>(&self, question: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, Error> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => open(&self.path).map_err(Fault::Sqlite)?,
+        };
+        let answer = (|| {
+            let moment = connection.unchecked_transaction()?;
+            question(&moment)
+        })()?;
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < KEPT {
+            idle.push(connection);
+        }
+        Ok(answer)
+    }
+}
+
+fn open(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    Ok(connection)
+}
+
+macro_rules! select {
+    ($from:literal) => {
+        concat!("SELECT r.id, r.at, r.room_seq, r.kind, r.actor, r.room, r.target, r.client, r.body, r.hash FROM ", $from)
+    };
+}
+
+type Numbers = (u64, i64, Option<u64>);
+
+fn parts<'a>(row: &'a Row<'_>) -> Result<(Numbers, Columns<'a>), Fault> {
+    let columns = Columns {
+        kind: row.get_ref(3)?.as_str()?,
+        actor: row.get_ref(4)?.as_str()?,
+        room: row.get_ref(5)?.as_str_or_null()?,
+        target: row.get_ref(6)?.as_str_or_null()?,
+        client: row.get_ref(7)?.as_str_or_null()?,
+        body: row.get_ref(8)?.as_str()?,
+    };
+    Ok(((schema::offset(row.get(0)?), row.get(1)?, row.get(2)?), columns))
+}
+
+fn record(row: &Row<'_>) -> Result<Record, Fault> {
+    let (numbers, columns) = parts(row)?;
+    Ok(codec::record(numbers, &columns)?)
+}
+
+/// The workspaces that have records.
+pub fn workspaces(connection: &Connection) -> Result<Vec<WorkspaceId>, Fault> {
+    let sql =
+        "SELECT workspace FROM workspaces WHERE EXISTS (SELECT 1 FROM records WHERE id = (number << 40) + 1)
+        ORDER BY workspace";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query(())?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(WorkspaceId::new(row.get_ref(0)?.as_str()?)?);
+    }
+    Ok(found)
+}
+
+/// A workspace's number, and up to where the tables of topics and chunks reach.
+fn known(connection: &Connection, workspace: &WorkspaceId) -> rusqlite::Result<Option<(i64, u64)>> {
+    let sql = "SELECT number, indexed FROM workspaces WHERE workspace = ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    statement.query_row([workspace.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).optional()
+}
+
+/// The epochs of a workspace, and whether its last writer may have handed out what it had not synced.
+pub fn epochs(connection: &Connection, number: i64) -> rusqlite::Result<(Epochs, bool)> {
+    let mut statement =
+        connection.prepare_cached("SELECT epoch, first FROM epochs WHERE number = ?1 ORDER BY epoch")?;
+    let later = statement.query_map([number], |row| Ok((row.get(0)?, Offset(row.get(1)?))))?;
+    let mut epochs = Epochs::default();
+    for epoch in later {
+        epochs.0.push(epoch?);
+    }
+    let mut statement = connection.prepare_cached("SELECT loose FROM workspaces WHERE number = ?1")?;
+    Ok((epochs, statement.query_row([number], |row| row.get(0))?))
+}
+
+/// See [`super::super::Log::load`]. A snapshot that cannot be read is passed over: the records say everything.
+pub fn load(connection: &Connection, workspace: &WorkspaceId) -> Result<Loaded, Fault> {
+    let nothing = || Loaded { state: State::default(), epochs: Epochs::default() };
+    let Some((number, _)) = known(connection, workspace)? else { return Ok(nothing()) };
+    let sql = "SELECT state FROM snapshots WHERE number = ?1 ORDER BY offset DESC LIMIT 1";
+    let snapshot: Option<String> =
+        connection.prepare_cached(sql)?.query_row([number], |row| row.get(0)).optional()?;
+    let mut state = State::default();
+    if let Some(json) = snapshot {
+        match codec::state(&json) {
+            Ok(kept) => state = kept,
+            Err(error) => tracing::warn!(%workspace, %error, "reading the log from its first record instead"),
+        }
+    }
+    let sql = select!("records r WHERE r.id > ?1 AND r.id <= ?2 ORDER BY r.id");
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows =
+        statement.query((schema::id(number, state.head.0), schema::id(number, schema::MAX_OFFSET)))?;
+    while let Some(row) = rows.next()? {
+        state.apply(&record(row)?);
+    }
+    let (mut epochs, loose) = epochs(connection, number)?;
+    if loose {
+        epochs.begin(state.head);
+    }
+    Ok(Loaded { state, epochs })
+}
+
+/// See [`super::super::Log::read`].
+pub fn read(connection: &Connection, workspace: &WorkspaceId, span: Span) -> Result<Vec<Record>, Fault> {
+    match known(connection, workspace)? {
+        Some((number, _)) => scan(connection, number, span, |_| true),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// The records of a span that are wanted, from the table itself.
+pub fn scan(
+    connection: &Connection,
+    number: i64,
+    span: Span,
+    wanted: impl Fn(&Columns<'_>) -> bool,
+) -> Result<Vec<Record>, Fault> {
+    let sql = select!("records r WHERE r.id > ?1 AND r.id <= ?2 ORDER BY r.id");
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query((schema::id(number, span.after.0), schema::id(number, span.upto.0)))?;
+    let mut found = Vec::new();
+    while found.len() < span.limit
+        && let Some(row) = rows.next()?
+    {
+        let (numbers, columns) = parts(row)?;
+        if wanted(&columns) {
+            found.push(codec::record(numbers, &columns)?);
+        }
+    }
+    Ok(found)
+}
+
+fn one(connection: &Connection, id: i64) -> Result<Record, Fault> {
+    let mut statement = connection.prepare_cached(select!("records r WHERE r.id = ?1"))?;
+    let mut rows = statement.query([id])?;
+    match rows.next()? {
+        Some(row) => record(row),
+        None => Err(Error::new(ErrorKind::Internal, "the log names a record that is not there").into()),
+    }
+}
+
+/// See [`super::super::Log::read_topic`]: what is in the tables from there, the newest records by looking at each.
+pub fn read_topic(
+    connection: &Connection,
+    workspace: &WorkspaceId,
+    topic: &Topic,
+    span: Span,
+) -> Result<Vec<Record>, Fault> {
+    let Some((number, indexed)) = known(connection, workspace)? else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    if span.after.0 < indexed {
+        let sql =
+            "SELECT last, places FROM topics WHERE topic = ?1 AND last > ?2 AND last <= ?3 ORDER BY last";
+        let mut statement = connection.prepare_cached(sql)?;
+        let (low, high) = (schema::id(number, span.after.0), schema::id(number, schema::MAX_OFFSET));
+        let mut chunks = statement.query((postings::name(topic), low, high))?;
+        let upto = schema::id(number, span.upto.0);
+        'chunks: while let Some(chunk) = chunks.next()? {
+            for id in postings::ids(chunk.get(0)?, chunk.get_ref(1)?.as_blob()?) {
+                if id > upto || found.len() >= span.limit {
+                    break 'chunks;
+                }
+                if id > low {
+                    found.push(one(connection, id)?);
+                    found.pop_if(|record| !delivery::replays(record, topic));
+                }
+            }
+        }
+    }
+    let rest = Span { after: Offset(span.after.0.max(indexed)), limit: usize::MAX, ..span };
+    let name = postings::name(topic);
+    let newest = scan(connection, number, rest, |columns| match topic {
+        Topic::Room(room) => columns.room == Some(room.as_str()),
+        Topic::Principal(_) => columns.target == Some(&name),
+        Topic::Feed(feed) => kinds_of_feed(*feed).contains(&columns.kind),
+    })?;
+    let left = span.limit.saturating_sub(found.len());
+    found.extend(newest.into_iter().filter(|record| delivery::replays(record, topic)).take(left));
+    Ok(found)
+}
+
+/// See [`super::super::Log::read_room`].
+pub fn read_room(
+    connection: &Connection,
+    workspace: &WorkspaceId,
+    room: &RoomId,
+    (before, limit): (Option<Offset>, usize),
+) -> Result<Vec<Record>, Fault> {
+    let Some((number, indexed)) = known(connection, workspace)? else { return Ok(Vec::new()) };
+    let before = schema::id(number, before.map_or(schema::MAX_OFFSET, |offset| offset.0.saturating_sub(1)));
+    let mut found = Vec::new();
+    let sql = select!(
+        "records r WHERE r.id > ?1 AND r.id <= ?2 AND r.room = ?3 AND r.kind = 'message.posted' ORDER BY r.id DESC"
+    );
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query((schema::id(number, indexed), before, room.as_str()))?;
+    while found.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        found.push(record(row)?);
+    }
+    let sql =
+        "SELECT last, places FROM topics WHERE topic = ?1 AND last > ?2 AND last <= ?3 ORDER BY last DESC";
+    let mut statement = connection.prepare_cached(sql)?;
+    let name = postings::name(&Topic::Room(room.clone()));
+    let (low, high) = (schema::id(number, 0), schema::id(number, indexed));
+    let mut chunks = statement.query((name, low, high))?;
+    while found.len() < limit
+        && let Some(chunk) = chunks.next()?
+    {
+        for id in postings::ids(chunk.get(0)?, chunk.get_ref(1)?.as_blob()?).rev() {
+            if id <= before && found.len() < limit {
+                found.push(one(connection, id)?);
+                found.pop_if(|record| !matches!(record.event, Event::MessagePosted(_)));
+            }
+        }
+    }
+    found.reverse();
+    Ok(found)
+}
+
+/// See [`super::super::Log::find_message`]. A message's id begins with the second in which it was posted, and every chunk
+/// knows its times, so only few records are looked at.
+pub fn find_message(
+    connection: &Connection,
+    workspace: &WorkspaceId,
+    room: &RoomId,
+    message: &MessageId,
+) -> Result<Option<Record>, Fault> {
+    let Some((number, indexed)) = known(connection, workspace)? else { return Ok(None) };
+    let second = message.as_str().get(..8).and_then(|hex| u32::from_str_radix(hex, 16).ok());
+    let Some(from) = second.map(|second| i64::from(second) * 1000) else { return Ok(None) };
+    let upto = from + 999;
+    let mut spans = vec![(schema::id(number, indexed) + 1, schema::id(number, schema::MAX_OFFSET))];
+    let sql =
+        "SELECT first, last FROM chunks WHERE last > ?1 AND last <= ?2 AND earliest <= ?3 AND latest >= ?4";
+    let mut statement = connection.prepare_cached(sql)?;
+    let (low, high) = (schema::id(number, 0), schema::id(number, indexed));
+    for span in statement.query_map((low, high, upto, from), |row| Ok((row.get(0)?, row.get(1)?)))? {
+        spans.push(span?);
+    }
+    let sql = select!(
+        "records r WHERE r.id BETWEEN ?1 AND ?2 AND r.at BETWEEN ?3 AND ?4 AND r.room = ?5 AND r.kind = 'message.posted'"
+    );
+    let mut statement = connection.prepare_cached(sql)?;
+    for (first, last) in spans {
+        let mut rows = statement.query((first, last, from, upto, room.as_str()))?;
+        while let Some(row) = rows.next()? {
+            if row.get_ref(8)?.as_str()?.contains(message.as_str()) {
+                let record = record(row)?;
+                if matches!(&record.event, Event::MessagePosted(posted) if posted.id == *message) {
+                    return Ok(Some(record));
+                }
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// See [`super::super::Log::verify`].
+pub fn verify(connection: &Connection, workspace: &WorkspaceId) -> Result<Verified, Fault> {
+    let mut verified = Verified { sound: 0, broken: None };
+    let Some((number, _)) = known(connection, workspace)? else { return Ok(verified) };
+    let mut hash: Hash = codec::beginning(workspace);
+    let sql = select!("records r WHERE r.id > ?1 AND r.id <= ?2 ORDER BY r.id");
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query((schema::id(number, 0), schema::id(number, schema::MAX_OFFSET)))?;
+    while let Some(row) = rows.next()? {
+        let next = verified.sound + 1;
+        let (numbers, columns) = parts(row)?;
+        hash = codec::chain(&hash, numbers, &columns);
+        let wrong = if numbers.0 != next {
+            Some("it is missing".to_owned())
+        } else if row.get_ref(9)?.as_blob()? != hash {
+            Some("it is not what was written: its hash differs".to_owned())
+        } else {
+            codec::record(numbers, &columns).err().map(|error| error.message.into_owned())
+        };
+        if wrong.is_some() {
+            verified.broken = wrong.map(|wrong| (Offset(next), wrong));
+            return Ok(verified);
+        }
+        verified.sound = next;
+    }
+    Ok(verified)
+}

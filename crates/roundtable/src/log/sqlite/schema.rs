@@ -1,0 +1,67 @@
+//! The tables of the log's file, in numbered steps, and how a record's place is packed into one number.
+
+use rusqlite::Connection;
+
+/// Bits of a record's id that hold its offset; the workspace's number stands above them.
+const OFFSET_BITS: u32 = 40;
+/// Largest offset there is room for: 10¹² records in one workspace.
+pub const MAX_OFFSET: u64 = (1 << OFFSET_BITS) - 1;
+
+/// The steps from an empty file on. A step that was once released is never changed; the file's `user_version` says how many
+/// were taken.
+const STEPS: &[&str] = &["
+    -- `indexed`: records up to this offset are in `topics` and `chunks`. `loose`: records may have been handed out unsynced.
+    CREATE TABLE workspaces(
+        number INTEGER PRIMARY KEY CHECK (number < 0x800000), workspace TEXT NOT NULL UNIQUE,
+        indexed INTEGER NOT NULL DEFAULT 0, loose INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE TABLE epochs(
+        number INTEGER NOT NULL, epoch INTEGER NOT NULL, first INTEGER NOT NULL, PRIMARY KEY(number, epoch)
+    ) WITHOUT ROWID;
+    -- `id`: the workspace's number times 2^40, plus the offset, so that every append goes to the end of the tree.
+    CREATE TABLE records(
+        id INTEGER PRIMARY KEY, at INTEGER NOT NULL, kind TEXT NOT NULL, actor TEXT NOT NULL,
+        room TEXT, room_seq INTEGER, target TEXT, client TEXT, hash BLOB NOT NULL, body TEXT NOT NULL
+    );
+    -- Where to find the records of a topic, filled a chunk at a time; `last` is the id of the chunk's last record, `places`
+    -- are the distances back from it, 32 bits each, little-endian, oldest record first.
+    CREATE TABLE topics(
+        topic TEXT NOT NULL, last INTEGER NOT NULL, places BLOB NOT NULL, PRIMARY KEY(topic, last)
+    ) WITHOUT ROWID;
+    CREATE TABLE chunks(
+        last INTEGER PRIMARY KEY, first INTEGER NOT NULL, earliest INTEGER NOT NULL, latest INTEGER NOT NULL
+    );
+    CREATE TABLE snapshots(
+        number INTEGER NOT NULL, offset INTEGER NOT NULL, state TEXT NOT NULL, PRIMARY KEY(number, offset)
+    );
+    CREATE VIEW log AS
+        SELECT w.workspace AS workspace, r.id & 0xffffffffff AS offset,
+            strftime('%Y-%m-%dT%H:%M:%fZ', r.at / 1000.0, 'unixepoch') AS at,
+            r.kind, r.actor, r.room, r.room_seq, r.target, r.client, r.body, lower(hex(r.hash)) AS hash
+        FROM records r JOIN workspaces w ON w.number = r.id >> 40;
+"];
+
+/// Brings the file up to date. Gives the version found if a newer program wrote it.
+pub fn migrate(connection: &mut Connection) -> rusqlite::Result<Result<(), usize>> {
+    let version = connection.pragma_query_value(None, "user_version", |row| row.get::<_, usize>(0))?;
+    if version > STEPS.len() {
+        return Ok(Err(version));
+    }
+    for (number, step) in (1_u32..).zip(STEPS).skip(version) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(step)?;
+        transaction.pragma_update(None, "user_version", number)?;
+        transaction.commit()?;
+    }
+    Ok(Ok(()))
+}
+
+/// The id of a record; offsets above [`MAX_OFFSET`] count as that.
+pub fn id(number: i64, offset: u64) -> i64 {
+    (number << OFFSET_BITS) | i64::try_from(offset.min(MAX_OFFSET)).unwrap_or_default()
+}
+
+/// The offset in a record's id.
+pub fn offset(id: i64) -> u64 {
+    id.unsigned_abs() & MAX_OFFSET
+}
