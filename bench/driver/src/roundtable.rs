@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Limits that protect a server from its clients and would measure only themselves here.
-const UNLIMITED: &[&str] = &["megabot.rate_frames=off", "mxf.rates=off"];
+const UNLIMITED: &[&str] = &["megabot.frames_per_second=off", "mxf.messages_per_minute=off"];
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -69,19 +69,15 @@ fn cli(program: &Path, data: &Path, args: &[&str]) -> Result<String, String> {
     child::output(&format!("roundtable {}", args.join(" ")), command, PATIENCE)
 }
 
-/// The CONNECT object of an MXF user. A token, as checking a password for each of 10,000 connections would measure the
-/// password's hash.
+/// The CONNECT object of an MXF user. An API key, as checking a password for each of 10,000 connections would measure
+/// the password's hash.
 fn auth(program: &Path, data: &Path) -> Result<String, String> {
     let file = data.join("credentials.json");
     let text = fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
     let credentials: Value = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", file.display()))?;
     let user = credentials["admin"]["username"].as_str().ok_or("no administrator in credentials.json")?;
-    let issued = cli(program, data, &["token", "issue", "--user", user, "--json"])?;
-    let issued: Value = serde_json::from_str(&issued).map_err(|e| format!("token issue: {e}"))?;
-    let auth = serde_json::json!({
-        "domainKey": credentials["domain_key"],
-        "token": issued["token"],
-        "userId": user,
-    });
+    let added = cli(program, data, &["key", "add", "--user", user, "--json"])?;
+    let added: Value = serde_json::from_str(&added).map_err(|e| format!("key add: {e}"))?;
+    let auth = serde_json::json!({ "domainKey": credentials["domain_key"], "accessToken": added["key"] });
     Ok(auth.to_string())
 }

@@ -127,8 +127,8 @@ fn fanout(plan: &Plan, (id, rooms, receivers, window): (&'static str, usize, usi
 fn acks(plan: &Plan, id: &'static str, inflight: usize) -> Row {
     Row {
         id,
-        title: format!("Acknowledged messages, {inflight} under way over 8 connections"),
-        load: words(&format!("acks --inflight {inflight} --connections 8 {}", timing(plan))),
+        title: format!("Acknowledged messages, {inflight} under way over 16 connections"),
+        load: words(&format!("acks --inflight {inflight} --connections 16 {}", timing(plan))),
         servers: vec![
             mxf(true),
             Contender::Sqlite { batch: inflight },
@@ -136,7 +136,7 @@ fn acks(plan: &Plan, id: &'static str, inflight: usize) -> Row {
             Contender::Socketioxide,
             Contender::NodeSocketIo,
         ],
-        rooms: 8,
+        rooms: 16,
         // The disk's side of the server works on a thread of its own; it may have a processor of its own as well.
         pin: false,
         repeat: plan.repeat,

@@ -15,7 +15,7 @@ pub struct Options {
     #[arg(long)]
     inflight: usize,
     /// Connections they are spread over; each has a room of its own, so that fan-out costs nothing extra.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 16)]
     connections: usize,
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,

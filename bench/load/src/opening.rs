@@ -67,7 +67,7 @@ pub fn open(net: &mut Net, common: &Common, seats: &[Seat]) -> Result<Duration, 
         while net.len() < seats.len() && net.len() - o.ready < common.opening {
             let seat = &seats[net.len()];
             o.asked.push(String::new());
-            o.steps.push(common.protocol.join(&seat.who, &seat.room, &common.auth).into());
+            o.steps.push(common.protocol.join(net.len(), seat, &common.auth).into());
             net.connect(common.addr, &common.protocol.path(&seat.who))?;
         }
         net.poll(Duration::from_millis(100), &mut o)?;

@@ -1,4 +1,5 @@
 //! How to join a room and send a message in each protocol that is compared: the only file that knows servers.
+use crate::opening::Seat;
 use clap::ValueEnum;
 
 /// A protocol spoken by one or more of the servers.
@@ -58,8 +59,9 @@ impl Protocol {
         self == Protocol::Socketio
     }
 
-    /// The exchanges after the upgrade until `who` is a member of `room`.
-    pub fn join(self, who: &str, room: &str, auth: &str) -> Vec<Step> {
+    /// The exchanges after the upgrade until the connection with this number is a member of its room.
+    pub fn join(self, number: usize, seat: &Seat, auth: &str) -> Vec<Step> {
+        let Seat { who, room } = seat;
         match self {
             Protocol::Plain => vec![step(format!(r#"{{"event":"join","room":"{room}"}}"#), "joined")],
             Protocol::Socketio => vec![
@@ -77,7 +79,7 @@ impl Protocol {
                 step(None, "connection_established"),
                 step(
                     format!(
-                        r#"{{"id":"join-{room}","type":"session_join","payload":{{"session_id":"{room}"}}}}"#
+                        r#"{{"id":"join-{number}","type":"session_join","payload":{{"session_id":"{room}"}}}}"#
                     ),
                     "session_joined",
                 ),

@@ -33,12 +33,12 @@ fn open(file: &Path) -> rusqlite::Result<Connection> {
 }
 
 const INSERT: &str = "INSERT INTO log VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-const ROOMS: [&str; 8] =
-    ["bench-0", "bench-1", "bench-2", "bench-3", "bench-4", "bench-5", "bench-6", "bench-7"];
+const ROOMS: usize = 16;
 
 /// Rows per second that are on the disk, `batch` of them per commit.
 fn measure(dir: &Path, batch: usize, bytes: usize, seconds: f64) -> rusqlite::Result<f64> {
     let mut db = open(&dir.join(format!("batch-{batch}.db")))?;
+    let rooms: Vec<String> = (0..ROOMS).map(|n| format!("bench-{n}")).collect();
     let (body, hash) = ("x".repeat(bytes), [7u8; 32]);
     let (began, length) = (Instant::now(), Duration::from_secs_f64(seconds));
     let mut rows = 0i64;
@@ -47,8 +47,8 @@ fn measure(dir: &Path, batch: usize, bytes: usize, seconds: f64) -> rusqlite::Re
         {
             let mut insert = commit.prepare_cached(INSERT)?;
             for _ in 0..batch {
-                // As with the sockets, eight rooms take turns.
-                let (room, number) = (ROOMS[rows as usize % ROOMS.len()], rows / ROOMS.len() as i64);
+                // As with the sockets, sixteen rooms take turns.
+                let (room, number) = (&rooms[rows as usize % ROOMS], rows / ROOMS as i64);
                 let time = 1_700_000_000_000 + rows;
                 insert.execute(params![
                     rows,
