@@ -62,6 +62,9 @@ pub struct RoomCard {
     /// An object of the clients' own.
     #[serde(default)]
     pub metadata: Json,
+    /// Named settings of the clients' own that no rule reads: an object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub options: Option<Json>,
     /// Who may come in.
     #[serde(default)]
     pub entry: Entry,
@@ -229,7 +232,8 @@ pub fn as_member<'a>(state: &'a State, room: &RoomId, who: &Principal) -> Result
 }
 
 fn check_card(card: &RoomCard) -> Result<(), Error> {
-    check_words(Some(&card.name), Some(&card.description), Some(&card.metadata))
+    check_words(Some(&card.name), Some(&card.description), Some(&card.metadata))?;
+    check_words(None, None, card.options.as_ref())
 }
 
 fn check_words(name: Option<&String>, text: Option<&String>, metadata: Option<&Json>) -> Result<(), Error> {

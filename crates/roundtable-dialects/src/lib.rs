@@ -6,5 +6,6 @@ pub mod socketio;
 pub mod websocket;
 
 pub mod figures;
+pub mod mxf;
 pub mod rest;
 pub mod session;

@@ -9,7 +9,7 @@ const SRC: &str = "crates/roundtable-dialects/src/";
 /// Files that every dialect has.
 const ALWAYS: [&str; 3] = ["wire", "encode", "errors"];
 /// Files that a dialect may have besides, with the same meaning in each.
-const SOMETIMES: [&str; 3] = ["input", "rest", "tests"];
+const SOMETIMES: [&str; 6] = ["input", "login", "reply", "rest", "route", "tests"];
 
 /// Who knows one dialect's folder knows all five. A dialect that has neither file nor folder yet is left alone.
 pub fn have_the_same_files(tree: &Tree) -> Vec<String> {

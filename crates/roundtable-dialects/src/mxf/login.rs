@@ -1,0 +1,287 @@
+//! Coming in: credentials at the door, late `auth` events, and what a login is answered with (MXF notes §2).
+
+use roundtable_core::agents::{AgentCard, Capability, RegisterAgent};
+use roundtable_core::command::Command;
+use roundtable_core::error::{Error, ErrorKind};
+use roundtable_core::ids::{AgentId, Principal, RoomId};
+use roundtable_core::json::Json;
+use roundtable_core::rooms::JoinRoom;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use super::encode::shapes;
+use super::errors::{self, LOGIN_FAILED};
+use super::wire::fields::{Fields, string};
+use super::{Call, MxfSession, Stage, Then, acknowledge, members, send};
+use crate::session::{
+    Credential, Credentials, Ending, Family, Identity, Opening, Output, Outputs, Proof, Refusal, Scene,
+    bearer, query_value,
+};
+
+/// Fields of an auth object that carry a credential.
+const CREDENTIALS: [&str; 6] = ["keyId", "secretKey", "accessToken", "token", "username", "password"];
+
+/// One login under way.
+#[derive(Debug, Default)]
+pub struct Attempt {
+    /// The acknowledgement of a late `auth`.
+    ack: Option<u64>,
+    /// Key credentials, whose failures have a code of their own.
+    with_key: bool,
+    /// The agent that a key's bearer says to be: it must be the key's.
+    agent: Option<String>,
+    /// Becomes the agent's.
+    capabilities: Vec<String>,
+    /// Becomes the agent's.
+    allowed_tools: Option<Vec<String>>,
+}
+
+/// What is found in an opening or a late `auth`.
+type Found = (Credentials, Attempt);
+
+/// What the client shows, or the text that refuses its CONNECT.
+fn at_the_door(opening: &Opening<'_>) -> Result<Found, &'static str> {
+    let auth = opening.auth.filter(|raw| raw.get() != "null");
+    if let Some(raw) = auth {
+        let fields = Fields::payload(Some(raw)).map_err(|_| "Authentication required")?;
+        let shown = |name: &&str| fields.raw(name).is_some();
+        if CREDENTIALS.iter().any(shown) || domain_key(&fields).is_some() {
+            return Ok(from_auth(&fields));
+        }
+    }
+    let header = opening.authorization.map(|header| bearer(header).unwrap_or(header).to_owned());
+    let token = header.or_else(|| query_value(opening.query, "token")).filter(|token| !token.is_empty());
+    let token = token.ok_or("Domain key required for SDK connection")?;
+    let attempt =
+        Attempt { with_key: token.starts_with("key_") && token.contains(':'), ..Attempt::default() };
+    Ok((Credentials { domain_key: None, proof: Proof::Bearer(Family::Mxf, token) }, attempt))
+}
+
+/// The domain key; one that is no string is none that anybody has.
+fn domain_key(fields: &Fields<'_>) -> Option<String> {
+    let raw = fields.raw("domainKey")?;
+    let text = string(raw).map_or_else(|| raw.get().to_owned(), std::borrow::Cow::into_owned);
+    (!text.is_empty()).then_some(text)
+}
+
+/// The credential of an auth object: the first kind present decides, and fails if a part is missing or no string.
+fn from_auth(fields: &Fields<'_>) -> Found {
+    let text = |name: &str| fields.raw(name).map(|raw| string(raw).map(std::borrow::Cow::into_owned));
+    let present = |name: &str| fields.raw(name).is_some();
+    let with_key = present("keyId") || present("secretKey");
+    let proof = if with_key {
+        let (key_id, secret) = (text("keyId").flatten(), text("secretKey").flatten());
+        key_id.zip(secret).map(|(key_id, secret)| Proof::ChannelKey { key_id, secret })
+    } else if let Some(token) = text("accessToken") {
+        token.map(Proof::ApiKey)
+    } else if let Some(token) = text("token") {
+        token.map(|token| Proof::Token(Family::Mxf, token))
+    } else {
+        let (username, password) = (text("username").flatten(), text("password").flatten());
+        username.zip(password).map(|(username, password)| Proof::Password { username, password })
+    };
+    let attempt = Attempt {
+        ack: None,
+        with_key,
+        agent: fields.raw("agentId").map(|raw| string(raw).unwrap_or_default().into_owned()),
+        capabilities: fields.strings("capabilities").ok().flatten().unwrap_or_default(),
+        allowed_tools: fields.strings("allowedTools").ok().flatten(),
+    };
+    // No credential at all is an empty token: the domain key is looked at all the same, and nobody has issued it.
+    let proof = proof.unwrap_or_else(|| Proof::Token(Family::Mxf, String::new()));
+    (Credentials { domain_key: domain_key(fields), proof }, attempt)
+}
+
+impl MxfSession {
+    /// A CONNECT: refused at once, or its credentials are checked before it is answered.
+    pub(super) fn knock(&mut self, opening: &Opening<'_>, out: &mut Outputs) {
+        match at_the_door(opening) {
+            Ok((credentials, attempt)) => {
+                self.stage = Stage::Checking(Box::new(attempt));
+                out.push(Output::Authenticate(credentials));
+            }
+            Err(text) => out.push(Output::Refuse { message: text.into(), data: None }),
+        }
+    }
+
+    /// A late `auth` event: a new attempt, unless one is under way or has succeeded.
+    pub(super) fn late_auth(
+        &mut self,
+        payload: Option<&RawValue>,
+        ack: Option<u64>,
+        scene: Scene<'_>,
+        out: &mut Outputs,
+    ) {
+        match &self.stage {
+            Stage::Inside => {
+                let answer = self.greeting(scene);
+                send("auth:success", &answer, out);
+                acknowledge(ack, answer, out);
+                return;
+            }
+            Stage::Checking(_) | Stage::Entering(_) => {
+                let error = Error::new(ErrorKind::Unauthenticated, "Another login is under way");
+                self.refuse(Call { event: "auth", ack }, &error, scene, out);
+                return;
+            }
+            Stage::Outside => {}
+        }
+        match Fields::payload(payload) {
+            Ok(fields) => {
+                let (credentials, attempt) = from_auth(&fields);
+                self.stage = Stage::Checking(Box::new(Attempt { ack, ..attempt }));
+                out.push(Output::Authenticate(credentials));
+            }
+            Err(_) => self.failed(Attempt { ack, ..Attempt::default() }, Refusal::Missing, scene, out),
+        }
+    }
+
+    /// The answer to the check.
+    pub(super) fn checked(&mut self, who: Result<&Identity, Refusal>, scene: Scene<'_>, out: &mut Outputs) {
+        let Stage::Checking(attempt) = std::mem::replace(&mut self.stage, Stage::Outside) else { return };
+        let identity = match who {
+            Ok(identity) => identity,
+            Err(refusal) => {
+                match errors::of_connect(refusal).filter(|_| !self.accepted) {
+                    Some(text) => out.push(Output::Refuse { message: text.into(), data: None }),
+                    None => self.failed(*attempt, refusal, scene, out),
+                }
+                return;
+            }
+        };
+        let claimed = |agent: &AgentId| attempt.agent.as_deref().is_none_or(|claim| claim == agent.as_str());
+        match &identity.principal {
+            Principal::Agent(agent) if claimed(agent) => {
+                self.who = Some(identity.clone());
+                self.prepare_agent(&agent.clone(), &attempt, scene, out);
+            }
+            Principal::User(_) => self.who = Some(identity.clone()),
+            Principal::Agent(_) | Principal::Guest(_) | Principal::Node(_) | Principal::System => {
+                self.failed(*attempt, Refusal::Invalid, scene, out);
+                return;
+            }
+        }
+        self.ask(Command::Connect(None), (Call::NONE, Then::Login), out);
+        self.stage = Stage::Entering(attempt);
+    }
+
+    /// A key's agent is known, has what its login says, and is in the key's channel, before it hears of its success.
+    fn prepare_agent(&mut self, agent: &AgentId, attempt: &Attempt, scene: Scene<'_>, out: &mut Outputs) {
+        let known = scene.state.agent(agent);
+        if known.is_none() || !attempt.capabilities.is_empty() || attempt.allowed_tools.is_some() {
+            let tools = attempt.allowed_tools.as_ref();
+            let card = AgentCard {
+                name: known.map_or(agent.as_str(), |known| &known.card.name).to_owned(),
+                capabilities: attempt.capabilities.iter().map(|name| Capability::named(name)).collect(),
+                metadata: tools.map_or_else(Json::default, |tools| Json::of(&json!({"allowedTools": tools}))),
+                ..AgentCard::default()
+            };
+            let command = Command::RegisterAgent(RegisterAgent { agent: agent.clone(), card });
+            self.ask(command, (Call::NONE, Then::Step), out);
+        }
+        if let Some(room) = self.key_room() {
+            let member = Principal::Agent(agent.clone());
+            let command = Command::JoinRoom(JoinRoom { room, member, create: None, by_key: true });
+            self.ask(command, (Call::NONE, Then::Step), out);
+        }
+    }
+
+    /// The channel that the key names.
+    pub(super) fn key_room(&self) -> Option<RoomId> {
+        match self.who.as_ref().map(|who| &who.credential) {
+            Some(Credential::ChannelKey(_, room)) => Some(room.clone()),
+            _ => None,
+        }
+    }
+
+    /// Everything is prepared, or could not be.
+    pub(super) fn entered(&mut self, result: Result<(), Error>, scene: Scene<'_>, out: &mut Outputs) {
+        let Stage::Entering(attempt) = std::mem::replace(&mut self.stage, Stage::Outside) else { return };
+        if let Err(error) = result {
+            self.ask(Command::Disconnect, (Call::NONE, Then::Nothing), out);
+            self.who = None;
+            let refusal = if error.kind == ErrorKind::Suspended { Refusal::Suspended } else { Refusal::Gone };
+            self.failed(*attempt, refusal, scene, out);
+            return;
+        }
+        self.stage = Stage::Inside;
+        self.accept(out);
+        let answer = self.greeting(scene);
+        send("auth:success", &answer, out);
+        acknowledge(attempt.ack, answer, out);
+        let who = self.principal();
+        if let Some(agent) = who.agent() {
+            self.announce(agent, scene, out);
+        }
+        self.listen(&who, scene, out);
+    }
+
+    fn accept(&mut self, out: &mut Outputs) {
+        if !std::mem::replace(&mut self.accepted, true) {
+            out.push(Output::Accept);
+        }
+    }
+
+    /// The fields of `auth:success`.
+    fn greeting(&self, scene: Scene<'_>) -> Map<String, Value> {
+        let who = self.principal();
+        if who.agent().is_none() {
+            let kind = match self.who.as_ref().map(|who| &who.credential) {
+                Some(Credential::Token { .. }) => "jwt",
+                Some(Credential::ApiKey(_)) => "pat",
+                _ => "password",
+            };
+            return members(json!({"userId": who.id(), "username": who.id(), "authType": kind}));
+        }
+        let room = self.key_room();
+        let room = room.as_ref().and_then(|id| scene.state.room(id));
+        members(json!({
+            "agentId": who.id(),
+            "channelId": room.map(|room| room.id.as_str()),
+            "authType": "key",
+            "channelConfig": room.map(shapes::channel_config),
+            "activeAgents": room.map_or_else(Vec::new, |room| shapes::active_agents(scene.state, room)),
+        }))
+    }
+
+    /// `agent:registered` and `agent:connected` right after a key's login.
+    fn announce(&mut self, agent: &AgentId, scene: Scene<'_>, out: &mut Outputs) {
+        let room = self.key_room();
+        let channel = room.as_ref().map_or(shapes::NOWHERE, RoomId::as_str);
+        self.registered(agent, channel, scene, out);
+        let data = json!({"agentId": agent.as_str(), "socketId": self.socket_id(), "timestamp": scene.now.0});
+        let event = self.superset("agent:connected", Some((agent.as_str(), channel)), scene.now);
+        out.push(Output::Send(event.message(&Map::new(), &members(data))));
+    }
+
+    /// `agent:registered`, with everything both sub-dialects look for.
+    pub(super) fn registered(&mut self, agent: &AgentId, channel: &str, scene: Scene<'_>, out: &mut Outputs) {
+        let mut fields = scene.state.agent(agent).map(shapes::agent).unwrap_or_default();
+        fields.insert("status".into(), "registered".into());
+        let mut data = fields.clone();
+        data.insert("channelId".into(), channel.into());
+        data.insert("socketId".into(), self.socket_id().into());
+        data.insert("timestamp".into(), scene.now.0.into());
+        let event = self.superset("agent:registered", Some((agent.as_str(), channel)), scene.now);
+        out.push(Output::Send(event.message(&fields, &data)));
+    }
+
+    /// A login failed. The socket stays open for another try.
+    fn failed(&mut self, attempt: Attempt, refusal: Refusal, scene: Scene<'_>, out: &mut Outputs) {
+        let first = !self.accepted;
+        self.accept(out);
+        let error = errors::of_refusal(refusal, attempt.with_key);
+        send("auth:error", &json!({"error": LOGIN_FAILED, "timestamp": scene.now.0}), out);
+        self.refuse(Call { event: "auth", ack: attempt.ack }, &error, scene, out);
+        if first {
+            out.push(Output::WakeAt(scene.now.plus(self.settings.login_ms)));
+        }
+    }
+
+    /// The time for a login is over.
+    pub(super) fn kick_idler(&self, out: &mut Outputs) {
+        if !matches!(self.stage, Stage::Inside | Stage::Entering(_)) {
+            out.push(Output::End(Ending::Close(1008, "no login in time".into())));
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What reaches this socket: which deliveries, in which form, and those that concern it alone.
+
+use roundtable_core::command::Command;
+use roundtable_core::delivery::{Delivery, Item, Topic};
+use roundtable_core::error::{Error, ErrorKind};
+use roundtable_core::event::{Event, Record};
+use roundtable_core::ids::{Principal, RoomId};
+use roundtable_core::presence::{Connected, Disconnected};
+use roundtable_core::signal::SignalBody;
+use serde_json::json;
+
+use super::encode::{self, ENVELOPE, FLAT, shapes};
+use super::{Call, MxfSession, Then, send};
+use crate::session::{Credential, Ending, Output, Outputs, Route, Scene};
+
+impl MxfSession {
+    /// What this connection gets of a delivery.
+    pub(super) fn way_of(&mut self, delivery: &Delivery<'_>, scene: Scene<'_>) -> Route {
+        let own = delivery.origin == Some(self.connection);
+        let shared = Route::Shared(self.form);
+        match delivery.item {
+            Item::Signal(signal) => match &signal.body {
+                SignalBody::Message(message) => {
+                    if own {
+                        self.said = Some((message.id.clone(), signal.at));
+                    }
+                    shared
+                }
+                SignalBody::Typing { .. } | SignalBody::Action { .. } | SignalBody::Metric(_) => Route::Skip,
+            },
+            Item::Record(record) => match (&record.event, delivery.topic) {
+                (Event::MessagePosted(message), _) => {
+                    if own {
+                        self.said = Some((message.id.clone(), record.at));
+                    }
+                    shared
+                }
+                (Event::RoomUpdated(_), _) => shared,
+                (_, Topic::Principal(_)) => self.personal(record),
+                (event, Topic::Room(room)) if !own => self.about_others(event, record, room, scene),
+                _ => Route::Skip,
+            },
+        }
+    }
+
+    /// What goes to somebody rather than to a channel.
+    fn personal(&self, record: &Record) -> Route {
+        match &record.event {
+            Event::MessageDirect(_) => Route::Own,
+            Event::RoomLeft(_) if record.offset > self.live_after => Route::Own,
+            Event::KeyRevoked(_)
+            | Event::UserChanged(_)
+            | Event::AgentUpdated(_)
+            | Event::AgentRemoved(_) => Route::Own,
+            _ => Route::Skip,
+        }
+    }
+
+    /// Who comes, goes or changes in a channel; once per socket, and not in crowds.
+    fn about_others(&mut self, event: &Event, record: &Record, room: &RoomId, scene: Scene<'_>) -> Route {
+        let members = scene.state.room(room).map_or(0, |room| room.members.len());
+        let told = match event {
+            Event::RoomJoined(_) => true,
+            Event::RoomLeft(_) => self.is_in(room, scene),
+            Event::AgentUpdated(_) | Event::AgentStatusChanged(_) => true,
+            Event::PresenceConnected(Connected { first: true, .. })
+            | Event::PresenceDisconnected(Disconnected { last: true, .. }) => self.form != FLAT,
+            _ => false,
+        };
+        if !told || members > self.settings.announced_members || self.seen == record.offset {
+            return Route::Skip;
+        }
+        self.seen = record.offset;
+        Route::Shared(self.form)
+    }
+
+    /// The connection's own part of a delivery.
+    pub(super) fn hand_over(&mut self, delivery: &Delivery<'_>, scene: Scene<'_>, out: &mut Outputs) {
+        let Item::Record(record) = delivery.item else { return };
+        match &record.event {
+            Event::MessageDirect(message) => {
+                out.extend(encode::encode(self.form, delivery, scene).into_iter().map(Output::Send));
+                let delivered = Command::MarkDelivered(record.offset);
+                self.ask_as(Some(message.to.clone()), delivered, (Call::NONE, Then::Nothing), out);
+            }
+            Event::RoomLeft(left) => {
+                let Some(room) = &record.room else { return };
+                if !self.is_in(room, scene) && self.rooms.remove(room) {
+                    out.push(Output::Unsubscribe(Topic::Room(room.clone())));
+                }
+                if delivery.origin != Some(self.connection) {
+                    self.tell_left(room, &left.member, record, out);
+                }
+            }
+            Event::AgentRemoved(removed) => {
+                self.agents.retain(|agent| *agent != removed.agent);
+                self.expel_if_over(scene, out);
+            }
+            _ => self.expel_if_over(scene, out),
+        }
+    }
+
+    /// Somebody else took this socket's agent out of a channel.
+    fn tell_left(&self, room: &RoomId, who: &Principal, record: &Record, out: &mut Outputs) {
+        if self.form != ENVELOPE {
+            let at = shapes::iso(record.at);
+            let left = json!({"channelId": room.as_str(), "agentId": who.id(), "timestamp": at});
+            send("channel:left", &left, out);
+        }
+    }
+
+    /// A revoked key, a suspended agent or a disabled user ends the connection, by what holds now: a record read again may be
+    /// long undone.
+    fn expel_if_over(&mut self, scene: Scene<'_>, out: &mut Outputs) {
+        let Some(who) = &self.who else { return };
+        let revoked = match &who.credential {
+            Credential::ApiKey(key) | Credential::ChannelKey(key, _) => {
+                scene.state.key(key).is_none_or(|key| key.revoked)
+            }
+            Credential::Token { jti } => scene.state.token_revoked(jti),
+            Credential::Secret | Credential::Guest => false,
+        };
+        let gone = match &who.principal {
+            Principal::Agent(agent) => scene.state.agent(agent).is_none_or(|agent| agent.suspended),
+            Principal::User(user) => scene.state.user(user).is_none_or(|user| user.disabled),
+            Principal::Guest(_) | Principal::Node(_) | Principal::System => false,
+        };
+        if revoked || gone {
+            let kind = if revoked { ErrorKind::InvalidCredential } else { ErrorKind::Unauthenticated };
+            let error = Error::new(kind, "The credential of this connection is not valid any more");
+            self.refuse(Call { event: "auth", ack: None }, &error, scene, out);
+            out.push(Output::End(Ending::Close(1008, "credential withdrawn".into())));
+        }
+    }
+}
