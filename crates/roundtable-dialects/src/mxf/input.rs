@@ -12,7 +12,7 @@ use roundtable_core::ids::Principal;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::encode::{ENVELOPE, FLAT, UNDETERMINED, shapes};
+use super::encode::{ENVELOPE, FLAT, UNDETERMINED};
 use super::errors::LOGIN_FIRST;
 use super::wire::envelope::Envelope;
 use super::wire::{DOCUMENT_EVENTS, SDK_EVENTS};

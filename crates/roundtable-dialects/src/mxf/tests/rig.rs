@@ -280,7 +280,7 @@ impl Rig {
                 }
                 Output::WakeAt(time) => self.sockets[at].wake = Some(time),
                 Output::End(_) => self.sockets[at].ended = true,
-                Output::Read { .. } => panic!("pages are not read here"),
+                Output::Read { .. } | Output::Probe(_) => panic!("not asked for here"),
             }
         }
     }
