@@ -3,6 +3,7 @@
 pub mod encode;
 pub mod errors;
 mod input;
+pub mod rest;
 #[cfg(test)]
 mod tests;
 pub mod wire;

@@ -1,0 +1,148 @@
+//! REST of agents: how they get their token and what they are told about themselves.
+
+use roundtable_core::agents::Agent;
+use roundtable_core::command::Command;
+use roundtable_core::ids::AgentId;
+use roundtable_core::state::State;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Answer, Failure, TOKEN_S, bearer_of, body, is_agent, member_or, nothing_here};
+use crate::rest::{Desk, Request, Response, TokenOrder};
+use crate::session::{Ask, Credentials, Family, Proof, Refusal, Token};
+
+pub(super) async fn handle(parts: &[&str], request: &Request<'_>, desk: &impl Desk) -> Answer {
+    match (request.method, parts) {
+        ("POST", [id, "connect"]) => connect(id, request, desk).await,
+        ("GET", [id, "config"]) => config(id, request, desk).await,
+        ("POST", [id, "heartbeat"]) => heartbeat(id, request, desk).await,
+        _ => Err(nothing_here(request)),
+    }
+}
+
+fn unknown(id: &str) -> Failure {
+    let shown: String = id.chars().take(128).collect();
+    Failure::new(404, format!("Agent with ID {shown} not found"))
+}
+
+fn agent<'a>(state: &'a State, id: &str) -> Result<&'a Agent, Failure> {
+    let found = AgentId::new(id).ok().and_then(|id| state.agent(&id));
+    found.ok_or_else(|| unknown(id))
+}
+
+#[derive(Deserialize)]
+struct Connect {
+    #[serde(default)]
+    secret: Option<Value>,
+}
+
+/// `POST /agents/:id/connect`: the secret for a token and everything an agent needs to begin (notes §2).
+async fn connect(id: &str, request: &Request<'_>, desk: &impl Desk) -> Answer {
+    let secret = body::<Connect>(request)?.secret.unwrap_or_default();
+    let Some(secret) = secret.as_str().filter(|secret| !secret.is_empty()) else {
+        return Err(Failure::invalid("secret is required and must be a string"));
+    };
+    let proof = Proof::AgentSecret { agent: id.to_owned(), secret: secret.to_owned() };
+    let identity = match desk.identify(Credentials { domain_key: None, proof }, request.peer).await {
+        Ok(identity) => identity,
+        Err(refusal) => return Err(refused(id, refusal, desk)),
+    };
+    let state = desk.state(&identity.workspace).ok_or_else(|| unknown(id))?;
+    let agent = agent(&state, id)?;
+    let org = identity.workspace.as_str();
+    let claims = json!({
+        "username": format!("agent:{id}"), "status": status(agent), "roles": ["organization.viewer"],
+        "orgId": org, "groupId": "", "agentId": id, "userId": "", "type": "agent",
+    });
+    let token = desk.issue(TokenOrder {
+        family: Family::Aiwm,
+        subject: identity.principal.clone(),
+        workspace: identity.workspace.clone(),
+        ttl_s: TOKEN_S,
+        claims,
+    })?;
+    Ok(Response::json(200, &beginning(agent, &token.token, TOKEN_S)))
+}
+
+fn refused(id: &str, refusal: Refusal, desk: &impl Desk) -> Failure {
+    let state = desk.state(&desk.default_workspace());
+    let known = state.as_ref().map(|state| agent(state, id).map(|agent| agent.secret.is_some()));
+    match (refusal, known) {
+        (Refusal::TooManyFailures(_), _) => Failure::at_door(refusal),
+        (Refusal::Suspended, _) => Failure::new(403, "Agent is suspended"),
+        (_, Some(Err(unknown))) => unknown,
+        (_, Some(Ok(false))) => Failure::new(401, "Agent has no secret configured"),
+        (Refusal::Gone, _) => unknown(id),
+        _ => Failure::new(401, "Invalid credentials"),
+    }
+}
+
+/// What an agent is told at its start.
+fn beginning(agent: &Agent, token: &str, expires_in: u32) -> Value {
+    let config: Value = agent.card.config.as_ref().and_then(|config| config.read()).unwrap_or_default();
+    let no_instruction = json!({
+        "id": "", "systemPrompt": "No instruction configured for this agent.", "guidelines": [],
+    });
+    let mut answer = json!({
+        "accessToken": token,
+        "expiresIn": expires_in,
+        "refreshToken": null,
+        "refreshExpiresIn": 0,
+        "tokenType": "bearer",
+        "instruction": member_or(&config, "instruction", no_instruction),
+        "settings": member_or(&config, "settings", json!({})),
+        "mcpServers": member_or(&config, "mcpServers", json!({})),
+    });
+    let deployment = config.get("deployment").filter(|value| value.is_object());
+    if let (Some(deployment), Some(answer)) = (deployment, answer.as_object_mut()) {
+        answer.insert("deployment".into(), deployment.clone());
+    }
+    answer
+}
+
+/// The agent's standing in this dialect's words: `suspended`, or what its owner set, or `active`.
+fn status(agent: &Agent) -> String {
+    if agent.suspended {
+        return "suspended".into();
+    }
+    let metadata: Value = agent.card.metadata.read().unwrap_or_default();
+    let set = metadata.get("status").and_then(Value::as_str);
+    set.filter(|set| ["active", "inactive", "busy"].contains(set)).unwrap_or("active").to_owned()
+}
+
+/// `GET /agents/:id/config`: the same without a token, for users.
+async fn config(id: &str, request: &Request<'_>, desk: &impl Desk) -> Answer {
+    let who = bearer_of(request, desk).await?;
+    if who.principal.user().is_none() {
+        return Err(Failure::new(403, "Only users read an agent's configuration"));
+    }
+    let state = desk.state(&who.workspace).ok_or_else(|| unknown(id))?;
+    Ok(Response::json(200, &beginning(agent(&state, id)?, "", 0)))
+}
+
+#[derive(Deserialize)]
+struct Heartbeat {
+    status: String,
+}
+
+/// `POST /agents/:id/heartbeat`: what the agent does. Without a connection it is not here, whatever it says: presence is a
+/// matter of connections alone (notes §11).
+async fn heartbeat(id: &str, request: &Request<'_>, desk: &impl Desk) -> Answer {
+    use roundtable_core::agents::AgentStatus::{Busy, Online};
+    let who = bearer_of(request, desk).await?;
+    let Heartbeat { status } = body(request)?;
+    let status = match status.as_str() {
+        "online" | "idle" => Online,
+        "busy" => Busy,
+        _ => return Err(Failure::invalid("status must be one of online, busy, idle")),
+    };
+    if !is_agent(&who, id) {
+        return Err(Failure::new(403, "An agent reports for itself only"));
+    }
+    let state = desk.state(&who.workspace).ok_or_else(|| unknown(id))?;
+    if state.online(&who.principal) {
+        let command = Command::SetAgentStatus(agent(&state, id)?.id.clone(), status, "set_by_agent".into());
+        desk.ask(&who, Ask::new(Token(0), command)).await?;
+    }
+    Ok(Response::json(200, &json!({ "success": true })))
+}
