@@ -1,0 +1,137 @@
+//! Measured figures: processor, memory, disk, network of the machine this process runs on.
+
+use std::path::{Path, PathBuf};
+
+use roundtable_core::time::Time;
+use roundtable_dialects::figures::Figures;
+use sysinfo::{DiskRefreshKind, Disks, MemoryRefreshKind, Networks, System};
+
+use crate::config::Alerts;
+
+/// Takes samples. Needs some milliseconds per sample, so it belongs on a blocking thread.
+pub struct Sampler {
+    node: String,
+    started_at: Time,
+    dir: PathBuf,
+    warning_percent: [f64; 3],
+    cores: f64,
+    system: Option<System>,
+    networks: Option<Networks>,
+    disks: Option<Disks>,
+    last: Option<Time>,
+}
+
+impl Sampler {
+    /// For the process called `node` with its data in `dir`.
+    pub fn new(node: String, started_at: Time, dir: &Path, alerts: &Alerts) -> Self {
+        let mut system = System::new().ok();
+        if let Some(system) = &mut system {
+            system.refresh_cpu_usage();
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let disks = DiskRefreshKind::nothing().with_storage();
+        Self {
+            node,
+            started_at,
+            dir: dir.canonicalize().unwrap_or_else(|_| dir.to_owned()),
+            warning_percent: [alerts.cpu_warning, alerts.memory_warning, alerts.disk_warning]
+                .map(|p| p.get()),
+            cores: f64::from(u32::try_from(cores).unwrap_or(1)),
+            system,
+            networks: Networks::new_with_refreshed_list().ok(),
+            disks: Disks::new_with_refreshed_list_specifics(disks).ok(),
+            last: None,
+        }
+    }
+
+    /// A sample. What the system does not tell is 0; the first sample knows no network rates.
+    pub fn sample(&mut self, now: Time, connections: u64) -> Figures {
+        let (cpu_percent, memory_percent) = self.machine();
+        let (network_in, network_out) = self.network(now);
+        let load = System::load_average().map_or(0.0, |load| load.one);
+        Figures {
+            node: self.node.clone(),
+            started_at: self.started_at,
+            at: now,
+            cpu_percent,
+            memory_percent,
+            disk_percent: self.disk(),
+            load: (load / self.cores).clamp(0.0, 1.0),
+            network_in,
+            network_out,
+            connections,
+            warning_percent: self.warning_percent,
+        }
+    }
+
+    fn machine(&mut self) -> (f64, f64) {
+        let Some(system) = &mut self.system else { return (0.0, 0.0) };
+        system.refresh_cpu_usage();
+        system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+        let (total, free) = (system.total_memory(), system.available_memory());
+        let cpu_percent = f64::from(system.global_cpu_usage()).clamp(0.0, 100.0);
+        (cpu_percent, share(total.saturating_sub(free), total))
+    }
+
+    fn network(&mut self, now: Time) -> (f64, f64) {
+        let Some(networks) = &mut self.networks else { return (0.0, 0.0) };
+        networks.refresh(true);
+        let (received, sent) = networks
+            .iter()
+            .map(|(_, interface)| (interface.received(), interface.transmitted()))
+            .fold((0_u64, 0_u64), |sum, one| (sum.0.saturating_add(one.0), sum.1.saturating_add(one.1)));
+        let Some(passed) = self.last.replace(now).map(|last| now.since(last)).filter(|ms| *ms > 0) else {
+            return (0.0, 0.0);
+        };
+        let per_second = |bytes: u64| bytes as f64 * 1000.0 / passed as f64;
+        (per_second(received), per_second(sent))
+    }
+
+    /// Use of the disk whose mount point is the longest beginning of the data directory's path.
+    fn disk(&mut self) -> f64 {
+        let Some(disks) = &mut self.disks else { return 0.0 };
+        disks.refresh_specifics(true, DiskRefreshKind::nothing().with_storage());
+        let holds = disks.iter().filter(|disk| self.dir.starts_with(disk.mount_point()));
+        let nearest = holds.max_by_key(|disk| disk.mount_point().as_os_str().len());
+        nearest.map_or(0.0, |disk| {
+            share(disk.total_space().saturating_sub(disk.available_space()), disk.total_space())
+        })
+    }
+}
+
+impl std::fmt::Debug for Sampler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Sampler({})", self.node)
+    }
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { (part as f64 * 100.0 / whole as f64).clamp(0.0, 100.0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Sampler, Time, share};
+    use crate::config::Alerts;
+
+    #[test]
+    fn samples_are_measured_and_in_range() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut sampler = Sampler::new("n1".into(), Time(5), dir.path(), &Alerts::default());
+        let first = sampler.sample(Time(1_000), 3);
+        assert_eq!((first.node.as_str(), first.started_at, first.at), ("n1", Time(5), Time(1_000)));
+        assert_eq!((first.connections, first.warning_percent), (3, [80.0, 80.0, 90.0]));
+        assert_eq!((first.network_in, first.network_out), (0.0, 0.0), "one sample knows no rate");
+        let second = sampler.sample(Time(2_000), 0);
+        for percent in [second.cpu_percent, second.memory_percent, second.disk_percent] {
+            assert!((0.0..=100.0).contains(&percent));
+        }
+        assert!((0.0..=1.0).contains(&second.load));
+        assert!(second.memory_percent > 0.0 && second.network_in >= 0.0);
+    }
+
+    #[test]
+    fn shares_are_percentages() {
+        assert_eq!((share(1, 4), share(0, 0), share(5, 4)), (25.0, 0.0, 100.0));
+    }
+}
