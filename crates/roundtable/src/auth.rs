@@ -94,6 +94,14 @@ impl Identifier {
         self.signer.issue(order, clock::now(), clock::random_u128())
     }
 
+    /// The id and the end of a token of any family, whoever it was made for; `None` if it is not good.
+    pub fn read_any(&self, token: &str) -> Option<(String, Time)> {
+        let families = [Family::Mxf, Family::Aiwm, Family::OpenAgi, Family::Login, Family::Refresh];
+        let mut found =
+            families.iter().filter_map(|family| self.signer.read(*family, token, clock::now()).ok());
+        found.next().map(|claims| (claims.jti, claims.expires_at))
+    }
+
     /// Checks tokens, keys and guests at once. `None`: a password or an agent's secret, which [`Self::identify`] checks.
     pub fn try_identify_now(
         &self,

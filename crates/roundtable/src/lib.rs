@@ -1,5 +1,6 @@
 //! The server: sockets, log, runner, identity, configuration.
 
+pub mod admin;
 pub mod auth;
 pub mod clock;
 pub mod config;

@@ -77,8 +77,8 @@ impl Sampler {
         let Some(networks) = &mut self.networks else { return (0.0, 0.0) };
         networks.refresh(true);
         let (received, sent) = networks
-            .iter()
-            .map(|(_, interface)| (interface.received(), interface.transmitted()))
+            .values()
+            .map(|interface| (interface.received(), interface.transmitted()))
             .fold((0_u64, 0_u64), |sum, one| (sum.0.saturating_add(one.0), sum.1.saturating_add(one.1)));
         let Some(passed) = self.last.replace(now).map(|last| now.since(last)).filter(|ms| *ms > 0) else {
             return (0.0, 0.0);

@@ -1,0 +1,79 @@
+//! Accounts and agents, by the operator.
+
+use axum::body::Bytes;
+use axum::extract::{Path, State as Shared};
+use axum::response::Response;
+use roundtable_core::agents::{AgentCard, AgentChanges, RegisterAgent};
+use roundtable_core::command::Command;
+use roundtable_core::error::{Error, ErrorKind};
+use roundtable_core::ids::{AgentId, UserId};
+use roundtable_core::users::{UserAdded, UserChanged};
+use serde_json::json;
+
+use crate::admin::answer::{Refused, body, json_response};
+use crate::admin::wire::{AddAgent, AddUser, AddedAgent, AddedUser, ChangeAgent, ChangeUser};
+use crate::admin::{Desk, Office};
+use crate::auth::keys;
+
+/// `POST /users`.
+pub async fn add_user<O: Office>(Shared(admin): Desk<O>, bytes: Bytes) -> Result<Response, Refused> {
+    let wanted: AddUser = body(&bytes)?;
+    let user = UserId::new(&wanted.username)?;
+    let drawn = wanted.password.is_none().then(keys::draw_secret);
+    let password = wanted.password.or_else(|| drawn.clone()).unwrap_or_default();
+    let hash = admin.identifier.hashing().make(password).await?;
+    let role = wanted.role;
+    admin.command(Command::AddUser(UserAdded { user: user.clone(), role, password: Some(hash) })).await?;
+    Ok(json_response(201, &AddedUser { username: user.to_string(), role, password: drawn }))
+}
+
+/// `PATCH /users/{name}`.
+pub async fn change_user<O: Office>(
+    Shared(admin): Desk<O>,
+    Path(name): Path<String>,
+    bytes: Bytes,
+) -> Result<Response, Refused> {
+    let ChangeUser { role, password, disabled } = body(&bytes)?;
+    let user = UserId::new(&name)?;
+    let password = match password {
+        Some(password) => Some(admin.identifier.hashing().make(password).await?),
+        None => None,
+    };
+    admin.command(Command::ChangeUser(UserChanged { user, role, password, disabled })).await?;
+    Ok(json_response(200, &json!({"username": name})))
+}
+
+/// `POST /agents`.
+pub async fn add_agent<O: Office>(Shared(admin): Desk<O>, bytes: Bytes) -> Result<Response, Refused> {
+    let wanted: AddAgent = body(&bytes)?;
+    let agent = AgentId::new(&wanted.agent_id)?;
+    let state = admin.office.state();
+    match state.agent(&agent) {
+        Some(known) if known.secret.is_some() => {
+            let message = format!("agent {agent} exists already and has a secret");
+            return Err(Error::new(ErrorKind::Conflict, message).field("agent_id").into());
+        }
+        Some(_) => {}
+        None => {
+            let name = wanted.name.unwrap_or_else(|| agent.to_string());
+            let card = AgentCard { name, ..AgentCard::default() };
+            admin.command(Command::RegisterAgent(RegisterAgent { agent: agent.clone(), card })).await?;
+        }
+    }
+    let secret = keys::draw_secret();
+    let hash = admin.identifier.hashing().make(secret.clone()).await?;
+    admin.command(Command::SetAgentSecret(agent.clone(), hash)).await?;
+    Ok(json_response(201, &AddedAgent { agent_id: agent.to_string(), secret }))
+}
+
+/// `PATCH /agents/{id}`.
+pub async fn change_agent<O: Office>(
+    Shared(admin): Desk<O>,
+    Path(id): Path<String>,
+    bytes: Bytes,
+) -> Result<Response, Refused> {
+    let ChangeAgent { suspended } = body(&bytes)?;
+    let changes = AgentChanges { suspended, ..AgentChanges::default() };
+    admin.command(Command::UpdateAgent(AgentId::new(&id)?, changes)).await?;
+    Ok(json_response(200, &json!({"agent_id": id})))
+}

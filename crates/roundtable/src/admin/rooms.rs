@@ -1,0 +1,142 @@
+//! Rooms by the operator: making them, reading them, speaking, looking on.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State as Shared};
+use axum::http::HeaderValue;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::Response;
+use roundtable_core::command::Command;
+use roundtable_core::engine::Outcome;
+use roundtable_core::error::{Error, ErrorKind};
+use roundtable_core::ids::{Principal, RoomId, UserId};
+use roundtable_core::messages::{Content, MessageKind, Post, Role};
+use roundtable_core::rooms::{CreateRoom, JoinRoom, RoomCard};
+use roundtable_core::state::State;
+use roundtable_core::time::Offset;
+use serde_json::json;
+
+use crate::admin::answer::{Refused, body, json_response};
+use crate::admin::records::Seen;
+use crate::admin::wire::{AddRoom, HistoryQuery, SendMessage, SentMessage, TailQuery};
+use crate::admin::{Admin, Desk, Office};
+use crate::auth::first_start::ADMIN;
+
+/// Records of one piece of a tail.
+const PIECE: usize = 256;
+
+/// `POST /rooms`.
+pub async fn add<O: Office>(Shared(admin): Desk<O>, bytes: Bytes) -> Result<Response, Refused> {
+    let wanted: AddRoom = body(&bytes)?;
+    let room = RoomId::new(&wanted.room)?;
+    let name = wanted.name.unwrap_or_else(|| room.to_string());
+    let card = RoomCard { name, durability: wanted.durability, ..RoomCard::default() };
+    admin.command(Command::CreateRoom(CreateRoom { room: Some(room.clone()), card })).await?;
+    Ok(json_response(201, &json!({"room": room.as_str()})))
+}
+
+fn known(state: &State, room: &RoomId) -> Result<(), Error> {
+    let unknown = || Error::new(ErrorKind::RoomNotFound, format!("there is no room {room}"));
+    state.room(room).map(drop).ok_or_else(unknown)
+}
+
+/// `GET /rooms/{id}/messages`.
+pub async fn history<O: Office>(
+    Shared(admin): Desk<O>,
+    Path(id): Path<String>,
+    Query(query): Query<HistoryQuery>,
+) -> Result<Response, Refused> {
+    let room = RoomId::new(&id)?;
+    known(&admin.office.state(), &room)?;
+    let limit = query.limit.unwrap_or(50).clamp(1, 1_000);
+    let records = admin.office.page(&room, query.before.map(Offset), limit).await?;
+    let messages: Vec<Seen> = records.iter().map(Seen::of).collect();
+    Ok(json_response(200, &json!({"room": id, "messages": messages})))
+}
+
+/// `POST /rooms/{id}/messages`.
+pub async fn send<O: Office>(
+    Shared(admin): Desk<O>,
+    Path(id): Path<String>,
+    bytes: Bytes,
+) -> Result<Response, Refused> {
+    let SendMessage { content, from } = body(&bytes)?;
+    let room = RoomId::new(&id)?;
+    let from = match from {
+        Some(text) => Principal::parse(&text)?,
+        None => Principal::User(UserId::new(ADMIN)?),
+    };
+    let state = admin.office.state();
+    let role = match &from {
+        Principal::User(id) if state.user(id).is_some() => Role::User,
+        Principal::Agent(id) if state.agent(id).is_some() => Role::Assistant,
+        _ => return Err(Error::invalid("from", "must be a user or an agent that exists").into()),
+    };
+    let join = JoinRoom { room: room.clone(), member: from.clone(), create: None, by_key: true };
+    admin.command(Command::JoinRoom(join)).await?;
+    let post = Post {
+        room,
+        from: from.clone(),
+        role,
+        kind: MessageKind::Text,
+        content: Content::Text(content),
+        parts: None,
+        metadata: None,
+        reply_to: None,
+        platform: Some("cli".into()),
+        tokens: 0,
+    };
+    let (outcome, _) = admin.office.ask(from, Command::Post(Box::new(post))).await?;
+    let Outcome::Message(message) = outcome.first() else {
+        return Err(Error::new(ErrorKind::Internal, "a message without an id").into());
+    };
+    Ok(json_response(201, &SentMessage { message_id: message.to_string() }))
+}
+
+struct Tail<O> {
+    admin: Arc<Admin<O>>,
+    room: Option<RoomId>,
+    after: Offset,
+}
+
+impl<O: Office> Tail<O> {
+    /// The next lines; waits until there are some. `None` when the log cannot be read any more.
+    async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
+        loop {
+            let records = self.admin.office.read(self.after, PIECE).await.ok()?;
+            let Some(last) = records.last() else {
+                self.admin.office.beyond(self.after).await;
+                continue;
+            };
+            self.after = last.offset;
+            let wanted = |room: &Option<RoomId>| self.room.is_none() || *room == self.room;
+            let mut lines = Vec::new();
+            for record in records.iter().filter(|record| wanted(&record.room)) {
+                serde_json::to_writer(&mut lines, &Seen::of(record)).ok()?;
+                lines.push(b'\n');
+            }
+            if !lines.is_empty() {
+                return Some((Ok(Bytes::from(lines)), self));
+            }
+        }
+    }
+}
+
+/// `GET /tail`.
+pub async fn tail<O: Office>(
+    Shared(admin): Desk<O>,
+    Query(query): Query<TailQuery>,
+) -> Result<Response, Refused> {
+    let state = admin.office.state();
+    let room = query.room.as_deref().map(RoomId::new).transpose()?;
+    if let Some(room) = &room {
+        known(&state, room)?;
+    }
+    let tail = Tail { admin, room, after: query.after.map_or(state.head, Offset) };
+    let lines = futures_util::stream::unfold(tail, Tail::next);
+    let mut response = Response::new(Body::from_stream(lines));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    Ok(response)
+}

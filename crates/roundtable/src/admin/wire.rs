@@ -1,0 +1,212 @@
+//! Bodies of the operator's interface, shared with the command line that sends and reads them.
+
+use roundtable_core::rooms::Durability;
+use roundtable_core::users::UserRole;
+use serde::{Deserialize, Serialize};
+
+/// `POST /users`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddUser {
+    /// The name.
+    pub username: String,
+    /// The password; without one the server draws one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// What the user may do.
+    #[serde(default)]
+    pub role: UserRole,
+}
+
+/// Its answer.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddedUser {
+    /// The name.
+    pub username: String,
+    /// What the user may do.
+    pub role: UserRole,
+    /// The password, if the server drew it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+}
+
+/// `PATCH /users/{name}`: what is given changes.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeUser {
+    /// New role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<UserRole>,
+    /// New password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// Disabled or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled: Option<bool>,
+}
+
+/// `POST /agents`. An agent that is known but has no secret gets one.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddAgent {
+    /// Its id.
+    pub agent_id: String,
+    /// Its shown name; without one its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// Its answer.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddedAgent {
+    /// Its id.
+    pub agent_id: String,
+    /// Its secret, shown this once.
+    pub secret: String,
+}
+
+/// `PATCH /agents/{id}`.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeAgent {
+    /// Suspended or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended: Option<bool>,
+}
+
+/// `POST /keys`: either `user`, or `agent` and `room`.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddKey {
+    /// Whose API key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Which agent's channel key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// For which room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<String>,
+    /// A name for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Its life in milliseconds; without one it has no end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
+}
+
+/// Its answer.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddedKey {
+    /// The public half.
+    pub key_id: String,
+    /// The secret half, shown this once.
+    pub secret: String,
+    /// Both, `key_id:secret`.
+    pub key: String,
+}
+
+/// For which dialect a token is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+#[value(rename_all = "lowercase")]
+pub enum TokenDialect {
+    /// MXF.
+    Mxf,
+    /// AIWM.
+    Aiwm,
+    /// Hive; the same as MegaBot.
+    Hive,
+    /// MegaBot; the same as Hive.
+    MegaBot,
+    /// Open-A.G.I.
+    OpenAgi,
+}
+
+/// `POST /tokens`: one of `user`, `agent`, `node`.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IssueToken {
+    /// For a user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// For an agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// For a node, or anything that subscribes as one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// For which dialect. Without one: MegaBot and Hive for users, AIWM for agents, Open-A.G.I for nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dialect: Option<TokenDialect>,
+    /// Its life in milliseconds; without one what the settings say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
+}
+
+/// Its answer.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IssuedToken {
+    /// The token.
+    pub token: String,
+    /// Its end, ISO 8601.
+    pub expires_at: String,
+}
+
+/// `POST /tokens/revoke`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevokeToken {
+    /// The token itself.
+    pub token: String,
+}
+
+/// `POST /rooms`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddRoom {
+    /// Its id.
+    pub room: String,
+    /// Its shown name; without one its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// How much it promises.
+    #[serde(default)]
+    pub durability: Durability,
+}
+
+/// `POST /rooms/{id}/messages`. Who speaks becomes a member.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SendMessage {
+    /// What is said.
+    pub content: String,
+    /// Who says it, `user:NAME` or `agent:ID`; without one the user `admin`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+}
+
+/// Its answer.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentMessage {
+    /// The message's id.
+    pub message_id: String,
+}
+
+/// `GET /rooms/{id}/messages`.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HistoryQuery {
+    /// Only what is before this offset.
+    pub before: Option<u64>,
+    /// At most so many, 1 to 1,000; 50 if absent.
+    pub limit: Option<usize>,
+}
+
+/// `GET /tail`: newline-delimited JSON until the client goes.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TailQuery {
+    /// Only this room.
+    pub room: Option<String>,
+    /// Begin after this offset; without one with what comes from now on.
+    pub after: Option<u64>,
+}
