@@ -51,6 +51,8 @@ pub enum Command {
     CreateRoom(CreateRoom),
     /// Become a member.
     JoinRoom(JoinRoom),
+    /// Bring an agent or a user into a room.
+    Invite(RoomId, Principal),
     /// Enter the one room that belongs to an agent.
     EnterOwnRoom(EnterOwnRoom),
     /// Stop being a member.

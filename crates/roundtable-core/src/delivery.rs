@@ -66,11 +66,13 @@ pub fn topics_of_record(record: &Record, state: &State) -> Topics {
         Event::AgentStatusChanged(e) => about_agent(rooms_of(&Principal::Agent(e.agent.clone())), &e.agent),
         Event::AgentRemoved(e) => about_agent(Topics::new(), &e.agent),
         Event::RoomLeft(e) => own_room().into_iter().chain([Topic::Principal(e.member.clone())]).collect(),
-        Event::RoomCreated(_)
-        | Event::RoomUpdated(_)
-        | Event::RoomJoined(_)
-        | Event::RoomRead(_)
-        | Event::MessagePosted(_) => own_room().into_iter().collect(),
+        Event::RoomJoined(e) => {
+            let invited = e.by.is_some().then(|| Topic::Principal(e.member.clone()));
+            own_room().into_iter().chain(invited).collect()
+        }
+        Event::RoomCreated(_) | Event::RoomUpdated(_) | Event::RoomRead(_) | Event::MessagePosted(_) => {
+            own_room().into_iter().collect()
+        }
         Event::MessageDirect(e) => smallvec![Topic::Principal(e.to.clone())],
         Event::PresenceConnected(e) => rooms_of(&e.principal),
         Event::PresenceDisconnected(e) => rooms_of(&e.principal),
@@ -95,6 +97,7 @@ pub fn target_of(event: &Event) -> Option<Principal> {
     match event {
         Event::MessageDirect(e) => Some(e.to.clone()),
         Event::RoomLeft(e) => Some(e.member.clone()),
+        Event::RoomJoined(e) if e.by.is_some() => Some(e.member.clone()),
         Event::UserChanged(e) => Some(Principal::User(e.user.clone())),
         Event::AgentSecretSet(e) => agent(&e.agent),
         Event::AgentUpdated(e) => agent(&e.agent),

@@ -141,6 +141,7 @@ pub fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Decisio
         Command::RemoveAgent(agent, reason) => agents::remove(state, ctx, agent, reason),
         Command::CreateRoom(command) => rooms::create(state, ctx, command),
         Command::JoinRoom(command) => rooms::join(state, ctx, command),
+        Command::Invite(room, member) => rooms::invite(state, ctx, room, member),
         Command::EnterOwnRoom(command) => rooms::enter_own(state, ctx, command),
         Command::LeaveRoom(room, member) => rooms::leave(state, ctx, room, member),
         Command::UpdateRoom(room, changes) => rooms::update(state, ctx, room, changes),

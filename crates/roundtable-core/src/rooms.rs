@@ -161,6 +161,16 @@ pub struct RoomUpdated {
 pub struct RoomJoined {
     /// Who.
     pub member: Principal,
+    /// Who brought it in, if it did not come by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Principal>,
+}
+
+impl RoomJoined {
+    /// Somebody who came by itself.
+    pub const fn alone(member: Principal) -> Self {
+        Self { member, by: None }
+    }
 }
 
 /// Event: somebody is no member any more.
@@ -266,7 +276,7 @@ pub(crate) fn create(state: &State, ctx: &Context, command: &CreateRoom) -> Resu
     let mut decision = Decision::default();
     made(&mut decision, ctx, &room, &command.card);
     if ctx.actor != Principal::System {
-        decision.in_room(&room, Event::RoomJoined(RoomJoined { member: ctx.actor.clone() }));
+        decision.in_room(&room, Event::RoomJoined(RoomJoined::alone(ctx.actor.clone())));
     }
     Ok(decision)
 }
@@ -290,25 +300,64 @@ pub(crate) fn join(state: &State, ctx: &Context, command: &JoinRoom) -> Result<D
             if found.members.contains_key(&command.member) {
                 return Ok(decision);
             }
-            if found.status != RoomStatus::Active {
-                return Err(Error::new(ErrorKind::RoomClosed, format!("room {room} is closed")));
-            }
-            let most = found.card.max_members.map_or(limits::MAX_MEMBERS, |n| n as usize);
-            if found.members.len() >= most {
-                return Err(Error::new(ErrorKind::Conflict, format!("room {room} is full")));
-            }
+            takes_another(found)?;
         }
         (None, Some(card)) if !matches!(ctx.actor, Principal::Node(_)) => {
             check_card(card)?;
             made(&mut decision, ctx, room, card);
             if ctx.actor != command.member && ctx.actor != Principal::System {
-                decision.in_room(room, Event::RoomJoined(RoomJoined { member: ctx.actor.clone() }));
+                decision.in_room(room, Event::RoomJoined(RoomJoined::alone(ctx.actor.clone())));
             }
         }
         (None, _) => return Err(Error::new(ErrorKind::RoomNotFound, format!("there is no room {room}"))),
     }
-    decision.in_room(room, Event::RoomJoined(RoomJoined { member: command.member.clone() }));
+    decision.in_room(room, Event::RoomJoined(RoomJoined::alone(command.member.clone())));
     Ok(decision)
+}
+
+/// An agent or a user becomes a member without having asked; it is told. Members invite, guests only into their own rooms.
+pub(crate) fn invite(
+    state: &State,
+    ctx: &Context,
+    room: &RoomId,
+    member: &Principal,
+) -> Result<Decision, Error> {
+    let found = visible(state, room, &ctx.actor)?;
+    let inside = found.members.contains_key(&ctx.actor) && !matches!(ctx.actor, Principal::Guest(_));
+    if !inside && !access::may_manage_room(state, found, &ctx.actor) {
+        return Err(Error::forbidden(format!("{} may not bring others into room {room}", ctx.actor.id())));
+    }
+    match member {
+        Principal::Agent(id) if state.agent(id).is_none() => {
+            return Err(Error::new(ErrorKind::AgentNotFound, format!("there is no agent {id}")));
+        }
+        Principal::User(id) if state.user(id).is_none() => {
+            return Err(Error::new(ErrorKind::UserNotFound, format!("there is no user {id}")));
+        }
+        Principal::Agent(_) | Principal::User(_) => {}
+        Principal::Guest(_) | Principal::Node(_) | Principal::System => {
+            return Err(Error::invalid("member", "must be an agent or a user"));
+        }
+    }
+    let mut decision = Decision::default();
+    if !found.members.contains_key(member) {
+        takes_another(found)?;
+        let event = RoomJoined { member: member.clone(), by: Some(ctx.actor.clone()) };
+        decision.in_room(room, Event::RoomJoined(event));
+    }
+    Ok(decision)
+}
+
+/// Whether the room is open and not full.
+fn takes_another(room: &Room) -> Result<(), Error> {
+    if room.status != RoomStatus::Active {
+        return Err(Error::new(ErrorKind::RoomClosed, format!("room {} is closed", room.id)));
+    }
+    let most = room.card.max_members.map_or(limits::MAX_MEMBERS, |n| n as usize);
+    if room.members.len() >= most {
+        return Err(Error::new(ErrorKind::Conflict, format!("room {} is full", room.id)));
+    }
+    Ok(())
 }
 
 pub(crate) fn enter_own(state: &State, ctx: &Context, command: &EnterOwnRoom) -> Result<Decision, Error> {
@@ -334,7 +383,7 @@ pub(crate) fn enter_own(state: &State, ctx: &Context, command: &EnterOwnRoom) ->
     }
     joining.retain(absent);
     for member in joining {
-        decision.in_room(&room, Event::RoomJoined(RoomJoined { member }));
+        decision.in_room(&room, Event::RoomJoined(RoomJoined::alone(member)));
     }
     decision.outcome(Outcome::Room(room));
     Ok(decision)
@@ -419,5 +468,71 @@ impl Room {
         if let Some(status) = changes.status {
             self.status = status;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CreateRoom, Entry, JoinRoom, RoomCard};
+    use crate::agents::{AgentCard, RegisterAgent};
+    use crate::command::Command;
+    use crate::delivery::{Topic, topics_of_record};
+    use crate::engine::{Context, decide};
+    use crate::error::ErrorKind;
+    use crate::event::Record;
+    use crate::ids::{AgentId, GuestId, Principal, RoomId, UserId};
+    use crate::state::State;
+    use crate::time::Time;
+    use crate::users::{UserAdded, UserRole};
+
+    /// Who is told of what the command caused.
+    fn ask(state: &mut State, actor: &Principal, command: Command) -> Result<Vec<Topic>, ErrorKind> {
+        let (by, actor) = (actor.clone(), actor.clone());
+        let ctx = Context { now: Time(5), by, actor, connection: None, random: 0, client: None };
+        let decision = decide(state, &command, &ctx).map_err(|error| error.kind)?;
+        let mut topics = Vec::new();
+        for (room, event) in decision.events {
+            let (offset, actor) = (state.head.next(), ctx.actor.clone());
+            let record = Record { offset, room_seq: None, at: Time(5), actor, room, client: None, event };
+            state.apply(&record);
+            topics.extend(topics_of_record(&record, state));
+        }
+        Ok(topics)
+    }
+
+    #[test]
+    fn members_bring_others_in_and_these_are_told() {
+        let [ann, bob] = ["ann", "bob"].map(|id| UserId::new(id).unwrap());
+        let guest = Principal::Guest(GuestId::new("g").unwrap());
+        let agent = AgentId::new("a").unwrap();
+        let mut state = State::default();
+        for user in [&ann, &bob] {
+            let added = UserAdded { user: user.clone(), role: UserRole::Viewer, password: None };
+            ask(&mut state, &Principal::System, Command::AddUser(added)).unwrap();
+        }
+        let card = AgentCard { name: "A".into(), ..AgentCard::default() };
+        let register = Command::RegisterAgent(RegisterAgent { agent: agent.clone(), card });
+        ask(&mut state, &Principal::System, register).unwrap();
+        let (ann, bob, agent) = (Principal::User(ann), Principal::User(bob), Principal::Agent(agent));
+        let room = RoomId::new("r").unwrap();
+        let card = RoomCard { entry: Entry::Members, ..RoomCard::default() };
+        ask(
+            &mut state,
+            &ann,
+            Command::CreateRoom(CreateRoom { room: Some(room.clone()), card: card.clone() }),
+        )
+        .unwrap();
+        let invite = |member: &Principal| Command::Invite(room.clone(), member.clone());
+        assert_eq!(ask(&mut state, &bob, invite(&agent)), Err(ErrorKind::Forbidden));
+        assert_eq!(ask(&mut state, &ann, invite(&guest)), Err(ErrorKind::InvalidField));
+        let told = vec![Topic::Room(room.clone()), Topic::Principal(agent.clone())];
+        assert_eq!(ask(&mut state, &ann, invite(&agent)), Ok(told));
+        assert_eq!(ask(&mut state, &ann, invite(&agent)), Ok(vec![]));
+        ask(&mut state, &agent, invite(&bob)).unwrap();
+        assert!(state.room(&room).unwrap().members.contains_key(&bob));
+        let own = RoomId::new("o").unwrap();
+        let join = JoinRoom { room: own.clone(), member: guest.clone(), create: Some(card), by_key: false };
+        ask(&mut state, &guest, Command::JoinRoom(join)).unwrap();
+        assert!(ask(&mut state, &guest, Command::Invite(own, agent)).is_ok());
     }
 }

@@ -77,7 +77,7 @@ pub fn any(offset: u64, dice: &mut Dice) -> Record {
             let (card, owner) = (RoomCard::default(), who.clone());
             in_room(offset, at, place, who, Event::RoomCreated(RoomCreated { card, owner }))
         }
-        13 | 14 => in_room(offset, at, place, who.clone(), Event::RoomJoined(RoomJoined { member: who })),
+        13 | 14 => in_room(offset, at, place, who.clone(), Event::RoomJoined(RoomJoined::alone(who))),
         15 => in_room(offset, at, place, who.clone(), Event::RoomLeft(RoomLeft { member: who })),
         16 | 17 => alone(offset, at, Event::MessageDirect(direct(who, dice))),
         18 => {
