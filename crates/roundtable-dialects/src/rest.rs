@@ -109,6 +109,9 @@ pub trait Desk: Send + Sync {
         credentials: Credentials,
         peer: IpAddr,
     ) -> impl Future<Output = Result<Identity, Refusal>> + Send;
+    /// The slow hash of a password or an agent's secret, for the log. Fails with `InvalidField` when it is empty or too long,
+    /// with `Unavailable` when too many wait.
+    fn hash_secret(&self, secret: String) -> impl Future<Output = Result<String, Error>> + Send;
     /// Makes a token. Fails with `Internal` only.
     fn issue(&self, order: TokenOrder) -> Result<IssuedToken, Error>;
     /// Asks the engine; resolves when it is in the log. The state is the one after it.
