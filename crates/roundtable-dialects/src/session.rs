@@ -207,6 +207,15 @@ pub enum Input<'a> {
         /// The acknowledgement the client waits for.
         ack: Option<u64>,
     },
+    /// The client's answer to a [`Message::Question`]. Only a number that was asked and not answered yet counts.
+    Answer {
+        /// The number the question was sent with.
+        number: u64,
+        /// The answer's arguments.
+        args: &'a [&'a RawValue],
+        /// Their binary attachments, by number.
+        attachments: &'a [Bytes],
+    },
 }
 
 /// Something to the client.
@@ -220,8 +229,13 @@ pub enum Message {
     Event(&'static str, String),
     /// A Socket.IO event with a name that is not fixed, or with binary arguments (placeholders in `args`).
     BinaryEvent(&'static str, String, Vec<Bytes>),
+    /// A Socket.IO event that asks for an acknowledgement under a number of the session's choice: name, arguments, binary
+    /// attachments, number.
+    Question(&'static str, String, Vec<Bytes>, u64),
     /// The answer to an acknowledgement: its id and the arguments as JSON texts joined by commas.
     Ack(u64, String),
+    /// The same with binary arguments (placeholders in the text).
+    BinaryAck(u64, String, Vec<Bytes>),
 }
 
 /// What a session calls one of its questions, to recognise the answer.

@@ -5,4 +5,6 @@ pub mod auth;
 pub mod clock;
 pub mod config;
 pub mod log;
+pub mod runner;
 pub mod telemetry;
+pub mod transport;

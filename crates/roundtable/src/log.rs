@@ -7,7 +7,7 @@ pub mod sqlite;
 use std::sync::Arc;
 
 use roundtable_core::delivery::Topic;
-use roundtable_core::error::Error;
+use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::event::Record;
 use roundtable_core::ids::{MessageId, RoomId, WorkspaceId};
 use roundtable_core::state::State;
@@ -53,6 +53,15 @@ pub enum AppendError {
     /// The log was closed.
     #[error("the log is closed")]
     Closed,
+}
+
+impl From<AppendError> for Error {
+    /// What the askers of a refused batch are told: nothing happened, try again.
+    fn from(error: AppendError) -> Self {
+        let mut told = Self::new(ErrorKind::Unavailable, format!("nothing was written: {error}"));
+        told.retry_after_ms = Some(1_000);
+        told
+    }
 }
 
 /// Called once with the result of an append, from a thread of the log's; it must not block.

@@ -55,6 +55,11 @@ impl<'a> Args<'a> {
         self.values.is_empty()
     }
 
+    /// All of them, with placeholders where attachments belong.
+    pub fn raw(&self) -> &[&'a RawValue] {
+        &self.values
+    }
+
     /// JSON text of an argument, with placeholders where attachments belong.
     pub fn get(&self, index: usize) -> Option<&'a str> {
         self.values.get(index).map(|value| value.get())

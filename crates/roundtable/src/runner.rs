@@ -1,0 +1,440 @@
+//! The runner: one per workspace, gathers questions, lets the engine decide them, makes the result durable, hands it out.
+//!
+//! While one batch is being synced the next one gathers, so the group commit needs no timer. What a shard gets is one
+//! [`Committed`] per batch, shared by all shards.
+
+pub mod batch;
+mod budget;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use roundtable_core::delivery::Topics;
+use roundtable_core::engine::Outcome;
+use roundtable_core::error::{Error, ErrorKind};
+use roundtable_core::event::Record;
+use roundtable_core::ids::{ConnectionId, Principal, WorkspaceId};
+use roundtable_core::signal::Signal;
+use roundtable_core::state::State;
+use roundtable_core::time::Offset;
+use roundtable_dialects::session::{Ask, Token};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::auth::Directory;
+use crate::clock;
+use crate::log::{Append, Appended, Epochs, Log};
+use batch::{Batch, Question, Step};
+use budget::Budgets;
+
+/// The most questions of one batch: bounds how long the first of them waits for the last.
+const MAX_BATCH: usize = 512;
+/// Records between two snapshots: what a start has to read again at most.
+const SNAPSHOT_EVERY: u64 = 20_000;
+/// Relaxed records that may wait for the disk before everything waits for it.
+const MAX_UNSYNCED: usize = 8_192;
+
+/// Whom an answer goes to.
+#[derive(Debug)]
+pub enum ReplyTo {
+    /// A session on a shard.
+    Session {
+        /// The shard.
+        shard: u16,
+        /// The connection.
+        connection: ConnectionId,
+        /// Its session.
+        slot: u8,
+        /// What the session calls the question.
+        token: Token,
+    },
+    /// A caller that waits.
+    Caller(oneshot::Sender<Result<(Outcome, Arc<State>), Error>>),
+    /// Nobody.
+    Nobody,
+}
+
+/// A workspace as it stood after a batch.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Its state.
+    pub state: Arc<State>,
+    /// The epochs of its log.
+    pub epochs: Arc<Epochs>,
+}
+
+/// One batch on its way to the shards.
+#[derive(Debug)]
+pub struct Committed {
+    /// Which workspace.
+    pub workspace: WorkspaceId,
+    /// How it stands now.
+    pub view: View,
+    /// What happened, in order.
+    pub news: Vec<News>,
+}
+
+/// One thing in a batch.
+#[derive(Debug)]
+pub enum News {
+    /// A record for the subscribers of some topics.
+    Record(Record, Topics, Option<ConnectionId>),
+    /// A signal for the subscribers of some topics.
+    Signal(Signal, Topics, Option<ConnectionId>),
+    /// An answer for one session.
+    Reply {
+        /// On this shard.
+        shard: u16,
+        /// On this connection.
+        connection: ConnectionId,
+        /// For this session.
+        slot: u8,
+        /// To this question.
+        token: Token,
+        /// The answer.
+        reply: Result<Outcome, Error>,
+    },
+}
+
+/// Who takes committed batches: the shards, and whoever else watches.
+pub trait Audience: Send + Sync {
+    /// Takes a batch. Must not block.
+    fn committed(&self, batch: Arc<Committed>);
+}
+
+/// A workspace that is running: questions go in, its newest state can be looked at.
+#[derive(Clone)]
+pub struct Handle {
+    workspace: WorkspaceId,
+    inbox: mpsc::UnboundedSender<Question<ReplyTo>>,
+    view: Arc<ArcSwap<View>>,
+}
+
+impl Handle {
+    /// Which workspace it is.
+    pub fn workspace(&self) -> &WorkspaceId {
+        &self.workspace
+    }
+
+    /// The state after the newest committed batch.
+    pub fn view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    /// Asks without waiting. What is asked after the runner ended is lost with its answer: the process is ending too.
+    pub fn put(&self, question: Question<ReplyTo>) {
+        let _ = self.inbox.send(question);
+    }
+
+    /// Asks and waits until the answer is durable. Fails as the engine does, or with `Unavailable` at the end.
+    pub async fn ask(&self, by: &Principal, ask: Ask) -> Result<(Outcome, Arc<State>), Error> {
+        let (sender, answer) = oneshot::channel();
+        self.put(Question { by: by.clone(), connection: None, ask, reply: ReplyTo::Caller(sender) });
+        answer
+            .await
+            .unwrap_or_else(|_| Err(Error::new(ErrorKind::Unavailable, "the server is shutting down")))
+    }
+}
+
+/// All running workspaces.
+pub struct Workspaces {
+    log: Arc<dyn Log>,
+    audience: Arc<dyn Audience>,
+    relaxed_sync: Duration,
+    running: RwLock<HashMap<WorkspaceId, Handle>>,
+    default: WorkspaceId,
+}
+
+impl Workspaces {
+    /// No workspace runs yet. `relaxed_sync` is how long a record of a relaxed room may wait for the disk.
+    pub fn new(
+        log: Arc<dyn Log>,
+        audience: Arc<dyn Audience>,
+        relaxed_sync: Duration,
+        default: WorkspaceId,
+    ) -> Self {
+        Self { log, audience, relaxed_sync, running: RwLock::default(), default }
+    }
+
+    /// Starts a workspace from its log, empty or not. Must be called within the runtime that is to drive it. The returned
+    /// future ends when every handle is gone and the last batch is synced.
+    pub fn start(&self, workspace: &WorkspaceId) -> Result<impl Future<Output = ()> + use<>, Error> {
+        let loaded = self.log.load(workspace)?;
+        let epochs = Arc::new(loaded.epochs);
+        let view = View { state: Arc::new(loaded.state.clone()), epochs: Arc::clone(&epochs) };
+        let view = Arc::new(ArcSwap::from_pointee(view));
+        let (inbox, questions) = mpsc::unbounded_channel();
+        let handle = Handle { workspace: workspace.clone(), inbox, view: Arc::clone(&view) };
+        let runner = Runner {
+            workspace: workspace.clone(),
+            log: Arc::clone(&self.log),
+            audience: Arc::clone(&self.audience),
+            snapshot_at: Offset(loaded.state.head.0 + SNAPSHOT_EVERY),
+            state: loaded.state,
+            epochs,
+            may_be_early: false,
+            view,
+            questions,
+            budgets: Budgets::default(),
+            unsynced: VecDeque::new(),
+            relaxed_sync: self.relaxed_sync,
+        };
+        if let Ok(mut running) = self.running.write() {
+            running.insert(workspace.clone(), handle);
+        }
+        Ok(runner.run())
+    }
+
+    /// A running workspace.
+    pub fn get(&self, workspace: &WorkspaceId) -> Option<Handle> {
+        self.running.read().ok()?.get(workspace).cloned()
+    }
+
+    /// The workspace of the dialects that know none.
+    pub fn default_id(&self) -> &WorkspaceId {
+        &self.default
+    }
+
+    /// All running workspaces.
+    pub fn all(&self) -> Vec<Handle> {
+        self.running.read().map(|running| running.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// The log under them.
+    pub fn log(&self) -> &Arc<dyn Log> {
+        &self.log
+    }
+
+    /// Lets every runner end once what was asked before is answered.
+    pub fn stop(&self) {
+        if let Ok(mut running) = self.running.write() {
+            running.clear();
+        }
+    }
+}
+
+impl Directory for Workspaces {
+    fn state(&self, workspace: &WorkspaceId) -> Option<Arc<State>> {
+        self.get(workspace).map(|handle| Arc::clone(&handle.view().state))
+    }
+
+    fn by_domain_key_hash(&self, hash: &str) -> Option<WorkspaceId> {
+        let running = self.running.read().ok()?;
+        running.iter().find(|(_, h)| h.view().state.domain_key_hash == hash).map(|(id, _)| id.clone())
+    }
+
+    fn default_workspace(&self) -> Option<WorkspaceId> {
+        let id = self.default_id();
+        self.get(id).filter(|handle| handle.view().state.head.0 > 0).map(|_| id.clone())
+    }
+}
+
+struct Runner {
+    workspace: WorkspaceId,
+    log: Arc<dyn Log>,
+    audience: Arc<dyn Audience>,
+    state: State,
+    epochs: Arc<Epochs>,
+    /// The log knows that records may be handed out before they are synced.
+    may_be_early: bool,
+    view: Arc<ArcSwap<View>>,
+    questions: mpsc::UnboundedReceiver<Question<ReplyTo>>,
+    budgets: Budgets,
+    /// Records of relaxed rooms that were handed out and are not in the log yet, oldest first.
+    unsynced: VecDeque<Record>,
+    relaxed_sync: Duration,
+    snapshot_at: Offset,
+}
+
+impl Runner {
+    async fn run(mut self) {
+        let mut waiting = Vec::with_capacity(MAX_BATCH);
+        let mut synced_at = clock::monotonic_ms();
+        loop {
+            let sync_in = Duration::from_millis(
+                (synced_at + millis(self.relaxed_sync)).saturating_sub(clock::monotonic_ms()),
+            );
+            let due = async {
+                if self.unsynced.is_empty() {
+                    std::future::pending().await
+                } else {
+                    tokio::time::sleep(sync_in).await
+                }
+            };
+            tokio::select! {
+                biased;
+                () = due => {
+                    self.sync().await;
+                    synced_at = clock::monotonic_ms();
+                }
+                taken = self.questions.recv_many(&mut waiting, MAX_BATCH) => {
+                    if taken == 0 {
+                        break;
+                    }
+                    if self.unsynced.is_empty() {
+                        synced_at = clock::monotonic_ms();
+                    }
+                    self.answer(std::mem::take(&mut waiting)).await;
+                    waiting.reserve(MAX_BATCH);
+                    self.snapshot(false);
+                }
+            }
+        }
+        self.sync().await;
+        self.snapshot(true);
+        if self.may_be_early
+            && self.unsynced.is_empty()
+            && let Err(error) = self.log.settle(&self.workspace)
+        {
+            tracing::warn!(workspace = %self.workspace, %error, "the next start begins a new epoch");
+        }
+    }
+
+    /// Decides a batch, makes it durable as far as it must be, hands it out.
+    async fn answer(&mut self, questions: Vec<Question<ReplyTo>>) {
+        let now = clock::now().max(self.state.at);
+        let refused: Vec<Option<Error>> = questions.iter().map(|q| self.over_budget(q, now)).collect();
+        loop {
+            let refusal = |number: usize| refused.get(number).cloned().flatten();
+            let batch = batch::decide_all(&self.state, &questions, now, refusal, clock::random_u64);
+            let records = batch.records();
+            let early =
+                batch.relaxed && self.may_be_early && self.unsynced.len() + records.len() <= MAX_UNSYNCED;
+            if records.is_empty() || early {
+                self.unsynced.extend(records.iter().cloned());
+                return self.hand_out(batch, questions);
+            }
+            let relaxed = batch.relaxed || self.may_be_early;
+            match self.append(records, relaxed).await {
+                Appended::Committed => {
+                    self.may_be_early = relaxed;
+                    return self.hand_out(batch, questions);
+                }
+                Appended::Behind(records) => self.catch_up(records),
+                Appended::Failed(error) => {
+                    tracing::error!(workspace = %self.workspace, %error, "the log refused a batch");
+                    return self.refuse(questions, &error.into());
+                }
+            }
+        }
+    }
+
+    fn over_budget(
+        &mut self,
+        question: &Question<ReplyTo>,
+        now: roundtable_core::time::Time,
+    ) -> Option<Error> {
+        let actor = question.ask.actor.as_ref().unwrap_or(&question.by);
+        question.ask.budget.and_then(|budget| self.budgets.spend(actor, budget, now).err())
+    }
+
+    /// Appends what waits unsynced and then `records`, as one append.
+    async fn append(&mut self, records: Arc<[Record]>, relaxed: bool) -> Appended {
+        let all: Arc<[Record]> = if self.unsynced.is_empty() {
+            records
+        } else {
+            self.unsynced.iter().chain(records.iter()).cloned().collect()
+        };
+        let Some(first) = all.first() else { return Appended::Committed };
+        let expected = Offset(first.offset.0.saturating_sub(1));
+        let (sender, done) = oneshot::channel();
+        let append = Append {
+            workspace: self.workspace.clone(),
+            expected,
+            records: Arc::clone(&all),
+            epoch: self.epochs.current(),
+            relaxed,
+        };
+        self.log.append(append, Box::new(move |appended| drop(sender.send(appended))));
+        let appended = done.await.unwrap_or(Appended::Failed(crate::log::AppendError::Closed));
+        if matches!(appended, Appended::Committed) {
+            self.unsynced.clear();
+        }
+        appended
+    }
+
+    /// Brings relaxed records to the disk. If the disk refuses, they stay and are tried again.
+    async fn sync(&mut self) {
+        if let Appended::Failed(error) = self.append(Arc::from([]), self.may_be_early).await {
+            tracing::error!(workspace = %self.workspace, %error, "relaxed records could not be synced yet");
+        }
+    }
+
+    /// Somebody else wrote to the log: take that in and hand it out, then decide again.
+    fn catch_up(&mut self, records: Vec<Record>) {
+        let mut news = Vec::with_capacity(records.len());
+        for record in records {
+            self.state.apply(&record);
+            let topics = roundtable_core::delivery::topics_of_record(&record, &self.state);
+            news.push(News::Record(record, topics, None));
+        }
+        self.publish(news);
+    }
+
+    fn hand_out(&mut self, batch: Batch, questions: Vec<Question<ReplyTo>>) {
+        self.state = batch.state;
+        let mut news = Vec::with_capacity(batch.steps.len());
+        let mut callers = Vec::new();
+        let mut replies: Vec<Option<ReplyTo>> = questions.into_iter().map(|q| Some(q.reply)).collect();
+        for step in batch.steps {
+            match step {
+                Step::Record { record, topics, origin } => news.push(News::Record(record, topics, origin)),
+                Step::Signal { signal, topics, origin } => news.push(News::Signal(signal, topics, origin)),
+                Step::Reply(number, reply) => match replies.get_mut(number).and_then(Option::take) {
+                    Some(ReplyTo::Session { shard, connection, slot, token }) => {
+                        news.push(News::Reply { shard, connection, slot, token, reply });
+                    }
+                    Some(ReplyTo::Caller(caller)) => callers.push((caller, reply)),
+                    Some(ReplyTo::Nobody) | None => {}
+                },
+            }
+        }
+        let state = self.publish(news);
+        for (caller, reply) in callers {
+            let _ = caller.send(reply.map(|outcome| (outcome, Arc::clone(&state))));
+        }
+    }
+
+    fn refuse(&self, questions: Vec<Question<ReplyTo>>, error: &Error) {
+        let mut news = Vec::new();
+        for question in questions {
+            match question.reply {
+                ReplyTo::Session { shard, connection, slot, token } => {
+                    news.push(News::Reply { shard, connection, slot, token, reply: Err(error.clone()) });
+                }
+                ReplyTo::Caller(caller) => drop(caller.send(Err(error.clone()))),
+                ReplyTo::Nobody => {}
+            }
+        }
+        self.publish(news);
+    }
+
+    /// Makes the state visible and tells the shards. The state is visible before anybody hears of what led to it.
+    fn publish(&self, news: Vec<News>) -> Arc<State> {
+        let state = Arc::new(self.state.clone());
+        let view = View { state: Arc::clone(&state), epochs: Arc::clone(&self.epochs) };
+        self.view.store(Arc::new(view.clone()));
+        self.audience.committed(Arc::new(Committed { workspace: self.workspace.clone(), view, news }));
+        state
+    }
+
+    /// Keeps a snapshot now and then, and at the end, so that the next start reads little. Not needed for being right.
+    fn snapshot(&mut self, last: bool) {
+        if !self.unsynced.is_empty() || (!last && self.state.head < self.snapshot_at) {
+            return;
+        }
+        self.snapshot_at = Offset(self.state.head.0 + SNAPSHOT_EVERY);
+        let (log, workspace, state) = (Arc::clone(&self.log), self.workspace.clone(), self.state.clone());
+        let keep = move || {
+            if let Err(error) = log.snapshot(&workspace, &state) {
+                tracing::warn!(%workspace, %error, "no snapshot could be kept; the next start reads more of the log");
+            }
+        };
+        if last { keep() } else { drop(tokio::task::spawn_blocking(keep)) }
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

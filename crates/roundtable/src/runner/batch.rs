@@ -1,0 +1,184 @@
+//! One batch: many questions decided one after the other on a draft of the state. No I/O.
+
+use std::sync::Arc;
+
+use roundtable_core::delivery::{Topics, topics_of_record, topics_of_signal};
+use roundtable_core::engine::{Context, Decision, Outcome, decide};
+use roundtable_core::error::Error;
+use roundtable_core::event::{Event, Record};
+use roundtable_core::ids::{ConnectionId, Principal};
+use roundtable_core::rooms::Durability;
+use roundtable_core::signal::Signal;
+use roundtable_core::state::State;
+use roundtable_core::time::Time;
+use roundtable_dialects::session::Ask;
+
+/// A question and whom its answer goes to.
+#[derive(Debug)]
+pub struct Question<R> {
+    /// Who asks, as the server knows it.
+    pub by: Principal,
+    /// On which connection.
+    pub connection: Option<ConnectionId>,
+    /// What is asked.
+    pub ask: Ask,
+    /// Whom the answer goes to.
+    pub reply: R,
+}
+
+/// What a batch does, in the order in which everybody sees it.
+#[derive(Debug)]
+pub enum Step {
+    /// A record goes out.
+    Record {
+        /// The record.
+        record: Record,
+        /// To whom.
+        topics: Topics,
+        /// The connection that caused it.
+        origin: Option<ConnectionId>,
+    },
+    /// A signal goes out.
+    Signal {
+        /// The signal.
+        signal: Signal,
+        /// To whom.
+        topics: Topics,
+        /// The connection that caused it.
+        origin: Option<ConnectionId>,
+    },
+    /// A question is answered; the number counts the questions of the batch from 0.
+    Reply(usize, Result<Outcome, Error>),
+}
+
+/// What a batch of questions comes to.
+#[derive(Debug)]
+pub struct Batch {
+    /// What happens, in order.
+    pub steps: Vec<Step>,
+    /// The state after it.
+    pub state: State,
+    /// Everything in it may be handed out before it is synced.
+    pub relaxed: bool,
+}
+
+impl Batch {
+    /// The records for the log, in order.
+    pub fn records(&self) -> Arc<[Record]> {
+        let record =
+            |step: &Step| if let Step::Record { record, .. } = step { Some(record.clone()) } else { None };
+        self.steps.iter().filter_map(record).collect()
+    }
+}
+
+/// Decides the questions one after the other, each on what the ones before left behind.
+///
+/// `refused` holds, by question number, what was turned away before (a budget is used up); `random` gives fresh bits.
+pub fn decide_all<R>(
+    state: &State,
+    questions: &[Question<R>],
+    now: Time,
+    refused: impl Fn(usize) -> Option<Error>,
+    mut random: impl FnMut() -> u64,
+) -> Batch {
+    // The log's own time never runs backwards, whatever the machine's clock does.
+    let now = now.max(state.at);
+    let mut batch =
+        Batch { steps: Vec::with_capacity(questions.len() * 2), state: state.clone(), relaxed: true };
+    for (number, question) in questions.iter().enumerate() {
+        let context = Context {
+            now,
+            actor: question.ask.actor.clone().unwrap_or_else(|| question.by.clone()),
+            by: question.by.clone(),
+            connection: question.connection,
+            random: random(),
+            client: question.ask.client.clone(),
+        };
+        let decided = match refused(number) {
+            Some(error) => Err(error),
+            None => decide(&batch.state, &question.ask.command, &context),
+        };
+        let reply = decided.map(|decision| {
+            let outcome = decision.result();
+            batch.take_in(decision, context);
+            outcome
+        });
+        batch.steps.push(Step::Reply(number, reply));
+    }
+    batch
+}
+
+impl Batch {
+    fn take_in(&mut self, decision: Decision, context: Context) {
+        let Context { now, actor, connection: origin, mut client, .. } = context;
+        for (room, event) in decision.events {
+            let room_seq = room.as_ref().map(|room| self.state.next_in_room(room));
+            let record = Record {
+                offset: self.state.head.next(),
+                room_seq,
+                at: now,
+                actor: actor.clone(),
+                room,
+                // Only the first event of a command carries the client id: its outcome is what a repeat is answered with.
+                client: client.take(),
+                event,
+            };
+            self.relaxed &= may_wait(&record, &self.state);
+            self.state.apply(&record);
+            let topics = topics_of_record(&record, &self.state);
+            self.steps.push(Step::Record { record, topics, origin });
+        }
+        for (room, body) in decision.signals {
+            let signal = Signal { at: now, actor: actor.clone(), room, body };
+            let topics = topics_of_signal(&signal);
+            self.steps.push(Step::Signal { signal, topics, origin });
+        }
+    }
+}
+
+/// Whether a record may be handed out before it is synced: only messages of relaxed rooms.
+fn may_wait(record: &Record, state: &State) -> bool {
+    let room = record.room.as_ref().and_then(|id| state.room(id));
+    matches!(record.event, Event::MessagePosted(_))
+        && room.is_some_and(|room| room.card.durability == Durability::Relaxed)
+}
+
+#[cfg(test)]
+mod tests {
+    use roundtable_core::command::Command;
+    use roundtable_core::ids::RoomId;
+    use roundtable_core::messages::Post;
+    use roundtable_core::rooms::{CreateRoom, RoomCard};
+    use roundtable_dialects::session::Token;
+
+    use super::*;
+
+    fn ask(command: Command) -> Question<()> {
+        Question { by: Principal::System, connection: None, ask: Ask::new(Token(0), command), reply: () }
+    }
+
+    #[test]
+    fn later_questions_see_what_earlier_ones_did_and_offsets_are_dense() {
+        let room = RoomId::new("r").unwrap();
+        let create =
+            || Command::CreateRoom(CreateRoom { room: Some(room.clone()), card: RoomCard::default() });
+        let questions = [ask(create()), ask(create())];
+        let batch = decide_all(&State::default(), &questions, Time(5), |_| None, || 1);
+        let offsets: Vec<u64> = batch.records().iter().map(|r| r.offset.0).collect();
+        assert_eq!(offsets, [1]);
+        assert!(matches!(
+            batch.steps.as_slice(),
+            [Step::Record { .. }, Step::Reply(0, Ok(_)), Step::Reply(1, Err(_))]
+        ));
+    }
+
+    #[test]
+    fn a_refused_question_has_no_effect() {
+        let post = Post::text(RoomId::new("r").unwrap(), Principal::System, "x");
+        let refusal = Error::forbidden("no");
+        let questions = [ask(Command::Post(Box::new(post)))];
+        let batch = decide_all(&State::default(), &questions, Time(5), |_| Some(refusal.clone()), || 1);
+        assert!(batch.records().is_empty());
+        assert_eq!(batch.state, State::default());
+    }
+}

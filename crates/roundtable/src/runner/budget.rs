@@ -1,0 +1,65 @@
+//! Budgets: how often a principal may do something, over all its connections.
+
+use std::collections::{HashMap, VecDeque};
+
+use roundtable_core::error::{Error, ErrorKind};
+use roundtable_core::ids::Principal;
+use roundtable_core::time::Time;
+use roundtable_dialects::session::Budget;
+
+/// Sliding windows by principal and class. Memory is bounded by what the budgets allow and freed as windows pass.
+#[derive(Debug, Default)]
+pub struct Budgets {
+    spent: HashMap<(Principal, &'static str), VecDeque<Time>>,
+    swept_at: Time,
+}
+
+impl Budgets {
+    /// Spends one from a budget. Fails with `RateLimited` and says when there is room again; a failure spends nothing.
+    pub fn spend(&mut self, who: &Principal, budget: Budget, now: Time) -> Result<(), Error> {
+        self.sweep(now, budget.window_ms);
+        let window = i64::from(budget.window_ms);
+        let spent = self.spent.entry((who.clone(), budget.class)).or_default();
+        while spent.front().is_some_and(|at| now.since(*at) >= window) {
+            spent.pop_front();
+        }
+        if let (Some(oldest), true) = (spent.front(), spent.len() >= budget.most as usize) {
+            let wait = window.saturating_sub(now.since(*oldest)).max(1);
+            let message =
+                format!("more than {} {} in {} s", budget.most, budget.class, budget.window_ms / 1000);
+            let mut error = Error::new(ErrorKind::RateLimited, message);
+            error.retry_after_ms = u64::try_from(wait).ok();
+            error.limit = Some(budget.most);
+            return Err(error);
+        }
+        spent.push_back(now);
+        Ok(())
+    }
+
+    /// Now and then forgets those who have been quiet for two windows.
+    fn sweep(&mut self, now: Time, window_ms: u32) {
+        let span = 2 * i64::from(window_ms);
+        if now.since(self.swept_at) > span {
+            self.spent.retain(|_, spent| spent.back().is_some_and(|at| now.since(*at) <= span));
+            self.swept_at = now;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Budgets, Principal, Time};
+    use roundtable_dialects::session::Budget;
+
+    #[test]
+    fn the_window_slides_and_refusals_are_free() {
+        let budget = Budget { class: "messages", most: 2, window_ms: 60_000 };
+        let (mut budgets, who) = (Budgets::default(), Principal::System);
+        assert!(budgets.spend(&who, budget, Time(0)).is_ok());
+        assert!(budgets.spend(&who, budget, Time(30_000)).is_ok());
+        let refused = budgets.spend(&who, budget, Time(59_000)).unwrap_err();
+        assert_eq!(refused.retry_after_ms, Some(1_000));
+        assert!(budgets.spend(&who, budget, Time(60_000)).is_ok());
+        assert!(budgets.spend(&who, budget, Time(60_001)).is_err());
+    }
+}

@@ -1,0 +1,196 @@
+//! The transport: listeners, shards and connections, knowing nothing of any dialect.
+//!
+//! A connection belongs to one shard (a thread) for its whole life. The shard reads it, runs its sessions, fills its mailbox
+//! and writes. What the sessions ask goes to the [`runner`](crate::runner); what is committed comes back to every shard once
+//! per batch. Which path and which Socket.IO namespace leads to which session is said by the [`Doors`].
+
+pub mod alone;
+mod connection;
+mod deliver;
+mod engine;
+pub mod http;
+pub mod listen;
+mod mailbox;
+mod origin;
+mod outputs;
+mod shard;
+mod socket;
+mod wheel;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use roundtable_core::delivery::{Delivery, Topic};
+use roundtable_core::feeds::Feed;
+use roundtable_dialects::session::{Form, Messages, Opening, Scene, Session};
+use roundtable_dialects::{engineio, socketio};
+
+pub use shard::{Prepared, Shards, Started};
+
+/// Makes the messages of a shared form.
+pub type Encode = fn(Form, &Delivery<'_>, Scene<'_>) -> Messages;
+
+/// How a connection ends when the server restarts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Farewell {
+    /// A close frame with code 1012.
+    Restart,
+    /// What waits is written, then the TCP connection is cut without a close frame.
+    Cut,
+}
+
+/// A session for somebody who came to a door.
+pub struct Entry {
+    /// The session.
+    pub session: Box<dyn Session>,
+    /// How its shared forms are made.
+    pub encode: Encode,
+    /// How it ends at a restart.
+    pub farewell: Farewell,
+    /// Milliseconds between protocol pings of a plain WebSocket; two unanswered ones end it.
+    pub ping_ms: u64,
+}
+
+/// Where an HTTP path leads.
+pub enum Way {
+    /// A plain WebSocket.
+    WebSocket(Entry),
+    /// Socket.IO; [`Doors::namespace`] is asked for each CONNECT.
+    SocketIo,
+    /// Engine.IO alone.
+    Engine(Entry),
+    /// The REST router.
+    Rest,
+}
+
+/// The head of a request, as far as doors look at it.
+#[derive(Clone, Debug, Default)]
+pub struct Head {
+    /// The path.
+    pub path: String,
+    /// The query, undecoded, without `?`.
+    pub query: String,
+    /// The `Authorization` header.
+    pub authorization: Option<String>,
+    /// The `X-API-Key` header.
+    pub api_key: Option<String>,
+}
+
+/// Which path and which namespace leads to which session.
+pub trait Doors: Send + Sync + 'static {
+    /// Where a request leads.
+    fn way(&self, head: &Head, upgrade: bool, listener: &Listener) -> Way;
+    /// The session for a Socket.IO namespace; `None` if nobody serves it.
+    fn namespace(&self, opening: &Opening<'_>) -> Option<Entry>;
+    /// Everything that is not a socket.
+    fn router(&self) -> axum::Router;
+}
+
+/// One address the server listens on.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Where it is bound.
+    pub address: SocketAddr,
+    /// Its number, for doors that tell listeners apart.
+    pub number: usize,
+    /// Connections without credentials are guests here.
+    pub anonymous: bool,
+}
+
+/// Limits and intervals of all connections. Times in milliseconds.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Engine.IO.
+    pub engine: engineio::Config,
+    /// Socket.IO.
+    pub sockets: socketio::Config,
+    /// Bytes of one message of a plain WebSocket, after inflation.
+    pub max_message: usize,
+    /// Bytes that may wait for one slow reader.
+    pub mailbox_bytes: usize,
+    /// Questions of one connection that may wait for their answers; at the bound its socket is not read.
+    pub max_unfinished: u32,
+    /// How long a client may take for its request head, and for its close frame at the end.
+    pub patience: u64,
+    /// Bytes of a REST request's body.
+    pub max_body: usize,
+    /// Origins that may come besides the server's own, as browsers send them; `*` lets all come.
+    pub origins: Vec<String>,
+    /// Shards; each is a thread.
+    pub shards: u16,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            engine: engineio::Config::default(),
+            sockets: socketio::Config::default(),
+            max_message: 1 << 20,
+            mailbox_bytes: 1 << 20,
+            max_unfinished: 256,
+            patience: 10_000,
+            max_body: 1 << 20,
+            origins: Vec::new(),
+            shards: std::thread::available_parallelism()
+                .map_or(1, |n| u16::try_from(n.get()).unwrap_or(64).min(64)),
+        }
+    }
+}
+
+/// Everything a shard needs from the rest of the server.
+pub struct Hub {
+    /// The running workspaces.
+    pub workspaces: Arc<crate::runner::Workspaces>,
+    /// Who checks credentials.
+    pub identity: Arc<crate::auth::Identifier>,
+    /// The newest figures.
+    pub figures: Arc<arc_swap::ArcSwap<roundtable_dialects::figures::Figures>>,
+    /// Open connections.
+    pub connections: AtomicU64,
+    /// How many connections watch each feed.
+    pub watched: Watched,
+    /// Limits and intervals.
+    pub settings: Settings,
+    /// The ports this installation listens on.
+    pub ports: Vec<u16>,
+}
+
+/// How many connections watch each feed, so that nothing is reported to nobody.
+#[derive(Debug, Default)]
+pub struct Watched {
+    activity: AtomicU64,
+    network: AtomicU64,
+    consensus: AtomicU64,
+    security: AtomicU64,
+    monitoring: AtomicU64,
+}
+
+impl Watched {
+    fn counter(&self, feed: Feed) -> &AtomicU64 {
+        match feed {
+            Feed::Activity => &self.activity,
+            Feed::Network => &self.network,
+            Feed::Consensus => &self.consensus,
+            Feed::Security => &self.security,
+            Feed::Monitoring => &self.monitoring,
+        }
+    }
+
+    /// How many watch a feed.
+    pub fn of(&self, feed: Feed) -> u64 {
+        self.counter(feed).load(Ordering::Relaxed)
+    }
+
+    fn come(&self, topic: &Topic) {
+        if let Topic::Feed(feed) = topic {
+            self.counter(*feed).fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn go(&self, topic: &Topic) {
+        if let Topic::Feed(feed) = topic {
+            self.counter(*feed).fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! The transport without a product around it: what the examples run that the public protocol suites are pointed at.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use roundtable_core::error::Error;
+use roundtable_core::ids::WorkspaceId;
+
+use super::{Doors, Hub, Settings, Shards, Started, listen};
+use crate::auth::{Directory, Identifier};
+use crate::log::memory::MemoryLog;
+use crate::runner::Workspaces;
+
+/// Serves one address until the process ends. Must be called within a runtime.
+pub async fn serve(address: SocketAddr, doors: Arc<dyn Doors>, settings: Settings) -> Result<Started, Error> {
+    let internal =
+        |error: std::io::Error| Error::new(roundtable_core::error::ErrorKind::Internal, error.to_string());
+    let prepared = Shards::prepare(settings.shards);
+    let audience = Arc::new(prepared.shards());
+    let default = WorkspaceId::new("default")?;
+    let relaxed = Duration::from_secs(1);
+    let workspaces =
+        Arc::new(Workspaces::new(Arc::new(MemoryLog::default()), audience, relaxed, default.clone()));
+    tokio::spawn(workspaces.start(&default)?);
+    let directory = Arc::clone(&workspaces) as Arc<dyn Directory>;
+    let identity =
+        Identifier::new(directory, &crate::clock::random_bytes(), &crate::config::Auth::default())?;
+    let bound = listen::bind(address).map_err(internal)?;
+    let hub = Arc::new(Hub {
+        workspaces,
+        identity: Arc::new(identity),
+        figures: Arc::default(),
+        connections: 0.into(),
+        watched: super::Watched::default(),
+        settings,
+        ports: vec![bound.address.port()],
+    });
+    let started = prepared.start(&hub, &doors).map_err(internal)?;
+    bound.serve(started.shards.clone(), 0, true);
+    Ok(started)
+}

@@ -1,0 +1,306 @@
+//! From a committed batch to the mailboxes: every wire form is made once and shared.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use roundtable_core::delivery::{Delivery, Item, Topic};
+use roundtable_core::event::Event;
+use roundtable_core::ids::ConnectionId;
+use roundtable_dialects::session::{Form, Message, Messages, Outputs, Route, Scene};
+use roundtable_dialects::socketio::encode::{self, Address};
+use roundtable_dialects::websocket::{DEFLATE_THRESHOLD, Frame};
+use smallvec::SmallVec;
+
+use super::Encode;
+use super::connection::{Connection, Slot};
+use super::mailbox::Weight;
+use super::shard::{Home, Shard};
+use crate::clock;
+use crate::runner::{Committed, News, View};
+
+/// The frames of one message or delivery; nearly always one.
+pub type Frames = SmallVec<[Frame; 1]>;
+
+/// What makes two receivers' bytes equal.
+#[derive(Clone, PartialEq, Eq)]
+struct FrameKey {
+    encode: usize,
+    form: Form,
+    namespace: Option<Rc<str>>,
+    engine: bool,
+    deflate: Option<u8>,
+}
+
+impl Shard {
+    /// Takes a committed batch: everybody gets, in order, what they subscribed to and the answers to what they asked.
+    pub fn hand_out(self: &Rc<Self>, batch: &Arc<Committed>) {
+        let Some(home) = self.known_home(&batch.workspace) else { return };
+        home.view.replace(batch.view.clone());
+        for (place, news) in batch.news.iter().enumerate() {
+            match news {
+                News::Record(record, topics, origin) => {
+                    for topic in topics {
+                        let delivery = Delivery { item: Item::Record(record), topic, origin: *origin };
+                        self.deliver(&home, &batch.view, &delivery, Some((batch, place)));
+                    }
+                    if let Event::RoomLeft(_) = &record.event {
+                        self.drop_strangers(&home, topics);
+                    }
+                }
+                News::Signal(signal, topics, origin) => {
+                    for topic in topics {
+                        let delivery = Delivery { item: Item::Signal(signal), topic, origin: *origin };
+                        self.deliver(&home, &batch.view, &delivery, None);
+                    }
+                }
+                News::Reply { shard, connection, slot, token, reply } if *shard == self.number => {
+                    let Some(connection) = self.connections.borrow().get(connection).cloned() else {
+                        continue;
+                    };
+                    connection.unfinished.set(connection.unfinished.get().saturating_sub(1));
+                    connection.relief.notify_one();
+                    self.with_session(&connection, *slot, |session, scene, out| {
+                        session.replied(*token, reply.as_ref(), scene, out);
+                    });
+                }
+                News::Reply { .. } => {}
+            }
+        }
+    }
+
+    /// Brings one item to the subscribers of one topic.
+    fn deliver(
+        self: &Rc<Self>,
+        home: &Home,
+        view: &View,
+        delivery: &Delivery<'_>,
+        from: Option<(&Arc<Committed>, usize)>,
+    ) {
+        let figures = self.hub.figures.load();
+        let scene =
+            Scene { now: clock::now(), state: &view.state, epoch: view.epochs.current(), figures: &figures };
+        let mut made: SmallVec<[(FrameKey, Frames); 4]> = SmallVec::new();
+        let mut own: Vec<(Rc<Connection>, u8)> = Vec::new();
+        let mut full: Vec<Rc<Connection>> = Vec::new();
+        let weight = if matches!(delivery.item, Item::Signal(_)) { Weight::Droppable } else { Weight::Kept };
+        let topics = home.topics.borrow();
+        let Some(subscribers) = topics.get(delivery.topic) else { return };
+        for ((_, number), connection) in subscribers {
+            let routed = connection.with_slot(*number, |slot| {
+                if let Some((batch, place)) = from
+                    && let Some(catching) = slot.catching_up.iter_mut().find(|c| c.topic == *delivery.topic)
+                {
+                    catching.held.push((Arc::clone(batch), place));
+                    return None;
+                }
+                Some((slot.session.route(delivery, scene), slot.encode, slot.namespace.clone()))
+            });
+            match routed.flatten() {
+                None | Some((Route::Skip, ..)) => {}
+                Some((Route::Own, ..)) => own.push((Rc::clone(connection), *number)),
+                Some((Route::Shared(form), encode, namespace)) => {
+                    let key = self.frame_key(connection, encode, form, namespace);
+                    let place = made.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
+                        let frames = self.make(&key, encode, delivery, scene);
+                        made.push((key, frames));
+                        made.len() - 1
+                    });
+                    let Some((_, frames)) = made.get(place) else { continue };
+                    if !self.put_shared(connection, frames, weight) {
+                        full.push(Rc::clone(connection));
+                    }
+                }
+            }
+        }
+        drop(topics);
+        for (connection, slot) in own {
+            self.deliver_own(&connection, slot, delivery);
+        }
+        for connection in full {
+            self.overflow(&connection);
+        }
+    }
+
+    fn frame_key(
+        &self,
+        connection: &Connection,
+        encode: Encode,
+        form: Form,
+        namespace: Option<Rc<str>>,
+    ) -> FrameKey {
+        let engine = namespace.is_some();
+        FrameKey {
+            encode: encode as usize,
+            form,
+            namespace,
+            engine,
+            deflate: connection.wire.borrow().deflate,
+        }
+    }
+
+    fn make(&self, key: &FrameKey, encode: Encode, delivery: &Delivery<'_>, scene: Scene<'_>) -> Frames {
+        let messages: Messages = encode(key.form, delivery, scene);
+        let mut frames = Frames::new();
+        for message in messages {
+            frames_of(message, key.namespace.as_deref(), &mut frames);
+        }
+        for frame in &mut frames {
+            self.compress(frame, key.deflate);
+        }
+        frames
+    }
+
+    /// Replaces a frame by its compressed form where that is agreed on and shorter.
+    pub fn compress(&self, frame: &mut Frame, deflate: Option<u8>) {
+        if let Some(bits) = deflate
+            && frame.payload().len() >= DEFLATE_THRESHOLD
+            && let Some(small) = self.deflater.borrow_mut().shrink(frame, bits)
+        {
+            *frame = small;
+        }
+    }
+
+    /// Says `false` when the mailbox is full.
+    fn put_shared(&self, connection: &Rc<Connection>, frames: &Frames, weight: Weight) -> bool {
+        if !connection.lives() {
+            return true;
+        }
+        let limit = self.hub.settings.mailbox_bytes;
+        let fits = {
+            let mut wire = connection.wire.borrow_mut();
+            frames
+                .iter()
+                .all(|frame| wire.mailbox.put(frame.clone(), weight, limit) != super::mailbox::Put::Overflow)
+        };
+        self.mark_dirty(connection);
+        fits
+    }
+
+    fn deliver_own(self: &Rc<Self>, connection: &Rc<Connection>, slot: u8, delivery: &Delivery<'_>) {
+        self.with_session_as(connection, slot, Weight::Kept, |session, scene, out| {
+            session.deliver(delivery, scene, out);
+        });
+    }
+
+    /// Hands one record to one session: the way of records that were read back from the log or held meanwhile.
+    pub fn deliver_to(self: &Rc<Self>, connection: &Rc<Connection>, number: u8, delivery: &Delivery<'_>) {
+        let Some(home) = connection.with_slot(number, |slot| Rc::clone(&slot.home)) else { return };
+        let view = home.view.borrow().clone();
+        let figures = self.hub.figures.load();
+        let scene =
+            Scene { now: clock::now(), state: &view.state, epoch: view.epochs.current(), figures: &figures };
+        let routed = connection.with_slot(number, |slot: &mut Slot| {
+            (slot.session.route(delivery, scene), slot.encode, slot.namespace.clone())
+        });
+        match routed {
+            None | Some((Route::Skip, ..)) => {}
+            Some((Route::Own, ..)) => self.deliver_own(connection, number, delivery),
+            Some((Route::Shared(form), encode, namespace)) => {
+                let key = self.frame_key(connection, encode, form, namespace);
+                let frames = self.make(&key, encode, delivery, scene);
+                if !self.put_shared(connection, &frames, Weight::Kept) {
+                    self.overflow(connection);
+                }
+            }
+        }
+    }
+
+    /// Somebody left a room: whoever received it only through that membership does so no longer.
+    fn drop_strangers(&self, home: &Home, topics: &[Topic]) {
+        let view = home.view.borrow().clone();
+        for topic in topics {
+            let stranger = |connection: &Connection, number: u8| {
+                let identity = connection.with_slot(number, |slot| slot.identity.clone()).flatten();
+                identity.is_none_or(|who| {
+                    !roundtable_core::access::may_receive(&view.state, &who.principal, topic)
+                })
+            };
+            if let Some(subscribers) = home.topics.borrow_mut().get_mut(topic) {
+                subscribers.retain(|(_, number), connection| !stranger(connection, *number));
+            }
+        }
+    }
+
+    /// Runs something on a session and carries out what it wants; its messages are answers, not deliveries.
+    pub fn with_session(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        slot: u8,
+        run: impl FnOnce(&mut dyn roundtable_dialects::session::Session, Scene<'_>, &mut Outputs),
+    ) {
+        self.with_session_as(connection, slot, Weight::Control, run);
+    }
+
+    fn with_session_as(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        slot: u8,
+        weight: Weight,
+        run: impl FnOnce(&mut dyn roundtable_dialects::session::Session, Scene<'_>, &mut Outputs),
+    ) {
+        let mut out = self.spare.take();
+        let figures = self.hub.figures.load();
+        connection.with_slot(slot, |slot| {
+            let view = slot.home.view.borrow().clone();
+            let scene = Scene {
+                now: clock::now(),
+                state: &view.state,
+                epoch: view.epochs.current(),
+                figures: &figures,
+            };
+            run(&mut *slot.session, scene, &mut out);
+        });
+        self.carry_out(connection, slot, &mut out, weight);
+        out.clear();
+        self.spare.replace(out);
+    }
+
+    /// Takes a session out of a topic.
+    pub fn unsubscribe(&self, home: &Home, topic: &Topic, key: (ConnectionId, u8)) {
+        let mut topics = home.topics.borrow_mut();
+        if let Some(subscribers) = topics.get_mut(topic) {
+            if subscribers.swap_remove(&key).is_some() {
+                self.hub.watched.go(topic);
+            }
+            if subscribers.is_empty() {
+                topics.remove(topic);
+            }
+        }
+    }
+}
+
+/// The frames of a message, on a plain WebSocket or within a namespace.
+pub fn frames_of(message: Message, namespace: Option<&str>, frames: &mut Frames) {
+    let Some(namespace) = namespace else {
+        match message {
+            Message::Text(text) => frames.push(Frame::text(&text)),
+            Message::Binary(bytes) => frames.push(Frame::binary(&bytes)),
+            other => debug_assert!(false, "a plain WebSocket carries no Socket.IO message: {other:?}"),
+        }
+        return;
+    };
+    let mut packet = |text: String, attachments: Vec<bytes::Bytes>| {
+        frames.push(Frame::text(&text));
+        frames.extend(attachments.iter().map(|bytes| Frame::binary(bytes)));
+    };
+    let one = |args: &str| if args.is_empty() { None } else { Some(args.to_owned()) };
+    match message {
+        Message::Event(name, args) => {
+            packet(encode::event(Address::new(namespace, name), one(&args).as_deref(), 0), Vec::new());
+        }
+        Message::BinaryEvent(name, args, bytes) => {
+            packet(encode::event(Address::new(namespace, name), one(&args).as_deref(), bytes.len()), bytes);
+        }
+        Message::Question(name, args, bytes, number) => {
+            let to = Address { namespace, name, ack: Some(number) };
+            packet(encode::event(to, one(&args).as_deref(), bytes.len()), bytes);
+        }
+        Message::Ack(id, args) => packet(encode::ack(namespace, id, one(&args).as_deref(), 0), Vec::new()),
+        Message::BinaryAck(id, args, bytes) => {
+            packet(encode::ack(namespace, id, one(&args).as_deref(), bytes.len()), bytes);
+        }
+        // The Engine.IO layer alone: the message's own type character.
+        Message::Text(text) => packet(format!("4{text}"), Vec::new()),
+        Message::Binary(bytes) => frames.push(Frame::binary(&bytes)),
+    }
+}

@@ -1,0 +1,573 @@
+//! Driving Engine.IO and Socket.IO: polls, posts, upgrades, heartbeats, namespaces.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use roundtable_core::ids::ConnectionId;
+use roundtable_dialects::engineio::{
+    Action, CloseReason, Engine, Get, Message, Mode, PING, PROBE_ANSWER, PollAnswer, Post, RequestError, Sid,
+    Step, payload,
+};
+use roundtable_dialects::session::{Input, Opening};
+use roundtable_dialects::socketio::{self, Attempt, INVALID_NAMESPACE, Namespaces};
+use roundtable_dialects::websocket::{Decoder, Frame, Incoming, Opcode};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+use super::connection::{Connection, Ending, Slot};
+use super::deliver::Frames;
+use super::mailbox::Weight;
+use super::shard::{Shard, Socket};
+use super::socket::shut;
+use super::{Entry, Head};
+use crate::clock;
+
+/// What a poll is answered with: the body, or an error.
+pub type PollReply = Result<Vec<u8>, RequestError>;
+
+/// An HTTP request for an Engine.IO session, on its way to the shard that has it.
+pub enum EngineCall {
+    /// A poll.
+    Poll(Sid, oneshot::Sender<PollReply>),
+    /// The connection of a waiting poll was cut.
+    PollGone(Sid),
+    /// The head of a post came; is its body wanted?
+    PostStart(Sid, oneshot::Sender<Result<(), RequestError>>),
+    /// The body of a post, or why there is none.
+    Post(Sid, Result<Bytes, CloseReason>, oneshot::Sender<Result<(), RequestError>>),
+    /// A WebSocket for a session that polls.
+    Upgrade(Sid, Socket),
+}
+
+/// The Engine.IO side of a connection.
+pub struct EngineSide {
+    /// The state of the transport.
+    pub engine: Engine,
+    /// The state of Socket.IO; none where Engine.IO is used alone.
+    namespaces: Option<Namespaces>,
+    /// The request that opened the session; every CONNECT may look at it.
+    head: Head,
+    waiting_poll: Option<oneshot::Sender<PollReply>>,
+    /// A WebSocket that has not taken over yet, and the compression agreed on for it.
+    probing: Option<(Rc<TcpStream>, Option<u8>)>,
+}
+
+/// The first character of a session id says which shard has it.
+const SHARD_MARKS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// The shard that made this session id.
+pub fn shard_of(sid: &Sid) -> Option<u16> {
+    let mark = sid.as_str().bytes().next()?;
+    SHARD_MARKS.iter().position(|known| *known == mark).and_then(|place| u16::try_from(place).ok())
+}
+
+impl Shard {
+    fn fresh_sid(&self) -> Sid {
+        let mut random = clock::random_bytes::<15>();
+        if let (Some(first), Ok(number)) = (random.first_mut(), u8::try_from(self.number)) {
+            *first = (number << 2) | (*first & 3);
+        }
+        Sid::from_random(random)
+    }
+
+    /// Opens an Engine.IO session. `alone` is its one session where Engine.IO is used without Socket.IO.
+    pub fn open_engine(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        head: Head,
+        alone: Option<Entry>,
+        websocket: bool,
+    ) -> String {
+        let settings = &self.hub.settings;
+        let now = clock::monotonic_ms();
+        let engine = Engine::open(self.fresh_sid(), websocket, now, &settings.engine);
+        let packet = engine.open_packet(&settings.engine);
+        self.sids.borrow_mut().insert(*engine.sid(), connection.id);
+        let namespaces = alone.is_none().then(|| Namespaces::new(now, &settings.sockets));
+        let opening = head.clone();
+        let side = EngineSide { engine, namespaces, head, waiting_poll: None, probing: None };
+        *connection.engine.borrow_mut() = Some(Box::new(side));
+        self.admit(connection);
+        self.engine_time(connection, now);
+        if let (Some(entry), Some(home)) = (alone, self.home(self.hub.workspaces.default_id())) {
+            // The namespace marks the session as one within an engine; its name is never seen.
+            connection.put_slot(0, Slot::new(entry, Some(Rc::from("/")), home, None));
+            self.with_session(connection, 0, |session, scene, out| {
+                session.open(&opening.opening(connection, false), scene, out);
+            });
+        }
+        packet
+    }
+
+    /// Handles a request for a session of this shard.
+    pub fn engine_call(self: &Rc<Self>, call: EngineCall) {
+        let (EngineCall::Poll(sid, _)
+        | EngineCall::PollGone(sid)
+        | EngineCall::PostStart(sid, _)
+        | EngineCall::Post(sid, ..)
+        | EngineCall::Upgrade(sid, _)) = &call;
+        let id = self.sids.borrow().get(sid).copied();
+        let connection = id.and_then(|id| self.connections.borrow().get(&id).cloned());
+        match (call, connection) {
+            (EngineCall::Poll(_, reply), Some(connection)) => self.poll(&connection, reply),
+            (EngineCall::PollGone(_), Some(connection)) => {
+                self.step(&connection, |side, _| side.engine.on_poll_aborted());
+            }
+            (EngineCall::PostStart(_, reply), Some(connection)) => self.post_start(&connection, reply),
+            (EngineCall::Post(_, body, reply), Some(connection)) => {
+                let _ = reply.send(self.post(&connection, body));
+            }
+            (EngineCall::Upgrade(_, socket), Some(connection)) => self.upgrade(&connection, socket),
+            (EngineCall::Poll(_, reply), None) => drop(reply.send(Err(RequestError::UnknownSid))),
+            (EngineCall::PostStart(_, reply) | EngineCall::Post(_, _, reply), None) => {
+                let _ = reply.send(Err(RequestError::UnknownSid));
+            }
+            (EngineCall::PollGone(_) | EngineCall::Upgrade(..), None) => {}
+        }
+    }
+
+    /// Lets the engine take an input and does what follows from it.
+    fn step<'a>(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        input: impl FnOnce(&mut EngineSide, &super::Settings) -> Step<'a>,
+    ) {
+        let step = connection.engine.borrow_mut().as_mut().map(|side| input(side, &self.hub.settings));
+        if let Some(step) = step {
+            self.do_step(connection, step);
+        }
+    }
+
+    fn do_step(self: &Rc<Self>, connection: &Rc<Connection>, step: Step<'_>) {
+        if let Some(answer) = step.waiting_poll {
+            self.answer_waiting(connection, answer);
+        }
+        match step.action {
+            Action::Nothing => {}
+            Action::Message(message) => self.engine_message(connection, message),
+            Action::SendPing => self.put_text(connection, PING),
+            Action::AnswerProbe => {
+                let probing = connection.engine.borrow().as_ref().and_then(|side| side.probing.clone());
+                if let Some((stream, _)) = probing {
+                    // The first bytes on a fresh socket always fit.
+                    let _ = stream.try_write(Frame::text(PROBE_ANSWER).wire());
+                }
+            }
+            Action::Upgraded => {
+                let probing = connection.engine.borrow_mut().as_mut().and_then(|side| side.probing.take());
+                if let Some((stream, deflate)) = probing {
+                    let mut wire = connection.wire.borrow_mut();
+                    wire.stream = Some(stream);
+                    wire.deflate = deflate;
+                }
+                self.mark_dirty(connection);
+            }
+            Action::AbandonUpgrade => self.abandon_probe(connection),
+            Action::Closed(reason) => self.engine_closed(connection, reason),
+        }
+        self.engine_time_set(connection);
+    }
+
+    /// The first packet of a session over a WebSocket.
+    pub fn put_first(self: &Rc<Self>, connection: &Rc<Connection>, packet: &str) {
+        self.put_text(connection, packet);
+    }
+
+    fn put_text(self: &Rc<Self>, connection: &Rc<Connection>, packet: &str) {
+        self.put(connection, Frames::from_iter([Frame::text(packet)]), Weight::Control);
+    }
+
+    fn abandon_probe(&self, connection: &Connection) {
+        let probing = connection.engine.borrow_mut().as_mut().and_then(|side| side.probing.take());
+        if let Some((stream, _)) = probing {
+            shut(&stream);
+        }
+    }
+
+    fn engine_closed(self: &Rc<Self>, connection: &Rc<Connection>, reason: CloseReason) {
+        self.abandon_probe(connection);
+        let sid = connection.engine.borrow().as_ref().map(|side| *side.engine.sid());
+        if let Some(sid) = sid {
+            self.sids.borrow_mut().remove(&sid);
+        }
+        let stream = connection.wire.borrow().stream.clone();
+        match (stream, reason) {
+            (None, _) => self.forget(connection),
+            (Some(stream), CloseReason::PingTimeout | CloseReason::TransportClosed) => {
+                shut(&stream);
+                self.forget(connection);
+            }
+            (Some(_), _) => {
+                self.put(connection, Frames::from_iter([Frame::close(Some(1000), "")]), Weight::Control);
+                self.cut_after_writing(connection);
+            }
+        }
+    }
+
+    /// Ends an Engine.IO connection from the server's side; what waits is written first.
+    pub fn close_engine(self: &Rc<Self>, connection: &Rc<Connection>) {
+        let now = clock::monotonic_ms();
+        self.step(connection, |side, settings| side.engine.close(now, &settings.engine));
+    }
+
+    /// Puts a client out of a namespace, then ends its transport.
+    pub fn kick(self: &Rc<Self>, connection: &Rc<Connection>, slot: u8) {
+        let packet = connection.engine.borrow_mut().as_mut().and_then(|side| {
+            let namespaces = side.namespaces.as_mut()?;
+            let place = namespaces.connected().find(|place| place.index() == usize::from(slot))?;
+            namespaces.disconnect(place)
+        });
+        if let Some(packet) = packet {
+            self.put_text(connection, &packet);
+        }
+        self.close_engine(connection);
+    }
+
+    // ---- HTTP ----
+
+    fn poll(self: &Rc<Self>, connection: &Rc<Connection>, reply: oneshot::Sender<PollReply>) {
+        let queued = !connection.wire.borrow().mailbox.is_empty();
+        let now = clock::monotonic_ms();
+        let get = connection.engine.borrow_mut().as_mut().map(|side| side.engine.on_poll_get(queued, now));
+        match get.unwrap_or(Get::Refuse(RequestError::UnknownSid)) {
+            Get::Wait => {
+                if let Some(side) = connection.engine.borrow_mut().as_mut() {
+                    side.waiting_poll = Some(reply);
+                }
+            }
+            Get::Packets => drop(reply.send(Ok(self.take_payload(connection)))),
+            Get::Noop => drop(reply.send(Ok(b"6".to_vec()))),
+            Get::Last => {
+                let body = payload::encode_last(outgoing(&connection.wire.borrow().mailbox));
+                let _ = reply.send(Ok(body));
+                self.engine_closed(connection, CloseReason::ServerClose);
+            }
+            Get::Refuse(error) => drop(reply.send(Err(error))),
+            Get::Close(error, waiting, reason) => {
+                let _ = reply.send(Err(error));
+                if let Some(answer) = waiting {
+                    self.answer_waiting(connection, answer);
+                }
+                self.engine_closed(connection, reason);
+            }
+        }
+    }
+
+    fn take_payload(&self, connection: &Connection) -> Vec<u8> {
+        let mut wire = connection.wire.borrow_mut();
+        let (body, taken) = payload::encode(outgoing(&wire.mailbox), self.hub.settings.engine.max_payload);
+        wire.mailbox.take(taken);
+        connection.relief.notify_one();
+        body
+    }
+
+    /// Gives what waits to the poll that waits for it. Says whether this connection is polling.
+    pub fn answer_poll(&self, connection: &Connection) -> bool {
+        let taken = {
+            let mut side = connection.engine.borrow_mut();
+            let Some(side) = side.as_mut() else { return false };
+            if side.engine.mode() == Mode::WebSocket || connection.wire.borrow().stream.is_some() {
+                return false;
+            }
+            if connection.wire.borrow().mailbox.is_empty() || !side.engine.take_poll() {
+                return true;
+            }
+            side.waiting_poll.take()
+        };
+        if let Some(reply) = taken {
+            let _ = reply.send(Ok(self.take_payload(connection)));
+        }
+        true
+    }
+
+    fn answer_waiting(&self, connection: &Connection, answer: PollAnswer) {
+        let waiting = connection.engine.borrow_mut().as_mut().and_then(|side| side.waiting_poll.take());
+        if let Some(reply) = waiting {
+            let body = match answer {
+                PollAnswer::Noop => b"6".to_vec(),
+                PollAnswer::Last => payload::encode_last(outgoing(&connection.wire.borrow().mailbox)),
+            };
+            let _ = reply.send(Ok(body));
+        }
+    }
+
+    fn post_start(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        reply: oneshot::Sender<Result<(), RequestError>>,
+    ) {
+        let post = connection.engine.borrow_mut().as_mut().map(|side| side.engine.on_post_start());
+        match post.unwrap_or(Post::Refuse(RequestError::UnknownSid)) {
+            Post::Read => drop(reply.send(Ok(()))),
+            Post::Refuse(error) => drop(reply.send(Err(error))),
+            Post::Close(error, waiting, reason) => {
+                let _ = reply.send(Err(error));
+                if let Some(answer) = waiting {
+                    self.answer_waiting(connection, answer);
+                }
+                self.engine_closed(connection, reason);
+            }
+        }
+    }
+
+    fn post(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        body: Result<Bytes, CloseReason>,
+    ) -> Result<(), RequestError> {
+        let text = body.and_then(|body| match std::str::from_utf8(&body) {
+            Ok(text) => Ok(text.to_owned()),
+            Err(_) => Err(CloseReason::InvalidPacket),
+        });
+        let text = match text {
+            Ok(text) => text,
+            Err(reason) => {
+                self.step(connection, |side, _| side.engine.on_post_failed(reason));
+                return reason.post_error().map_or(Ok(()), Err);
+            }
+        };
+        let now = clock::monotonic_ms();
+        for packet in payload::decode(&text) {
+            let step = connection
+                .engine
+                .borrow_mut()
+                .as_mut()
+                .map(|side| side.engine.on_post_packet(packet, now, &self.hub.settings.engine));
+            let Some(step) = step else { break };
+            let closed = if let Action::Closed(reason) = step.action { Some(reason) } else { None };
+            self.do_step(connection, step);
+            if let Some(reason) = closed {
+                return reason.post_error().map_or(Ok(()), Err);
+            }
+        }
+        if let Some(side) = connection.engine.borrow_mut().as_mut() {
+            side.engine.on_post_end();
+        }
+        Ok(())
+    }
+
+    // ---- WebSocket ----
+
+    fn upgrade(self: &Rc<Self>, connection: &Rc<Connection>, socket: Socket) {
+        let Ok(stream) = TcpStream::from_std(socket.stream).map(Rc::new) else { return };
+        let now = clock::monotonic_ms();
+        let taken = {
+            let mut side = connection.engine.borrow_mut();
+            let Some(side) = side.as_mut() else { return shut(&stream) };
+            let welcome = side.engine.on_upgrade_open(now, &self.hub.settings.engine);
+            if welcome {
+                side.probing = Some((Rc::clone(&stream), socket.deflate));
+            }
+            welcome
+        };
+        if !taken {
+            return shut(&stream);
+        }
+        self.engine_time_set(connection);
+        let decoder = Decoder::new(self.hub.settings.engine.max_payload, socket.deflate.is_some());
+        let reader = Rc::clone(self).read_socket(Rc::clone(connection), stream, decoder, socket.early);
+        tokio::task::spawn_local(reader);
+    }
+
+    /// A frame from the WebSocket of an Engine.IO session.
+    pub fn engine_frame(self: &Rc<Self>, connection: &Rc<Connection>, incoming: Incoming<'_>) {
+        let now = clock::monotonic_ms();
+        match incoming {
+            Incoming::Text(text) => {
+                self.step(connection, |side, settings| side.engine.on_ws_text(text, now, &settings.engine));
+            }
+            Incoming::Binary(bytes) => self.step(connection, |side, _| side.engine.on_ws_binary(bytes)),
+            Incoming::Ping(_) | Incoming::Pong(_) | Incoming::Close { .. } => {}
+        }
+    }
+
+    /// The client closes its WebSocket: the frame is answered, then the engine hears of it.
+    pub fn engine_socket_closed(self: &Rc<Self>, connection: &Rc<Connection>, code: Option<u16>) {
+        let stream = connection.wire.borrow().stream.clone();
+        if let Some(stream) = stream {
+            let _ = stream.try_write(Frame::close(code, "").wire());
+            shut(&stream);
+        } else {
+            self.abandon_probe(connection);
+        }
+    }
+
+    /// The WebSocket of an Engine.IO session has ended, or one that only tried to take over.
+    pub fn engine_socket_ended(self: &Rc<Self>, connection: &Rc<Connection>, stream: &Rc<TcpStream>) {
+        let current = connection.wire.borrow().stream.as_ref().is_some_and(|own| Rc::ptr_eq(own, stream));
+        let probing = connection
+            .engine
+            .borrow()
+            .as_ref()
+            .and_then(|side| side.probing.as_ref())
+            .is_some_and(|(own, _)| Rc::ptr_eq(own, stream));
+        if current || probing {
+            self.step(connection, |side, _| side.engine.on_ws_closed());
+            if probing {
+                self.abandon_probe(connection);
+            }
+        }
+        if current && !connection.lives() {
+            self.forget(connection);
+        }
+    }
+
+    // ---- Socket.IO ----
+
+    fn engine_message(self: &Rc<Self>, connection: &Rc<Connection>, message: Message<'_>) {
+        let alone = connection.engine.borrow().as_ref().is_some_and(|side| side.namespaces.is_none());
+        if alone {
+            return self.with_session(connection, 0, |session, scene, out| match &message {
+                Message::Text(text) => session.input(Input::Text(text), scene, out),
+                Message::Binary(bytes) => session.input(Input::Binary(bytes), scene, out),
+            });
+        }
+        let step = {
+            let mut side = connection.engine.borrow_mut();
+            let Some(namespaces) = side.as_mut().and_then(|side| side.namespaces.as_mut()) else { return };
+            let config = &self.hub.settings.sockets;
+            match message {
+                Message::Text(text) => namespaces.on_text(text, config),
+                Message::Binary(bytes) => namespaces.on_binary(bytes, config),
+            }
+        };
+        self.socketio_step(connection, step);
+    }
+
+    fn socketio_step(self: &Rc<Self>, connection: &Rc<Connection>, step: socketio::Step<'_>) {
+        match step {
+            socketio::Step::Nothing => {}
+            socketio::Step::Connect { attempt, namespace, auth } => {
+                self.knock(connection, attempt, namespace, auth);
+            }
+            socketio::Step::Event(event) => {
+                let slot = u8::try_from(event.slot.index()).unwrap_or(u8::MAX);
+                let input = Input::Event {
+                    name: &event.name,
+                    args: event.args.raw(),
+                    attachments: event.args.attachments(),
+                    ack: event.ack,
+                };
+                self.with_session(connection, slot, |session, scene, out| session.input(input, scene, out));
+            }
+            socketio::Step::Ack(ack) => {
+                let slot = u8::try_from(ack.slot.index()).unwrap_or(u8::MAX);
+                let input = Input::Answer {
+                    number: ack.id,
+                    args: ack.args.raw(),
+                    attachments: ack.args.attachments(),
+                };
+                self.with_session(connection, slot, |session, scene, out| session.input(input, scene, out));
+            }
+            socketio::Step::Complete(assembled) => self.socketio_step(connection, assembled.read()),
+            socketio::Step::Disconnect(slot) => {
+                self.end_session(connection, u8::try_from(slot.index()).unwrap_or(u8::MAX));
+            }
+            socketio::Step::Close(violation) => {
+                tracing::debug!(%violation, "a Socket.IO client broke the rules");
+                self.close_engine(connection);
+            }
+        }
+    }
+
+    /// Somebody is at the door of a namespace.
+    fn knock(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        attempt: Attempt,
+        namespace: &str,
+        auth: Option<&serde_json::value::RawValue>,
+    ) {
+        let Some(head) = connection.engine.borrow().as_ref().map(|side| side.head.clone()) else { return };
+        let deflate = connection.wire.borrow().deflate.is_some();
+        let opening = Opening { namespace, auth, ..head.opening(connection, deflate) };
+        let entry = self.doors.namespace(&opening);
+        let (Some(entry), Some(home)) = (entry, self.home(self.hub.workspaces.default_id())) else {
+            return self.answer_attempt(connection, |namespaces| {
+                namespaces.refuse(attempt, INVALID_NAMESPACE, None)
+            });
+        };
+        let number = attempt.slot().index();
+        self.end_session(connection, u8::try_from(number).unwrap_or(u8::MAX));
+        connection.put_slot(number, Slot::new(entry, Some(namespace.into()), home, Some(attempt)));
+        self.with_session(connection, u8::try_from(number).unwrap_or(u8::MAX), |session, scene, out| {
+            session.open(&opening, scene, out);
+        });
+    }
+
+    fn answer_attempt(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        answer: impl FnOnce(&mut Namespaces) -> Option<String>,
+    ) {
+        let packet = {
+            let mut side = connection.engine.borrow_mut();
+            side.as_mut().and_then(|side| side.namespaces.as_mut()).and_then(answer)
+        };
+        if let Some(packet) = packet {
+            self.put_text(connection, &packet);
+        }
+    }
+
+    /// The session lets its client in.
+    pub fn accept(self: &Rc<Self>, connection: &Rc<Connection>, slot: u8) {
+        let sid = self.fresh_sid();
+        if let Some(attempt) = connection.with_slot(slot, |slot| slot.attempt.take()).flatten() {
+            self.answer_attempt(connection, |namespaces| namespaces.accept(attempt, sid));
+        }
+    }
+
+    /// The session keeps its client out; it may knock again.
+    pub fn refuse(self: &Rc<Self>, connection: &Rc<Connection>, slot: u8, message: &str, data: Option<&str>) {
+        if let Some(attempt) = connection.with_slot(slot, |slot| slot.attempt.take()).flatten() {
+            self.answer_attempt(connection, |namespaces| namespaces.refuse(attempt, message, data));
+        }
+        self.end_session(connection, slot);
+    }
+
+    // ---- time ----
+
+    fn engine_time_set(&self, connection: &Connection) {
+        let due = connection.engine.borrow().as_ref().and_then(|side| {
+            let sockets = side.namespaces.as_ref().and_then(Namespaces::next_deadline);
+            side.engine.next_deadline().into_iter().chain(sockets).min()
+        });
+        if let (Some(due), true) = (due, connection.ending.get() == Ending::No) {
+            self.remind(connection, due);
+        }
+    }
+
+    /// Lets time pass for the engine and its namespaces.
+    pub fn engine_time(self: &Rc<Self>, connection: &Rc<Connection>, now: u64) {
+        let late = connection
+            .engine
+            .borrow_mut()
+            .as_mut()
+            .and_then(|side| side.namespaces.as_mut())
+            .map(|namespaces| namespaces.on_tick(now));
+        if let Some(step) = late {
+            self.socketio_step(connection, step);
+        }
+        for _ in 0..3 {
+            let due = connection.engine.borrow().as_ref().and_then(|side| side.engine.next_deadline());
+            if due.is_none_or(|due| due > now) {
+                break;
+            }
+            self.step(connection, |side, settings| side.engine.on_tick(now, &settings.engine));
+        }
+        self.engine_time_set(connection);
+    }
+
+    /// The connection with this id, if it is on this shard.
+    pub fn connection(&self, id: ConnectionId) -> Option<Rc<Connection>> {
+        self.connections.borrow().get(&id).cloned()
+    }
+}
+
+/// What waits in a mailbox, as packets of a polling payload.
+fn outgoing(mailbox: &super::mailbox::Mailbox) -> impl Iterator<Item = payload::Outgoing<'_>> + Clone {
+    mailbox.frames().map(|frame| match frame.opcode() {
+        Opcode::Binary => payload::Outgoing::Binary(frame.payload()),
+        _ => payload::Outgoing::Text(frame.payload()),
+    })
+}

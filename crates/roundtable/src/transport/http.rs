@@ -1,0 +1,350 @@
+//! HTTP on a shard: upgrades to WebSocket, Engine.IO requests, and the REST router behind them.
+
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming as HyperBody;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use roundtable_dialects::engineio::{self, CloseReason, Request as EngineRequest, RequestError, Sid};
+use roundtable_dialects::websocket::{Decoder, handshake};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tower_service::Service as _;
+
+use super::connection::{Connection, Pings, Slot};
+use super::engine::{EngineCall, PollReply, shard_of};
+use super::origin;
+use super::shard::{Shard, Socket, ToShard};
+use super::{Entry, Head, Listener, Way};
+use crate::clock;
+
+/// Bytes of a request's head.
+const MAX_HEAD: usize = 16 << 10;
+
+/// Who sent a request, for REST handlers (a request extension).
+#[derive(Clone, Debug)]
+pub struct From {
+    /// The client's address.
+    pub peer: std::net::IpAddr,
+    /// Where it came in.
+    pub listener: Arc<Listener>,
+}
+
+/// Serves one TCP connection until it ends or becomes a WebSocket.
+pub async fn serve(shard: Rc<Shard>, stream: TcpStream, listener: Arc<Listener>) {
+    let _ = stream.set_nodelay(true);
+    let Ok(peer) = stream.peer_addr() else { return };
+    let from = From { peer: peer.ip().to_canonical(), listener };
+    let patience = Duration::from_millis(shard.hub.settings.patience);
+    let answer = {
+        let shard = Rc::clone(&shard);
+        hyper::service::service_fn(move |request| {
+            let (shard, from) = (Rc::clone(&shard), from.clone());
+            async move { Ok::<_, Infallible>(answer(shard, from, request).await) }
+        })
+    };
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(patience)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), answer)
+        .with_upgrades()
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "an HTTP connection ended early");
+    }
+}
+
+async fn answer(shard: Rc<Shard>, from: From, request: Request<HyperBody>) -> Response<Body> {
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
+    if !origin::allowed(origin.as_ref(), host.as_deref(), &shard.hub.settings.origins, &shard.hub.ports) {
+        return plain(StatusCode::FORBIDDEN, r#"{"code":4,"message":"Forbidden"}"#, "application/json");
+    }
+    if request.method() == Method::OPTIONS
+        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+    {
+        let asked = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+        return origin::preflight(origin.as_ref(), asked);
+    }
+    let head = head_of(&request);
+    let upgrade = request.headers().contains_key(header::UPGRADE);
+    let mut response = match shard.doors.way(&head, upgrade, &from.listener) {
+        Way::Rest => rest(&shard, from, request).await,
+        Way::WebSocket(entry) => websocket(&shard, from, head, request, entry),
+        Way::SocketIo => engine(shard, from, head, request, None).await,
+        Way::Engine(entry) => engine(shard, from, head, request, Some(entry)).await,
+    };
+    origin::permit(origin.as_ref(), response.headers_mut());
+    response
+}
+
+fn head_of(request: &Request<HyperBody>) -> Head {
+    let text = |name| {
+        request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok()).map(str::to_owned)
+    };
+    Head {
+        path: request.uri().path().to_owned(),
+        query: request.uri().query().unwrap_or_default().to_owned(),
+        authorization: text("authorization"),
+        api_key: text("x-api-key"),
+    }
+}
+
+fn plain(status: StatusCode, body: impl Into<Body>, content_type: &'static str) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+async fn rest(shard: &Shard, from: From, mut request: Request<HyperBody>) -> Response<Body> {
+    request.extensions_mut().insert(from);
+    let limited = request.map(|body| Body::new(Limited::new(body, shard.hub.settings.max_body)));
+    match shard.router.clone().call(limited).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+// ---- WebSocket ----
+
+/// The answer to an upgrade request, and the window of compressed frames if compression was agreed on.
+type Shaken = (Response<Body>, Option<u8>);
+
+fn shake_hands(request: &Request<HyperBody>) -> Result<Shaken, Box<Response<Body>>> {
+    let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let accepted = handshake::check(request.method().as_str(), headers).map_err(|refusal| {
+        let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
+        let body = serde_json::json!({ "error": refusal.to_string() }).to_string();
+        let mut response = plain(status, body, "application/json");
+        if status == StatusCode::UPGRADE_REQUIRED {
+            response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            response
+                .headers_mut()
+                .insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static(handshake::VERSION));
+        }
+        Box::new(response)
+    })?;
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers: &mut HeaderMap = response.headers_mut();
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    if let Ok(key) = HeaderValue::from_str(&accepted.accept) {
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, key);
+    }
+    if let Some(deflate) = accepted.deflate {
+        headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(deflate.response()));
+    }
+    Ok((response, accepted.deflate.map(|deflate| deflate.server_max_window_bits)))
+}
+
+/// Waits for the end of the HTTP part and hands over the bare socket; hyper's buffers are given back.
+async fn bare_socket(upgrade: hyper::upgrade::OnUpgrade) -> Option<(TcpStream, Bytes)> {
+    let upgraded = upgrade.await.ok()?;
+    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+    // An empty rest would keep hyper's whole read buffer alive.
+    let early =
+        if parts.read_buf.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&parts.read_buf) };
+    Some((parts.io.into_inner(), early))
+}
+
+fn websocket(
+    shard: &Rc<Shard>,
+    from: From,
+    head: Head,
+    mut request: Request<HyperBody>,
+    entry: Entry,
+) -> Response<Body> {
+    let (response, deflate) = match shake_hands(&request) {
+        Ok(shaken) => shaken,
+        Err(refusal) => return *refusal,
+    };
+    let upgrade = hyper::upgrade::on(&mut request);
+    let shard = Rc::clone(shard);
+    tokio::task::spawn_local(async move {
+        if let Some((stream, early)) = bare_socket(upgrade).await {
+            shard.open_socket(&from, &head, entry, (stream, early, deflate));
+        }
+    });
+    response
+}
+
+impl Shard {
+    /// A plain WebSocket has opened.
+    fn open_socket(
+        self: &Rc<Self>,
+        from: &From,
+        head: &Head,
+        entry: Entry,
+        (stream, early, deflate): (TcpStream, Bytes, Option<u8>),
+    ) {
+        let Some(home) = self.home(self.hub.workspaces.default_id()) else { return };
+        let connection = Connection::new(self.fresh_id(), from.peer, Arc::clone(&from.listener));
+        let stream = Rc::new(stream);
+        {
+            let mut wire = connection.wire.borrow_mut();
+            wire.stream = Some(Rc::clone(&stream));
+            wire.deflate = deflate;
+        }
+        let every = entry.ping_ms;
+        connection.put_slot(0, Slot::new(entry, None, home, None));
+        self.admit(&connection);
+        let next = clock::monotonic_ms() + every;
+        connection.pings.set(Pings { every, next, unanswered: 0 });
+        if every > 0 {
+            self.remind(&connection, next);
+        }
+        self.with_session(&connection, 0, |session, scene, out| {
+            session.open(&head.opening(&connection, deflate.is_some()), scene, out);
+        });
+        let decoder = Decoder::new(self.hub.settings.max_message, deflate.is_some());
+        tokio::task::spawn_local(Rc::clone(self).read_socket(connection, stream, decoder, early));
+    }
+
+    /// An Engine.IO session has opened over a WebSocket.
+    fn open_engine_socket(
+        self: &Rc<Self>,
+        from: &From,
+        head: Head,
+        alone: Option<Entry>,
+        (stream, early, deflate): (TcpStream, Bytes, Option<u8>),
+    ) {
+        let connection = Connection::new(self.fresh_id(), from.peer, Arc::clone(&from.listener));
+        let stream = Rc::new(stream);
+        {
+            let mut wire = connection.wire.borrow_mut();
+            wire.stream = Some(Rc::clone(&stream));
+            wire.deflate = deflate;
+        }
+        let packet = self.open_engine(&connection, head, alone, true);
+        self.put_first(&connection, &packet);
+        let decoder = Decoder::new(self.hub.settings.engine.max_payload, deflate.is_some());
+        tokio::task::spawn_local(Rc::clone(self).read_socket(connection, stream, decoder, early));
+    }
+}
+
+// ---- Engine.IO ----
+
+fn engine_error(error: RequestError) -> Response<Body> {
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    plain(status, error.body(), "application/json")
+}
+
+fn payload(body: impl Into<Body>) -> Response<Body> {
+    plain(StatusCode::OK, body, "text/plain; charset=UTF-8")
+}
+
+async fn engine(
+    shard: Rc<Shard>,
+    from: From,
+    head: Head,
+    request: Request<HyperBody>,
+    alone: Option<Entry>,
+) -> Response<Body> {
+    let upgrade = request.headers().contains_key(header::UPGRADE);
+    let method = match *request.method() {
+        Method::GET => engineio::Method::Get,
+        Method::POST => engineio::Method::Post,
+        _ => engineio::Method::Other,
+    };
+    match EngineRequest::parse(method, upgrade, &head.query) {
+        Err(error) => engine_error(error),
+        Ok(EngineRequest::OpenPolling) => {
+            let connection = Connection::new(shard.fresh_id(), from.peer, Arc::clone(&from.listener));
+            payload(shard.open_engine(&connection, head, alone, false))
+        }
+        Ok(EngineRequest::Poll(sid)) => poll(&shard, sid).await,
+        Ok(EngineRequest::Post(sid)) => post(&shard, sid, request).await,
+        Ok(EngineRequest::OpenWebSocket) => engine_socket(&shard, request, move |shard, socket| {
+            shard.open_engine_socket(&from, head, alone, socket);
+        }),
+        Ok(EngineRequest::Upgrade(sid)) => {
+            let Some(owner) = shard_of(&sid) else { return engine_error(RequestError::UnknownSid) };
+            engine_socket(&shard, request, move |shard, (stream, early, deflate)| {
+                if let Ok(stream) = stream.into_std() {
+                    let call = EngineCall::Upgrade(sid, Socket { stream, early, deflate });
+                    shard.shards.to(owner, ToShard::Engine(call));
+                }
+            })
+        }
+    }
+}
+
+fn engine_socket(
+    shard: &Rc<Shard>,
+    mut request: Request<HyperBody>,
+    then: impl FnOnce(Rc<Shard>, (TcpStream, Bytes, Option<u8>)) + 'static,
+) -> Response<Body> {
+    let (response, deflate) = match shake_hands(&request) {
+        Ok(shaken) => shaken,
+        Err(_) => return engine_error(RequestError::BadRequest),
+    };
+    let upgrade = hyper::upgrade::on(&mut request);
+    let shard = Rc::clone(shard);
+    tokio::task::spawn_local(async move {
+        if let Some((stream, early)) = bare_socket(upgrade).await {
+            then(shard, (stream, early, deflate));
+        }
+    });
+    response
+}
+
+/// Tells the session when the HTTP connection of a waiting poll is cut.
+struct PollGuard<'a> {
+    shard: &'a Shard,
+    owner: u16,
+    sid: Sid,
+    answered: bool,
+}
+
+impl Drop for PollGuard<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.shard.shards.to(self.owner, ToShard::Engine(EngineCall::PollGone(self.sid)));
+        }
+    }
+}
+
+async fn poll(shard: &Rc<Shard>, sid: Sid) -> Response<Body> {
+    let Some(owner) = shard_of(&sid) else { return engine_error(RequestError::UnknownSid) };
+    let (reply, answer) = oneshot::channel::<PollReply>();
+    shard.shards.to(owner, ToShard::Engine(EngineCall::Poll(sid, reply)));
+    let mut guard = PollGuard { shard, owner, sid, answered: false };
+    let answer = answer.await;
+    guard.answered = true;
+    match answer {
+        Ok(Ok(body)) => payload(body),
+        Ok(Err(error)) => engine_error(error),
+        Err(_) => engine_error(RequestError::UnknownSid),
+    }
+}
+
+async fn post(shard: &Rc<Shard>, sid: Sid, request: Request<HyperBody>) -> Response<Body> {
+    let Some(owner) = shard_of(&sid) else { return engine_error(RequestError::UnknownSid) };
+    let (reply, welcome) = oneshot::channel();
+    shard.shards.to(owner, ToShard::Engine(EngineCall::PostStart(sid, reply)));
+    if let Err(error) = welcome.await.unwrap_or(Err(RequestError::UnknownSid)) {
+        return engine_error(error);
+    }
+    let limit = shard.hub.settings.engine.max_payload;
+    let body = match Limited::new(request.into_body(), limit).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(CloseReason::TooLarge),
+        Err(_) => Err(CloseReason::TransportClosed),
+    };
+    let (reply, done) = oneshot::channel();
+    shard.shards.to(owner, ToShard::Engine(EngineCall::Post(sid, body, reply)));
+    match done.await.unwrap_or(Err(RequestError::UnknownSid)) {
+        Ok(()) => plain(StatusCode::OK, "ok", "text/html"),
+        Err(error) => engine_error(error),
+    }
+}

@@ -1,0 +1,339 @@
+//! What sessions want, carried out in order: send, ask, subscribe, read, wake, end.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use roundtable_core::access;
+use roundtable_core::delivery::{Delivery, Item, Topic};
+use roundtable_core::error::{Error, ErrorKind};
+use roundtable_core::event::Record;
+use roundtable_core::ids::Principal;
+use roundtable_core::time::{Cursor, Offset};
+use roundtable_dialects::session::{
+    Ask, Credentials, Ending as SessionEnding, Identity, Message, Output, Outputs, Refusal, Token,
+};
+use roundtable_dialects::websocket::Frame;
+
+use super::Farewell;
+use super::connection::{CatchUp, Connection, Ending};
+use super::deliver::{Frames, frames_of};
+use super::mailbox::{Put, Weight};
+use super::shard::Shard;
+use crate::clock;
+use crate::log::Span;
+use crate::runner::{News, ReplyTo, batch::Question};
+
+/// Records read from the log at a time while a subscription catches up.
+const PAGE: usize = 200;
+
+/// A page of a room's history that a session asked for.
+struct PageRequest {
+    token: Token,
+    room: roundtable_core::ids::RoomId,
+    before: Option<Offset>,
+    limit: u32,
+}
+
+impl Shard {
+    /// Carries out what a session wants, in order.
+    pub fn carry_out(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        slot: u8,
+        out: &mut Outputs,
+        weight: Weight,
+    ) {
+        for output in out.drain(..) {
+            match output {
+                Output::Send(message) => self.send(connection, slot, message, weight),
+                Output::Accept => self.accept(connection, slot),
+                Output::Refuse { message, data } => self.refuse(connection, slot, &message, data.as_deref()),
+                Output::Authenticate(credentials) => self.authenticate(connection, slot, credentials),
+                Output::Ask(ask) => self.ask(connection, slot, ask),
+                Output::Subscribe(topic, since) => self.subscribe(connection, slot, topic, since),
+                Output::Unsubscribe(topic) => self.unsubscribe_one(connection, slot, &topic),
+                Output::Read { token, room, before, limit } => {
+                    let request = PageRequest { token, room, before, limit };
+                    tokio::task::spawn_local(Rc::clone(self).read_page(Rc::clone(connection), slot, request));
+                }
+                Output::Probe(number) => {
+                    // Four bytes of payload tell the pong from those for heartbeats, which have none.
+                    self.put(
+                        connection,
+                        Frames::from_iter([Frame::ping(&number.to_be_bytes())]),
+                        Weight::Control,
+                    );
+                }
+                Output::WakeAt(time) => {
+                    connection.with_slot(slot, |slot| slot.wake_at = Some(time));
+                    let wait = u64::try_from(time.since(clock::now())).unwrap_or(0);
+                    self.remind(connection, clock::monotonic_ms() + wait);
+                }
+                Output::End(SessionEnding::Close(code, reason)) => {
+                    self.close(connection, slot, code, &reason)
+                }
+                Output::End(SessionEnding::Drop) => self.cut_after_writing(connection),
+            }
+        }
+    }
+
+    /// Puts a message to this client into its mailbox.
+    pub fn send(self: &Rc<Self>, connection: &Rc<Connection>, slot: u8, message: Message, weight: Weight) {
+        let namespace = connection.with_slot(slot, |slot| slot.namespace.clone()).flatten();
+        let mut frames = Frames::new();
+        frames_of(message, namespace.as_deref(), &mut frames);
+        self.put(connection, frames, weight);
+    }
+
+    /// Puts frames into a connection's mailbox.
+    pub fn put(self: &Rc<Self>, connection: &Rc<Connection>, frames: Frames, weight: Weight) {
+        if !connection.lives() {
+            return;
+        }
+        let limit = self.hub.settings.mailbox_bytes;
+        let deflate = connection.wire.borrow().deflate;
+        let mut fits = true;
+        for mut frame in frames {
+            self.compress(&mut frame, deflate);
+            fits &= connection.wire.borrow_mut().mailbox.put(frame, weight, limit) != Put::Overflow;
+        }
+        self.mark_dirty(connection);
+        if !fits {
+            self.overflow(connection);
+        }
+    }
+
+    fn authenticate(self: &Rc<Self>, connection: &Rc<Connection>, slot: u8, credentials: Credentials) {
+        let (shard, connection) = (Rc::clone(self), Rc::clone(connection));
+        if let Some(result) = self.hub.identity.try_identify_now(&credentials, connection.peer) {
+            return self.identified(&connection, slot, result);
+        }
+        tokio::task::spawn_local(async move {
+            let result = shard.hub.identity.identify(credentials, connection.peer).await;
+            shard.identified(&connection, slot, result);
+        });
+    }
+
+    fn identified(self: &Rc<Self>, connection: &Rc<Connection>, slot: u8, result: Result<Identity, Refusal>) {
+        let result = result.and_then(|who| match self.home(&who.workspace) {
+            Some(home) => Ok((Rc::new(who), home)),
+            None => Err(Refusal::NoDomain),
+        });
+        if let Ok((who, home)) = &result {
+            connection.with_slot(slot, |slot| {
+                slot.identity = Some(Rc::clone(who));
+                slot.home = Rc::clone(home);
+            });
+        }
+        self.with_session(connection, slot, |session, scene, out| {
+            session.identified(
+                result.as_ref().map(|(who, _)| &**who).map_err(|refusal| *refusal),
+                scene,
+                out,
+            );
+        });
+    }
+
+    fn ask(self: &Rc<Self>, connection: &Rc<Connection>, number: u8, ask: Ask) {
+        let known = connection.with_slot(number, |slot| {
+            slot.identity.as_ref().map(|who| (who.principal.clone(), slot.home.handle.clone()))
+        });
+        let Some((by, handle)) = known.flatten() else {
+            // A dialect that asks before it knows who is there: answered like any other question, so that nothing waits for ever.
+            let token = ask.token;
+            let error = Error::new(ErrorKind::Unauthenticated, "nobody is logged in on this connection");
+            return self.with_session(connection, number, |session, scene, out| {
+                session.replied(token, Err(&error), scene, out);
+            });
+        };
+        let reply = if connection.ending.get() == Ending::Gone {
+            ReplyTo::Nobody
+        } else {
+            connection.unfinished.set(connection.unfinished.get() + 1);
+            ReplyTo::Session { shard: self.number, connection: connection.id, slot: number, token: ask.token }
+        };
+        handle.put(Question { by, connection: Some(connection.id), ask, reply });
+    }
+
+    fn subscribe(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        number: u8,
+        topic: Topic,
+        since: Option<Cursor>,
+    ) {
+        let known = connection.with_slot(number, |slot| {
+            let who = slot.identity.as_ref().map_or(Principal::System, |who| who.principal.clone());
+            (slot.identity.is_some(), who, Rc::clone(&slot.home))
+        });
+        let Some((true, who, home)) = known else { return };
+        let view = home.view.borrow().clone();
+        if !connection.lives() || !access::may_receive(&view.state, &who, &topic) {
+            tracing::debug!(?topic, "a subscription was refused");
+            return;
+        }
+        let key = (connection.id, number);
+        let newly = home
+            .topics
+            .borrow_mut()
+            .entry(topic.clone())
+            .or_default()
+            .insert(key, Rc::clone(connection))
+            .is_none();
+        if newly {
+            self.hub.watched.come(&topic);
+            connection.with_slot(number, |slot| slot.topics.push(topic.clone()));
+        }
+        let Some(cursor) = since else { return };
+        let head = view.state.head;
+        if !view.epochs.holds(cursor, head) {
+            let first = Cursor { epoch: view.epochs.current(), offset: head };
+            return self.with_session(connection, number, |session, scene, out| {
+                session.cannot_resume(&topic, first, scene, out);
+            });
+        }
+        if cursor.offset < head {
+            let catching = CatchUp { topic: topic.clone(), held: Vec::new() };
+            connection.with_slot(number, |slot| slot.catching_up.push(catching));
+            let span = Span { after: cursor.offset, upto: head, limit: PAGE };
+            tokio::task::spawn_local(Rc::clone(self).catch_up(Rc::clone(connection), number, topic, span));
+        }
+    }
+
+    /// Reads the log up to where the subscription began, then hands out what was held: no gap, no repeat.
+    async fn catch_up(self: Rc<Self>, connection: Rc<Connection>, number: u8, topic: Topic, mut span: Span) {
+        let Some(workspace) = connection.with_slot(number, |slot| slot.home.handle.workspace().clone())
+        else {
+            return;
+        };
+        while span.after < span.upto && connection.lives() {
+            let (log, of, which) = (Arc::clone(self.hub.workspaces.log()), workspace.clone(), topic.clone());
+            let page = tokio::task::spawn_blocking(move || log.read_topic(&of, &which, span)).await;
+            let Ok(Ok(page)) = page else {
+                tracing::error!(%workspace, "the log could not be read for a resume");
+                return self.overflow(&connection);
+            };
+            let full = page.len() >= PAGE;
+            span.after = page.last().filter(|_| full).map_or(span.upto, |record| record.offset);
+            for record in &page {
+                let delivery = Delivery { item: Item::Record(record), topic: &topic, origin: None };
+                self.deliver_to(&connection, number, &delivery);
+            }
+            // A slow reader sets the pace, so that what is read back never fills its mailbox.
+            while connection.lives() && connection.waiting_bytes() > self.hub.settings.mailbox_bytes / 2 {
+                connection.relief.notified().await;
+            }
+        }
+        self.release(&connection, number, &topic);
+    }
+
+    fn release(self: &Rc<Self>, connection: &Rc<Connection>, number: u8, topic: &Topic) {
+        let held = connection.with_slot(number, |slot| {
+            let place = slot.catching_up.iter().position(|c| c.topic == *topic)?;
+            Some(slot.catching_up.swap_remove(place).held)
+        });
+        for (batch, place) in held.flatten().unwrap_or_default() {
+            if let Some(News::Record(record, _, origin)) = batch.news.get(place) {
+                let delivery = Delivery { item: Item::Record(record), topic, origin: *origin };
+                self.deliver_to(connection, number, &delivery);
+            }
+        }
+    }
+
+    fn unsubscribe_one(&self, connection: &Rc<Connection>, number: u8, topic: &Topic) {
+        let home = connection.with_slot(number, |slot| {
+            slot.topics.retain(|known| known != topic);
+            slot.catching_up.retain(|catching| catching.topic != *topic);
+            Rc::clone(&slot.home)
+        });
+        if let Some(home) = home {
+            self.unsubscribe(&home, topic, (connection.id, number));
+        }
+    }
+
+    async fn read_page(self: Rc<Self>, connection: Rc<Connection>, number: u8, request: PageRequest) {
+        let known = connection.with_slot(number, |slot| {
+            slot.identity.as_ref().map(|who| (who.principal.clone(), Rc::clone(&slot.home)))
+        });
+        let Some((who, home)) = known.flatten() else { return };
+        let PageRequest { token, room, before, limit } = request;
+        let allowed = access::may_receive(&home.view.borrow().state, &who, &Topic::Room(room.clone()));
+        let page: Result<Vec<Record>, Error> = if allowed {
+            let (log, of) = (Arc::clone(self.hub.workspaces.log()), home.handle.workspace().clone());
+            tokio::task::spawn_blocking(move || log.read_room(&of, &room, before, limit as usize))
+                .await
+                .unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "a page could not be read")))
+        } else {
+            Err(Error::forbidden(format!("{} is not in room {room}", who.id())))
+        };
+        self.with_session(&connection, number, |session, scene, out| {
+            session.paged(token, page.as_deref(), scene, out);
+        });
+    }
+
+    /// The session of a slot ends: its last words, its subscriptions, its place.
+    pub fn end_session(self: &Rc<Self>, connection: &Rc<Connection>, number: u8) {
+        self.with_session(connection, number, |session, scene, out| {
+            session.closed(scene, out);
+            out.retain(|output| matches!(output, Output::Ask(_)));
+        });
+        let slot = connection.slots.borrow_mut().get_mut(usize::from(number)).and_then(Option::take);
+        if let Some(slot) = slot {
+            for topic in &slot.topics {
+                self.unsubscribe(&slot.home, topic, (connection.id, number));
+            }
+        }
+    }
+
+    /// Ends a connection with a close frame, or a namespace with the disconnect packet and then its transport.
+    pub fn close(self: &Rc<Self>, connection: &Rc<Connection>, slot: u8, code: u16, reason: &str) {
+        if connection.engine.borrow().is_some() {
+            return self.kick(connection, slot);
+        }
+        self.close_socket(connection, Some(code), reason);
+    }
+
+    /// Says good-bye with a close frame; the client has a moment to answer.
+    pub fn close_socket(self: &Rc<Self>, connection: &Rc<Connection>, code: Option<u16>, reason: &str) {
+        if connection.lives() {
+            self.put(connection, Frames::from_iter([Frame::close(code, reason)]), Weight::Control);
+            let until = clock::monotonic_ms() + self.hub.settings.patience.min(2_000);
+            connection.ending.set(Ending::Closing(until));
+            connection.relief.notify_one();
+            self.remind(connection, until);
+        }
+    }
+
+    /// Writes what waits, then cuts the TCP connection.
+    pub fn cut_after_writing(self: &Rc<Self>, connection: &Rc<Connection>) {
+        if matches!(connection.ending.get(), Ending::No | Ending::Closing(_)) {
+            let until = clock::monotonic_ms() + self.hub.settings.patience.min(2_000);
+            connection.ending.set(Ending::Cutting(until));
+            connection.relief.notify_one();
+            self.mark_dirty(connection);
+            self.remind(connection, until);
+        }
+    }
+
+    /// The reader is too slow: it is told once the socket takes anything at all, and can resume.
+    pub fn overflow(self: &Rc<Self>, connection: &Rc<Connection>) {
+        if connection.engine.borrow().is_some() {
+            return self.close_engine(connection);
+        }
+        let unsent = connection.wire.borrow().mailbox.len();
+        self.close_socket(connection, Some(1013), &format!("too slow: {unsent} frames were not sent"));
+    }
+
+    /// The server stops: each connection ends the way its dialect's clients expect.
+    pub fn farewell(self: &Rc<Self>, connection: &Rc<Connection>) {
+        if connection.engine.borrow().is_some() {
+            return self.close_engine(connection);
+        }
+        match connection.with_slot(0, |slot| slot.farewell) {
+            Some(Farewell::Cut) => self.cut_after_writing(connection),
+            Some(Farewell::Restart) | None => {
+                self.close_socket(connection, Some(1012), "the server restarts")
+            }
+        }
+    }
+}

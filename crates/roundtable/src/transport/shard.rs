@@ -1,0 +1,386 @@
+//! A shard: one thread that owns its connections outright and shares nothing with the other shards but messages.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use indexmap::IndexMap;
+use roundtable_core::delivery::Topic;
+use roundtable_core::ids::{ConnectionId, WorkspaceId};
+use roundtable_dialects::engineio::Sid;
+use roundtable_dialects::session::Outputs;
+use roundtable_dialects::websocket::{Deflater, Inflater};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::LocalSet;
+
+use super::connection::{Connection, Ending};
+use super::engine::EngineCall;
+use super::wheel::Wheel;
+use super::{Doors, Hub, Listener};
+use crate::clock;
+use crate::runner::{Audience, Committed, Handle, View};
+
+/// Connections written in one go before the shard looks for news.
+pub const SLICE: usize = 256;
+/// Bytes of the read buffer that connections borrow in turn.
+const READ_BUFFER: usize = 64 << 10;
+
+/// A message to a shard.
+pub enum ToShard {
+    /// A batch was committed.
+    Committed(Arc<Committed>),
+    /// Somebody connected.
+    Accept(std::net::TcpStream, Arc<Listener>),
+    /// An HTTP request for an Engine.IO session of this shard.
+    Engine(EngineCall),
+    /// End all connections, each in its dialect's way.
+    Drain,
+    /// End.
+    Stop,
+}
+
+/// A connected and upgraded socket, with what was read behind the request.
+pub struct Socket {
+    /// The socket, on no runtime.
+    pub stream: std::net::TcpStream,
+    /// Bytes that came with the request.
+    pub early: Bytes,
+    /// The window of compressed frames, if compression was agreed on.
+    pub deflate: Option<u8>,
+}
+
+/// The ways to all shards.
+#[derive(Clone)]
+pub struct Shards {
+    ways: Arc<[mpsc::UnboundedSender<ToShard>]>,
+    next: Arc<AtomicU64>,
+}
+
+impl Shards {
+    /// To a shard by its number.
+    pub fn to(&self, shard: u16, message: ToShard) {
+        if let Some(way) = self.ways.get(usize::from(shard)) {
+            // A shard that ended needs nothing any more.
+            let _ = way.send(message);
+        }
+    }
+
+    /// To the next shard in turn.
+    pub fn to_next(&self, message: ToShard) {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        let count = self.ways.len().max(1) as u64;
+        self.to(u16::try_from(turn % count).unwrap_or(0), message);
+    }
+
+    /// To all shards.
+    pub fn to_all(&self, message: impl Fn() -> ToShard) {
+        for shard in 0..self.ways.len() {
+            self.to(u16::try_from(shard).unwrap_or(0), message());
+        }
+    }
+}
+
+impl Audience for Shards {
+    fn committed(&self, batch: Arc<Committed>) {
+        self.to_all(|| ToShard::Committed(Arc::clone(&batch)));
+    }
+}
+
+/// Ways to shards that do not run yet: what the runner needs before the hub exists that shards need.
+pub struct Prepared {
+    shards: Shards,
+    inboxes: Vec<mpsc::UnboundedReceiver<ToShard>>,
+}
+
+/// Shards that run.
+pub struct Started {
+    /// The ways to them.
+    pub shards: Shards,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Shards {
+    /// Makes the ways to `count` shards.
+    pub fn prepare(count: u16) -> Prepared {
+        let (ways, inboxes): (Vec<_>, Vec<_>) =
+            (0..count.clamp(1, 64)).map(|_| mpsc::unbounded_channel()).unzip();
+        Prepared { shards: Shards { ways: ways.into(), next: Arc::default() }, inboxes }
+    }
+}
+
+impl Prepared {
+    /// The ways.
+    pub fn shards(&self) -> Shards {
+        self.shards.clone()
+    }
+
+    /// Starts the threads. Fails when the system gives no threads or no event queue.
+    pub fn start(self, hub: &Arc<Hub>, doors: &Arc<dyn Doors>) -> std::io::Result<Started> {
+        let mut threads = Vec::new();
+        for (number, inbox) in self.inboxes.into_iter().enumerate() {
+            let number = u16::try_from(number).unwrap_or(0);
+            let (hub, doors, shards) = (Arc::clone(hub), Arc::clone(doors), self.shards.clone());
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let run = move || {
+                let local = LocalSet::new();
+                let shard = Shard::new(number, hub, doors, shards);
+                local.block_on(&runtime, shard.run(inbox));
+            };
+            threads.push(std::thread::Builder::new().name(format!("shard-{number}")).spawn(run)?);
+        }
+        Ok(Started { shards: self.shards, threads })
+    }
+}
+
+impl Started {
+    /// Ends all connections, waits until they are gone or their time is up, and ends the threads.
+    pub fn stop(self) {
+        self.shards.to_all(|| ToShard::Drain);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a shard ended with a panic");
+            }
+        }
+    }
+}
+
+/// Who receives a topic.
+pub type Subscribers = IndexMap<(ConnectionId, u8), Rc<Connection>>;
+
+/// A workspace as this shard sees it.
+pub struct Home {
+    /// Where questions go.
+    pub handle: Handle,
+    /// The state after the newest batch this shard has handled.
+    pub view: RefCell<View>,
+    /// Who receives what.
+    pub topics: RefCell<HashMap<Topic, Subscribers>>,
+}
+
+/// The thread's own data. Nothing here is shared with other threads.
+pub struct Shard {
+    /// Its number.
+    pub number: u16,
+    /// The rest of the server.
+    pub hub: Arc<Hub>,
+    /// Where paths lead.
+    pub doors: Arc<dyn Doors>,
+    /// The ways to all shards.
+    pub shards: Shards,
+    /// The REST router.
+    pub router: axum::Router,
+    /// All connections.
+    pub connections: RefCell<HashMap<ConnectionId, Rc<Connection>>>,
+    /// Engine.IO sessions by their secret id.
+    pub sids: RefCell<HashMap<Sid, ConnectionId>>,
+    homes: RefCell<HashMap<WorkspaceId, Rc<Home>>>,
+    pub(super) dirty: RefCell<VecDeque<Rc<Connection>>>,
+    wheel: RefCell<Wheel>,
+    pub(super) read_buffer: RefCell<Vec<u8>>,
+    pub(super) inflater: RefCell<Inflater>,
+    pub(super) deflater: RefCell<Deflater>,
+    /// Told when there is something to write or a nearer deadline.
+    pub(super) work: Notify,
+    /// An output list to use again, so that handling a frame allocates none.
+    pub(super) spare: RefCell<Outputs>,
+    stopping: Cell<bool>,
+}
+
+impl Shard {
+    fn new(number: u16, hub: Arc<Hub>, doors: Arc<dyn Doors>, shards: Shards) -> Rc<Self> {
+        Rc::new(Self {
+            number,
+            router: doors.router(),
+            hub,
+            doors,
+            shards,
+            connections: RefCell::default(),
+            sids: RefCell::default(),
+            homes: RefCell::default(),
+            dirty: RefCell::default(),
+            wheel: RefCell::new(Wheel::new(clock::monotonic_ms())),
+            read_buffer: RefCell::new(vec![0; READ_BUFFER]),
+            inflater: RefCell::new(Inflater::new()),
+            deflater: RefCell::new(Deflater::new()),
+            work: Notify::new(),
+            spare: RefCell::default(),
+            stopping: Cell::new(false),
+        })
+    }
+
+    /// Handles news, writes in slices, watches the time; looks for news between two slices.
+    async fn run(self: Rc<Self>, mut inbox: mpsc::UnboundedReceiver<ToShard>) {
+        loop {
+            let message = tokio::select! {
+                biased;
+                message = inbox.recv() => message,
+                () = self.work.notified() => None,
+                () = self.next_deadline() => None,
+            };
+            if message.is_some_and(|message| self.take_message(message)) {
+                return;
+            }
+            loop {
+                while let Ok(message) = inbox.try_recv() {
+                    if self.take_message(message) {
+                        return;
+                    }
+                }
+                self.fire_deadlines();
+                if !self.write_slice() {
+                    break;
+                }
+                // Others get their turn: members that still wait then get newer frames in the same write.
+                tokio::task::yield_now().await;
+            }
+            if self.stopping.get() && self.connections.borrow().is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Says whether the shard is to end.
+    fn take_message(self: &Rc<Self>, message: ToShard) -> bool {
+        match message {
+            ToShard::Committed(batch) => self.hand_out(&batch),
+            ToShard::Accept(stream, listener) => {
+                if stream.set_nonblocking(true).is_ok()
+                    && let Ok(stream) = TcpStream::from_std(stream)
+                {
+                    tokio::task::spawn_local(super::http::serve(Rc::clone(self), stream, listener));
+                }
+            }
+            ToShard::Engine(call) => self.engine_call(call),
+            ToShard::Drain => {
+                self.stopping.set(true);
+                let all: Vec<_> = self.connections.borrow().values().cloned().collect();
+                for connection in all {
+                    self.farewell(&connection);
+                }
+                self.work.notify_one();
+            }
+            ToShard::Stop => return true,
+        }
+        false
+    }
+
+    /// The workspace as this shard sees it.
+    pub fn home(&self, workspace: &WorkspaceId) -> Option<Rc<Home>> {
+        if let Some(home) = self.homes.borrow().get(workspace) {
+            return Some(Rc::clone(home));
+        }
+        let handle = self.hub.workspaces.get(workspace)?;
+        let view = RefCell::new((*handle.view()).clone());
+        let home = Rc::new(Home { handle, view, topics: RefCell::default() });
+        self.homes.borrow_mut().insert(workspace.clone(), Rc::clone(&home));
+        Some(home)
+    }
+
+    /// The workspace if somebody of this shard is in it.
+    pub fn known_home(&self, workspace: &WorkspaceId) -> Option<Rc<Home>> {
+        self.homes.borrow().get(workspace).map(Rc::clone)
+    }
+
+    /// A fresh id for a connection: 40 bits of time and 24 random ones, so that it is new across restarts too.
+    pub fn fresh_id(&self) -> ConnectionId {
+        let time = u64::try_from(clock::now().0).unwrap_or(0);
+        ConnectionId((time << 24) ^ (clock::random_u64() >> 40) & (u64::MAX >> 1))
+    }
+
+    /// Takes a connection in.
+    pub fn admit(&self, connection: &Rc<Connection>) {
+        self.connections.borrow_mut().insert(connection.id, Rc::clone(connection));
+        self.hub.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Asks to be reminded of a connection at `due`, if nothing nearer is noted for it.
+    pub fn remind(&self, connection: &Connection, due: u64) {
+        if due < connection.due.get() {
+            connection.due.set(due);
+            let before = self.wheel.borrow().next_due();
+            self.wheel.borrow_mut().set(connection.id, due);
+            if before.is_none_or(|before| due < before) {
+                self.work.notify_one();
+            }
+        }
+    }
+
+    async fn next_deadline(&self) {
+        let due = self.wheel.borrow().next_due();
+        match due {
+            Some(due) => {
+                let wait = due.saturating_sub(clock::monotonic_ms());
+                tokio::time::sleep(std::time::Duration::from_millis(wait)).await;
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    fn fire_deadlines(self: &Rc<Self>) {
+        let now = clock::monotonic_ms();
+        if self.wheel.borrow().next_due().is_none_or(|due| due > now) {
+            return;
+        }
+        let asked = self.wheel.borrow_mut().take(now);
+        for id in asked {
+            let Some(connection) = self.connections.borrow().get(&id).cloned() else { continue };
+            if connection.due.get() > now {
+                // It was noted for an earlier time that does not count any more, or lies a turn away.
+                self.wheel.borrow_mut().set(id, connection.due.get());
+                continue;
+            }
+            connection.due.set(u64::MAX);
+            self.on_time(&connection, now);
+        }
+    }
+
+    /// Writes to some of those that wait. Says whether others are left.
+    fn write_slice(self: &Rc<Self>) -> bool {
+        for _ in 0..SLICE {
+            let Some(connection) = self.dirty.borrow_mut().pop_front() else { return false };
+            connection.dirty.set(false);
+            self.flush(&connection);
+        }
+        let mut dirty = self.dirty.borrow_mut();
+        if dirty.is_empty() && dirty.capacity() > 4 * SLICE {
+            *dirty = VecDeque::new();
+        }
+        !dirty.is_empty()
+    }
+
+    /// Notes that something waits to be written.
+    pub fn mark_dirty(&self, connection: &Rc<Connection>) {
+        if !connection.dirty.replace(true) {
+            let mut dirty = self.dirty.borrow_mut();
+            dirty.push_back(Rc::clone(connection));
+            if dirty.len() == 1 {
+                self.work.notify_one();
+            }
+        }
+    }
+
+    /// The connection is gone: its sessions say their last words, nothing of it stays.
+    pub fn forget(self: &Rc<Self>, connection: &Rc<Connection>) {
+        if connection.ending.replace(Ending::Gone) == Ending::Gone {
+            return;
+        }
+        if self.connections.borrow_mut().remove(&connection.id).is_some() {
+            self.hub.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+        for slot in 0..connection.slot_count() {
+            self.end_session(connection, slot);
+        }
+        if let Some(side) = connection.engine.borrow_mut().take() {
+            self.sids.borrow_mut().remove(side.engine.sid());
+        }
+        *connection.wire.borrow_mut() = super::connection::Wire::default();
+        connection.relief.notify_one();
+        if self.stopping.get() {
+            self.work.notify_one();
+        }
+    }
+}
