@@ -57,6 +57,8 @@ pub struct Plan {
     pub settle: f64,
     pub pin: bool,
     pub sender_at: String,
+    /// What else the machine was doing before the run.
+    pub load_before: String,
     pub only: Vec<String>,
     pub server: Vec<String>,
 }
@@ -70,6 +72,7 @@ fn run(cli: Cli) -> Result<bool, String> {
         settle: if cli.quick { 3.0 } else { 6.0 },
         pin: !cli.no_pin,
         sender_at: cli.sender_at,
+        load_before: std::fs::read_to_string("/proc/loadavg").unwrap_or_default(),
         only: cli.only,
         server: cli.server,
     };

@@ -29,14 +29,13 @@ fn machine(plan: &Plan, tools: &Tools, descriptors: u64) -> String {
         info.lines().find_map(|l| l.strip_prefix("model name")?.split_once(": ")).map_or("", |(_, m)| m);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let pinned = plan.pin && tools.taskset && cores > 1;
-    let busy = read("/proc/loadavg");
     format!(
-        "{cores} processors ({model}), Linux {}, {descriptors} descriptors at most; load average {} at the end. \
+        "{cores} processors ({model}), Linux {}, {descriptors} descriptors at most; load average {} before the run. \
          {} repetition(s) of {} s, medians; the servers took turns. {} \
          150-byte messages; a message is under way until its sender has its own copy (MegaBot: until one observer has \
          it); it joined its room {}. Absolute figures mean little; ratios within one run do.\n\n",
         read("/proc/sys/kernel/osrelease").trim(),
-        busy.split(' ').next().unwrap_or_default(),
+        plan.load_before.split(' ').next().unwrap_or_default(),
         plan.repeat,
         plan.seconds,
         if pinned {
@@ -75,7 +74,7 @@ fn row(out: &mut String, m: &Measured) {
     }
     if !ours.is_empty() {
         let better = if less { "below" } else { "above" };
-        let _ = writeln!(out, "\nRatios compare the first column; {better} 1 Roundtable is ahead.");
+        let _ = writeln!(out, "\nRatios compare the first figure; {better} 1 Roundtable is ahead.");
     }
     out.push('\n');
 }
