@@ -200,6 +200,24 @@ mod tests {
     }
 
     #[test]
+    fn numbers_come_back_to_the_last_bit() {
+        let mut value = 0.1_f64;
+        for _ in 0..2_000 {
+            value = f64::from_bits(value.to_bits().wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1));
+            if value.is_finite() {
+                let body = format!(
+                    r#"{{"alert":"a","source":"s","level":"info","title":"","message":"","value":{value:e}}}"#
+                );
+                let record =
+                    Record { event: Event::read("alert.raised", &body).unwrap(), ..direct(None, None) };
+                let Event::AlertRaised(raised) = &record.event else { panic!("an alert") };
+                assert_eq!(raised.value, Some(value));
+                assert_eq!(Row::of(&record).unwrap().record().unwrap(), record);
+            }
+        }
+    }
+
+    #[test]
     fn every_column_is_part_of_the_hash() {
         let start = beginning(&WorkspaceId::new("w").unwrap());
         let plain = direct(None, None);

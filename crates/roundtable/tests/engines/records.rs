@@ -7,7 +7,7 @@ use roundtable_core::alerts::AlertCleared;
 use roundtable_core::event::{Event, Record};
 use roundtable_core::feeds::{Feed, FeedMarked};
 use roundtable_core::ids::{AgentId, AlertId, ClientId, MessageId, Principal, RoomId, WorkspaceId};
-use roundtable_core::messages::{Content, DirectMessage, Message, MessageKind, Role};
+use roundtable_core::messages::{Content, DirectMessage};
 use roundtable_core::rooms::{RoomCard, RoomCreated, RoomJoined, RoomLeft};
 use roundtable_core::time::{Offset, Time};
 
@@ -42,21 +42,12 @@ pub fn room(n: u64) -> RoomId {
 /// The message with the given number as its text.
 pub fn message(offset: u64, at: i64, place: RoomId, dice: &mut Dice) -> Record {
     let from = agent(dice.below(5));
-    let message = Message {
-        id: MessageId::fresh(Time(at), dice.next()),
-        from: from.clone(),
-        from_name: "Ägent \"x\"".into(),
-        role: Role::User,
-        kind: MessageKind::Text,
-        content: Content::Text(format!("text {offset} {}", "…".repeat(dice.below(60) as usize))),
-        parts: None,
-        metadata: None,
-        reply_to: None,
-        platform: None,
-        tokens: 0,
-        via: None,
-    };
-    in_room(offset, at, place, from, Event::MessagePosted(message))
+    let (id, text) = (MessageId::fresh(Time(at), dice.next()), "…".repeat(dice.below(60) as usize));
+    let body = format!(
+        r#"{{"id":"{id}","from":"{from}","from_name":"Ä\"","role":"user","kind":"text","content":{{"text":"text {offset} {text}"}}}}"#
+    );
+    let event = Event::read("message.posted", &body).unwrap();
+    in_room(offset, at, place, from, event)
 }
 
 fn in_room(offset: u64, at: i64, room: RoomId, actor: Principal, event: Event) -> Record {
