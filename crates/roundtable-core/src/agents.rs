@@ -7,8 +7,10 @@ use crate::error::{Error, ErrorKind};
 use crate::event::Event;
 use crate::ids::{AgentId, Principal, UserId};
 use crate::json::Json;
+use crate::rooms::RoomLeft;
 use crate::state::State;
 use crate::time::Time;
+use crate::users::KeyFor;
 use crate::{access, limits};
 
 /// What an agent is doing.
@@ -239,7 +241,10 @@ pub(crate) fn register(state: &State, ctx: &Context, command: &RegisterAgent) ->
     let mut decision = Decision::default();
     let Some(known) = state.agent(&command.agent) else {
         let owner = match &ctx.actor {
-            Principal::User(user) => Some(user.clone()),
+            Principal::User(user) => {
+                free(state, ctx, &command.agent)?;
+                Some(user.clone())
+            }
             Principal::Agent(agent) if *agent == command.agent => None,
             Principal::System => None,
             _ => return Err(Error::forbidden("only users and the agent itself register an agent")),
@@ -269,6 +274,22 @@ pub(crate) fn register(state: &State, ctx: &Context, command: &RegisterAgent) ->
         decision.event(Event::AgentUpdated(AgentUpdated { agent: command.agent.clone(), changes }));
     }
     Ok(decision)
+}
+
+/// Whether a user may become the owner of an agent that nobody registered: who owns an agent reads what it reads, so the name
+/// must not open a room that the user has no right to.
+fn free(state: &State, ctx: &Context, agent: &AgentId) -> Result<(), Error> {
+    let who = Principal::Agent(agent.clone());
+    let by_key = state.keys().filter_map(|key| match &key.opens {
+        KeyFor::Room { agent: bearer, room } if bearer == agent && !key.revoked => Some(room),
+        KeyFor::Room { .. } | KeyFor::User(_) => None,
+    });
+    let mut rooms = state.rooms_of(&who).chain(by_key).filter_map(|room| state.room(room));
+    let foreign = rooms.any(|room| !access::may_manage_room(state, room, &ctx.actor));
+    if (foreign || state.presence(&who).is_some()) && !access::may_operate(state, &ctx.actor) {
+        return Err(Error::forbidden(format!("{agent} takes part already; only it itself may register")));
+    }
+    Ok(())
 }
 
 pub(crate) fn host(state: &State, ctx: &Context, command: &RegisterAgent) -> Result<Decision, Error> {
@@ -366,6 +387,11 @@ pub(crate) fn remove(state: &State, ctx: &Context, agent: &AgentId, reason: &str
     run(state, ctx, agent)?;
     let mut decision = Decision::default();
     decision.event(Event::AgentRemoved(AgentRemoved { agent: agent.clone(), reason: reason.into() }));
+    // Whoever takes the name next is somebody else.
+    let member = Principal::Agent(agent.clone());
+    for room in state.rooms_of(&member) {
+        decision.in_room(room, Event::RoomLeft(RoomLeft { member: member.clone() }));
+    }
     Ok(decision)
 }
 

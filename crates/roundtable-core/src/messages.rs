@@ -251,7 +251,10 @@ pub(crate) fn direct(state: &State, ctx: &Context, command: &Direct) -> Result<D
     state.agent(&command.to).ok_or_else(unknown)?;
     check_content(&command.content)?;
     let to = Principal::Agent(command.to.clone());
-    if state.waiting(&to).len() >= limits::MAX_WAITING_DIRECT {
+    let waiting = state.waiting(&to);
+    let oldest_counts =
+        waiting.front().is_some_and(|(_, at)| ctx.now.since(*at) <= limits::WAITING_DIRECT_MS);
+    if waiting.len() >= limits::MAX_WAITING_DIRECT && oldest_counts {
         return Err(Error::new(ErrorKind::Conflict, format!("{} has 1,000 messages waiting", command.to)));
     }
     let mut decision = Decision::default();

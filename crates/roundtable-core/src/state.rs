@@ -274,8 +274,12 @@ impl State {
     fn remember(&mut self, record: &Record) {
         let Some(client) = &record.client else { return };
         let outcome = outcome_of(record.room.as_ref(), &record.event);
-        self.repeats.entry(record.actor.clone()).or_default().insert(client.clone(), outcome);
-        self.repeats_by_age.push_back((record.at, record.actor.clone(), client.clone()));
+        let of = self.repeats.entry(record.actor.clone()).or_default();
+        // A command may have several events; the first is the one its own acknowledgement spoke of.
+        if !of.contains_key(client) {
+            of.insert(client.clone(), outcome);
+            self.repeats_by_age.push_back((record.at, record.actor.clone(), client.clone()));
+        }
     }
 
     fn everybody_left(&mut self, at: Time) {
@@ -351,6 +355,7 @@ impl State {
             Event::AgentRemoved(e) => {
                 self.agents.remove(&e.agent);
                 self.own_rooms.remove(&e.agent);
+                self.waiting.remove(&Principal::Agent(e.agent.clone()));
             }
             Event::AgentUpdated(e) => self.change_agent(&e.agent, record.at, |a| a.change(&e.changes)),
             Event::AgentStatusChanged(e) => self.change_agent(&e.agent, record.at, |a| a.status = e.new),
@@ -445,6 +450,9 @@ impl State {
                 room.members.remove(&e.member);
                 if let Some(rooms) = self.rooms_of.get_mut(&e.member) {
                     rooms.remove(id);
+                    if rooms.is_empty() {
+                        self.rooms_of.remove(&e.member);
+                    }
                 }
             }
             Event::RoomRead(e) => {

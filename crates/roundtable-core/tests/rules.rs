@@ -1,0 +1,508 @@
+//! The rules, as plays: commands in, events out. How to read a line is said in `rules/script.rs`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test ends where something is missing"
+)]
+
+#[path = "rules/script.rs"]
+mod script;
+
+use roundtable_core::access;
+use roundtable_core::delivery::Topic;
+use roundtable_core::ids::{AgentId, Principal, RoomId, UserId};
+use script::play;
+
+fn principal(text: &str) -> Principal {
+    Principal::parse(text).unwrap()
+}
+
+#[test]
+fn workspaces_and_accounts() {
+    play(
+        "
+        system create-workspace again -> ! Conflict
+        user:ann create-workspace mine -> ! Conflict
+        user:ann look -> nothing
+
+        // Who runs the workspace makes accounts, nobody above their own role.
+        user:ed add-user eve editor -> user.added eve
+        user:ed add-user top owner -> ! Forbidden
+        user:ann add-user top owner -> user.added top
+        user:ann add-user top viewer -> ! Conflict username
+        user:vic add-user kim viewer -> ! Forbidden
+        agent:a add-user kim viewer -> ! Forbidden
+        guest:g add-user kim viewer -> ! Forbidden
+
+        user:ed change-user ann role=viewer -> ! Forbidden
+        user:ed change-user eve role=owner -> ! Forbidden
+        user:ann change-user nobody disabled=true -> ! UserNotFound
+        user:ann change-user ed disabled=true -> user.changed
+        // A disabled account runs nothing any more.
+        user:ed add-user kim viewer -> ! Forbidden
+        ",
+    );
+}
+
+#[test]
+fn keys_and_tokens() {
+    let play = play(
+        "
+        user:vic add-key k1 user vic -> key.added
+        user:vic add-key k1 user vic -> ! Conflict
+        user:vic add-key k2 user ann -> ! Forbidden
+        user:ed add-key k2 user vic -> key.added
+        user:ed add-key k3 user nobody -> ! UserNotFound
+
+        user:vic create-room r -> room.created r, room.joined r user:vic
+        user:vic add-key k4 room z r -> key.added
+        user:vic add-key k5 room c r -> key.added
+        // A key makes its bearer an agent, so it is given to one's own agents only.
+        user:vic add-key k6 room a r -> ! Forbidden
+        user:vic add-key k6 room z nowhere -> ! RoomNotFound
+        agent:b add-key k6 room b r -> ! Forbidden
+
+        agent:b revoke-key k1 -> ! Forbidden
+        user:vic revoke-key k9 -> ! KeyNotFound
+        user:vic revoke-key k1 -> key.revoked
+        user:vic revoke-key k1 -> nothing
+        user:vic revoke-key k4 -> key.revoked
+        user:ann revoke-key k2 -> key.revoked
+
+        user:vic revoke-token t 2000000 -> token.revoked
+        user:vic revoke-token t 2000000 -> nothing
+        ",
+    );
+    assert!(play.state.token_revoked("t"));
+    assert!(play.state.keys().filter(|key| !key.revoked).count() == 1);
+}
+
+#[test]
+fn agents() {
+    let mut play = play(
+        "
+        agent:a register a -> nothing
+        agent:a register a role=lead -> agent.updated
+        agent:a register d -> ! Forbidden
+        agent:a register b role=lead -> ! Forbidden
+        guest:g register g -> ! Forbidden
+        user:vic register d name= -> ! InvalidField name
+        user:vic register d name=x*201 -> ! InvalidField name
+        user:vic register d can=cook proficiency=1.5 -> ! InvalidField capabilities
+        user:vic register d metadata=[] -> ! InvalidField metadata
+        user:vic register d name=x*200 can=cook -> agent.registered d
+
+        // The owner speaks for an agent, and who runs the workspace; a stranger does not.
+        user:vic update-agent c role=cook -> agent.updated
+        user:vic update-agent c -> nothing
+        user:vic update-agent a role=cook -> ! Forbidden
+        user:ed update-agent c name=x*201 -> ! InvalidField name
+        user:ed update-agent nobody role=cook -> ! AgentNotFound
+        user:vic>agent:c look -> nothing
+        user:vic>agent:a look -> ! Forbidden
+        agent:a>agent:b look -> ! Forbidden
+        guest:g>agent:a look -> ! Forbidden
+        user:ed>agent:a look -> nothing
+        system>agent:a look -> nothing
+        user:ed>user:vic look -> ! Forbidden
+
+        agent:a set-status a busy -> agent.status_changed a offline>busy set
+        agent:a set-status a busy -> nothing
+        agent:b set-status a away -> ! Forbidden
+        agent:a set-secret a -> agent.secret_set
+        agent:b set-secret a -> ! Forbidden
+
+        user:vic update-agent c suspended=true -> ! Forbidden
+        user:ed update-agent c suspended=true -> agent.updated
+        agent:c/1 connect -> ! Suspended
+        user:ed update-agent c suspended=false -> agent.updated
+        agent:c/1 connect -> agent.status_changed c offline>online connected, presence.connected agent:c first
+
+        agent:a remove-agent b -> ! Forbidden
+        agent:b remove-agent b -> agent.removed b
+        agent:b remove-agent b -> ! AgentNotFound
+        agent:b register b -> agent.registered b
+        ",
+    );
+    play.lines(
+        r#"
+        agent:a register a metadata={"x":1,"y":2} -> agent.updated
+        agent:a update-agent a metadata={"y":3} -> agent.updated
+        // Metadata is merged; the same again is no change.
+        agent:a register a metadata={"x":1} -> nothing
+        "#,
+    );
+    let card = &play.state.agent(&AgentId::new("a").unwrap()).unwrap().card;
+    assert_eq!(card.metadata.as_str(), r#"{"x":1,"y":3}"#);
+    assert_eq!(card.role.as_deref(), Some("lead"), "a role is kept when a client registers without one");
+}
+
+#[test]
+fn nobody_gains_a_room_by_taking_an_agents_name() {
+    let play = play(
+        "
+        agent:a create-room p entry=private -> room.created p, room.joined p agent:a
+        agent:b join p by-key -> room.joined p agent:b
+        agent:a direct b psst -> message.direct agent:a>agent:b psst
+        agent:b remove-agent b -> agent.removed b, room.left p agent:b
+        user:vic register b -> agent.registered b
+        user:vic>agent:b post p hello -> ! RoomNotFound
+
+        // Not registered, but it takes part: by a key, in a room, on a connection.
+        user:ed add-key k room z p -> key.added
+        user:vic register z -> ! Forbidden
+        user:ed revoke-key k -> key.revoked
+        user:vic register z -> agent.registered z
+        agent:y join p by-key -> room.joined p agent:y
+        user:vic register y -> ! Forbidden
+        agent:y register y -> agent.registered y
+        agent:x/1 connect -> presence.connected agent:x first
+        user:vic register x -> ! Forbidden
+        user:ed register x -> agent.registered x
+
+        // In rooms of one's own the name opens nothing new.
+        user:vic create-room mine -> room.created mine, room.joined mine user:vic
+        user:vic add-key l room w mine -> key.added
+        user:vic register w -> agent.registered w
+        ",
+    );
+    assert!(play.state.waiting(&principal("agent:b")).is_empty(), "what waited was for somebody else");
+}
+
+#[test]
+fn agents_without_a_connection() {
+    play(
+        "
+        user:vic host h -> ! Forbidden
+        agent:a host h -> ! Forbidden
+        user:ed host a -> ! Conflict agentId
+        user:ed host h -> agent.registered h
+        agent:a set-status h paused -> ! Forbidden
+        user:ed set-status h paused -> agent.status_changed h online>paused set
+        // Paused is held by an operator: coming and going does not change it.
+        agent:h/1 connect -> presence.connected agent:h first
+        agent:h/1 disconnect -> presence.disconnected agent:h last
+        guest:g host i -> agent.registered i
+        guest:g set-status i failed -> agent.status_changed i online>failed set
+        guest:g>agent:i look -> ! Forbidden
+        ",
+    );
+}
+
+#[test]
+fn rooms_and_who_may_come_in() {
+    play(
+        "
+        guest:g create-room r -> ! Forbidden
+        node:n create-room r -> ! Forbidden
+        agent:a create-room r name=x*201 -> ! InvalidField name
+        agent:a create-room r metadata=1 -> ! InvalidField metadata
+        agent:a create-room r -> room.created r, room.joined r agent:a
+        agent:b create-room r -> ! Conflict roomId
+        system create-room hall -> room.created hall
+        agent:a create-room -> room.created 000003e8000000000000000f, room.joined 000003e8000000000000000f agent:a
+
+        // Open to all but nodes; joining twice changes nothing.
+        guest:g join r -> room.joined r guest:g
+        guest:g join r -> nothing
+        node:n join r -> ! Forbidden
+        agent:b join nowhere -> ! RoomNotFound
+        agent:b join new create -> room.created new, room.joined new agent:b
+        node:n join newer create -> ! RoomNotFound
+        user:vic join r member=agent:c -> room.joined r agent:c
+        user:vic join r member=agent:b -> ! Forbidden
+        user:vic join own member=agent:c create -> room.created own, room.joined own user:vic, room.joined own agent:c
+
+        // Members only.
+        agent:a create-room m entry=members -> room.created m, room.joined m agent:a
+        agent:b join m -> ! Forbidden
+        user:ed join m -> room.joined m user:ed
+        agent:b join m by-key -> room.joined m agent:b
+
+        // Private: nobody else learns that it exists.
+        agent:a create-room p entry=private -> room.created p, room.joined p agent:a
+        agent:b join p -> ! RoomNotFound
+        agent:b post p hello -> ! RoomNotFound
+        agent:b read p 1 -> ! RoomNotFound
+        agent:b leave p -> ! RoomNotFound
+        agent:b update-room p name=mine -> ! RoomNotFound
+        user:ed join p -> room.joined p user:ed
+
+        agent:a create-room small max=1 -> room.created small, room.joined small agent:a
+        agent:b join small -> ! Conflict
+        ",
+    );
+}
+
+#[test]
+fn leaving_changing_and_closing_rooms() {
+    let play = play(
+        "
+        agent:a create-room r -> room.created r, room.joined r agent:a
+        agent:b join r -> room.joined r agent:b
+        guest:g join r -> room.joined r guest:g
+        guest:g leave r -> room.left r guest:g
+        guest:g leave r -> nothing
+        agent:b leave nowhere -> ! RoomNotFound
+        agent:b leave r agent:a -> ! Forbidden
+        agent:a leave r agent:b -> room.left r agent:b
+
+        agent:b update-room r name=mine -> ! Forbidden
+        agent:a update-room r description=x*16385 -> ! InvalidField description
+        agent:a update-room r name=ours -> room.updated r
+        user:ed update-room r status=archived -> room.updated r
+        agent:a post r hello -> ! RoomClosed
+        agent:b join r -> ! RoomClosed
+        agent:a update-room r status=active -> room.updated r
+        agent:a post r hello -> message.posted r agent:a hello
+        ",
+    );
+    let room = play.state.room(&RoomId::new("r").unwrap()).unwrap();
+    assert_eq!((room.card.name.as_str(), room.messages, room.members.len()), ("ours", 1, 1));
+    assert_eq!(room.seq, 10, "every record of the room has a number");
+}
+
+#[test]
+fn messages_are_said_by_members() {
+    let play = play(
+        "
+        agent:a create-room r -> room.created r, room.joined r agent:a
+        agent:a post r hello -> message.posted r agent:a hello
+        agent:b post r hello -> ! Forbidden
+        agent:a post nowhere hello -> ! RoomNotFound
+        agent:a post r -> ! InvalidField content
+        agent:a post r x*1048577 -> ! TooLarge content
+        agent:a post r hi from=agent:b -> ! Forbidden
+        user:vic join r member=agent:c -> room.joined r agent:c
+        user:vic post r hi from=agent:c -> message.posted r agent:c hi
+        user:vic post r hi -> ! Forbidden
+
+        // Signals of members: kept nowhere.
+        agent:a type r on -> ~typing r agent:a true
+        agent:b type r on -> ! Forbidden
+        agent:a act r cursor -> ~action r agent:a cursor
+        agent:b act nowhere cursor -> ! RoomNotFound
+
+        // Ephemeral rooms hand messages out and log none.
+        agent:a create-room e durability=ephemeral -> room.created e, room.joined e agent:a
+        agent:a post e hello -> ~message e agent:a hello
+
+        // Reading goes forward only.
+        agent:a read r 9 -> room.read r agent:a 9
+        agent:a read r 9 -> nothing
+        agent:a read r 8 -> nothing
+        agent:a read r 10 -> room.read r agent:a 10
+        agent:b read r 9 -> ! Forbidden
+        ",
+    );
+    assert_eq!(play.state.messages, 2);
+}
+
+#[test]
+fn a_client_id_has_one_effect_for_a_day() {
+    play(
+        "
+        agent:a create-room r -> room.created r, room.joined r agent:a
+        agent:b join r -> room.joined r agent:b
+        agent:a#c1 post r hello -> message.posted r agent:a hello
+        agent:a#c1 post r hello -> repeated
+        // Whatever it is asked for the second time: the first result counts.
+        agent:a#c1 direct b hello -> repeated
+        agent:a#c2 post r hello -> message.posted r agent:a hello
+        agent:b#c1 post r hello -> message.posted r agent:b hello
+        user:vic>agent:c#c1 join r -> room.joined r agent:c
+        agent:c#c1 join r -> repeated
+        agent:a#c3 post r -> ! InvalidField content
+        agent:a#c3 post r better -> message.posted r agent:a better
+        wait 86400000
+        agent:a#c1 post r hello -> repeated
+        wait 1
+        // The log has moved on by more than a day: forgotten with the next record.
+        agent:b post r tick -> message.posted r agent:b tick
+        agent:a#c1 post r hello -> message.posted r agent:a hello
+        ",
+    );
+}
+
+#[test]
+fn the_first_results_id_comes_back_with_a_repeat() {
+    use roundtable_core::engine::{Context, Outcome, decide};
+    let mut play = play("agent:a create-room r -> room.created r, room.joined r agent:a");
+    play.lines("agent:a#c1 post r hello -> message.posted r agent:a hello");
+    let said = play.state.room(&RoomId::new("r").unwrap()).unwrap().last.clone().unwrap().id;
+    let post = roundtable_core::messages::Post::text(RoomId::new("r").unwrap(), principal("agent:a"), "x");
+    let command = roundtable_core::command::Command::Post(Box::new(post));
+    let ctx = Context {
+        now: roundtable_core::time::Time(play.now),
+        actor: principal("agent:a"),
+        by: principal("agent:a"),
+        connection: None,
+        random: 77,
+        client: Some(roundtable_core::ids::ClientId::new("c1").unwrap()),
+    };
+    let again = decide(&play.state, &command, &ctx).unwrap().result();
+    assert_eq!(again, Outcome::Repeated(Box::new(Outcome::Message(said))));
+}
+
+#[test]
+fn presence_has_edges_at_the_first_and_the_last_connection() {
+    play(
+        "
+        agent:a/1 connect -> agent.status_changed a offline>online connected, presence.connected agent:a first
+        agent:a/1 connect -> nothing
+        agent:a/2 connect web -> presence.connected agent:a
+        agent:a/1 disconnect -> presence.disconnected agent:a
+        agent:a/1 disconnect -> nothing
+        agent:a/2 disconnect -> agent.status_changed a online>offline connection_lost, presence.disconnected agent:a last
+        agent:a/3 connect -> agent.status_changed a offline>online connected, presence.connected agent:a first
+        agent:a set-status a busy -> agent.status_changed a online>busy set
+        agent:a/3 disconnect -> agent.status_changed a busy>offline connection_lost, presence.disconnected agent:a last
+        agent:a connect -> ! Internal
+        user:ann/4 connect -> presence.connected user:ann first
+        guest:g/5 connect -> presence.connected guest:g first
+
+        // After a restart nobody is here, and everybody can come again.
+        agent:a/6 connect -> agent.status_changed a offline>online connected, presence.connected agent:a first
+        system start-server s -> server.started
+        agent:a/6 disconnect -> nothing
+        agent:a/7 connect -> agent.status_changed a offline>online connected, presence.connected agent:a first
+        user:ann/8 connect -> presence.connected user:ann first
+        ",
+    );
+}
+
+#[test]
+fn a_server_start_ends_the_stay_of_nodes_that_nobody_saw_leave() {
+    play(
+        "
+        node:n join-network n -> node.joined
+        node:n join-network n -> nothing
+        node:m join-network n -> ! Forbidden
+        node:m leave-network n -> ! Forbidden
+        node:m leave-network m -> nothing
+        node:m join-network m -> node.joined
+        node:n leave-network n -> node.left n leave
+        agent:a start-server s -> nothing
+        system start-server s -> server.started, node.left m timeout
+        ",
+    );
+}
+
+#[test]
+fn twenty_first_entries_make_one_own_room() {
+    let mut play = play("user:ann enter-own nobody -> ! AgentNotFound");
+    let mut rooms = std::collections::BTreeSet::new();
+    for n in 0..20 {
+        let follows = play.ask(&format!("guest:g{n} enter-own a"));
+        rooms.insert(follows.split_whitespace().nth(1).unwrap().trim_end_matches(',').to_owned());
+        let made = follows.contains("room.created");
+        assert_eq!(made, n == 0, "{follows}");
+        assert!(follows.contains(&format!("guest:g{n}")), "{follows}");
+    }
+    assert_eq!(rooms.len(), 1);
+    let room = RoomId::new(rooms.first().unwrap()).unwrap();
+    assert_eq!(play.state.room(&room).unwrap().members.len(), 21, "twenty and the agent itself");
+    play.lines("guest:g0 enter-own a -> nothing");
+    // Archived, it is kept for reading; the next entry makes a new one.
+    play.lines(&format!("user:ed update-room {room} status=archived -> room.updated {room}"));
+    let follows = play.ask("guest:g0 enter-own a");
+    assert!(follows.starts_with("room.created") && !follows.contains(room.as_str()), "{follows}");
+}
+
+#[test]
+fn direct_messages_wait_for_their_addressee() {
+    let mut play = play(
+        "
+        agent:a direct b psst -> message.direct agent:a>agent:b psst
+        agent:a direct nobody psst -> ! AgentNotFound
+        agent:a direct b -> ! InvalidField content
+        guest:g direct b psst -> ! Forbidden
+        agent:a direct b psst from=agent:c -> ! Forbidden
+        user:vic direct b psst from=agent:c -> message.direct agent:c>agent:b psst
+        agent:b delivered 7 -> nothing
+        agent:b delivered 8 -> message.delivered 8
+        agent:b delivered 8 -> nothing
+        agent:a delivered 9 -> nothing
+        agent:b delivered 99 -> message.delivered 99
+        ",
+    );
+    let b = principal("agent:b");
+    assert!(play.state.waiting(&b).is_empty());
+    for n in 0..1_000 {
+        assert_eq!(play.ask("agent:a direct b more"), "message.direct agent:a>agent:b more", "{n}");
+    }
+    play.lines(
+        "
+        agent:a direct b more -> ! Conflict
+        wait 604800001
+        // A week later the oldest are gone with the next one.
+        agent:a direct b late -> message.direct agent:a>agent:b late
+        ",
+    );
+    assert_eq!(play.state.waiting(&b).len(), 1);
+}
+
+#[test]
+fn seats_alerts_security_and_marks() {
+    let play = play(
+        "
+        guest:g/1 keep-seat s -> seat.kept
+        guest:h/2 keep-seat s -> ! Forbidden
+        guest:g keep-seat s -> ! Forbidden
+
+        // One alert per source is active; a new level is a new alert.
+        system raise cpu warning -> alert.raised cpu warning
+        system raise cpu warning -> nothing
+        system raise cpu critical -> alert.raised cpu critical
+        system raise disk info -> alert.raised disk info
+        user:ann raise cpu warning -> ! Forbidden
+        user:ann clear cpu -> ! Forbidden
+        system clear cpu -> alert.cleared cpu alert-13
+        system clear cpu -> nothing
+
+        system notice suspicious 10.0.0.1 -> security.noticed
+        system notice blocked 10.0.0.1 -> ! InvalidField until
+        system notice blocked 10.0.0.1 until=1000000 -> ! InvalidField until
+        system notice blocked 10.0.0.1 until=1000001 -> security.noticed
+        agent:a notice suspicious 10.0.0.1 -> ! Forbidden
+
+        user:ann mark activity -> feed.marked
+        user:ann mark activity report -> feed.marked
+        ",
+    );
+    use roundtable_core::time::Time;
+    assert!(play.state.blocked("10.0.0.1", Time(1_000_000)).is_some());
+    assert!(play.state.blocked("10.0.0.1", Time(1_000_001)).is_none(), "a block ends by itself");
+    assert_eq!(play.state.alerts().count(), 1);
+}
+
+#[test]
+fn who_may_receive_what() {
+    let play = play(
+        "
+        user:vic create-room p entry=private -> room.created p, room.joined p user:vic
+        user:vic join p member=agent:c -> room.joined p agent:c
+        ",
+    );
+    let room = Topic::Room(RoomId::new("p").unwrap());
+    let may = |who: &str, topic: &Topic| access::may_receive(&play.state, &principal(who), topic);
+    for (who, expected) in [
+        ("user:vic", true),
+        ("agent:c", true),
+        ("system", true),
+        ("agent:a", false),
+        ("guest:g", false),
+        ("node:n", false),
+    ] {
+        assert_eq!(may(who, &room), expected, "{who}");
+    }
+    assert!(!may("user:vic", &Topic::Room(RoomId::new("nowhere").unwrap())));
+    let direct = Topic::Principal(principal("agent:c"));
+    for (who, expected) in [("agent:c", true), ("user:vic", true), ("user:ed", true), ("agent:a", false)] {
+        assert_eq!(may(who, &direct), expected, "{who}");
+    }
+    let vic = Topic::Principal(Principal::User(UserId::new("vic").unwrap()));
+    assert!(!may("user:ann", &vic), "not even the owner of the workspace");
+}
