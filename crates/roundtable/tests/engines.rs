@@ -229,7 +229,18 @@ fn snapshots_shorten_loading_and_are_passed_over_when_unreadable() {
     let mut ahead = whole.clone();
     ahead.apply(&any(42, &mut dice));
     assert!(log.snapshot(&w, &ahead).is_err(), "the log does not hold record 42");
-    for offset in 42..46 {
+    edit(dir.path(), "UPDATE snapshots SET version = 'another', state = '{}'");
+    let error = log.load(&w).unwrap_err();
+    assert!(error.message.contains("record 1 is missing"), "another version's snapshot is not read: {error}");
+}
+
+#[test]
+fn old_snapshots_go_and_an_unreadable_one_is_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let (w, mut dice) = (workspace("w"), Dice(6));
+    let log = SqliteLog::open(dir.path()).unwrap();
+    fill(&[&log], &w, 40, &mut dice);
+    for offset in 41..46 {
         append(&log, &w, &[any(offset, &mut dice)], (1, false));
         log.snapshot(&w, &log.load(&w).unwrap().state).unwrap();
     }
@@ -238,6 +249,7 @@ fn snapshots_shorten_loading_and_are_passed_over_when_unreadable() {
     let connection = rusqlite::Connection::open(dir.path().join(FILE)).unwrap();
     let left: u64 = connection.query_row("SELECT count(*) FROM snapshots", (), |row| row.get(0)).unwrap();
     assert_eq!(left, 1, "older ones are gone");
+    assert_eq!(log.load(&w).unwrap().state.head, Offset(45));
 }
 
 /// The child of the test below: appends without end and says what was committed.

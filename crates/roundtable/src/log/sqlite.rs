@@ -29,6 +29,8 @@ use writer::{Answer, Job, Prepared, Writer};
 pub const FILE: &str = "roundtable.db";
 /// The file that is locked as long as a process uses the directory. It holds the process's number.
 pub const LOCK_FILE: &str = "roundtable.lock";
+/// The program's version, noted with every snapshot.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Snapshots kept of each workspace.
 const SNAPSHOTS: u32 = 2;
 
@@ -250,10 +252,10 @@ impl Log for SqliteLog {
         let workspace = workspace.clone();
         let kept = self.ask(move |writer| {
             writer.transaction(|writer| {
-                let sql = "INSERT OR REPLACE INTO snapshots(number, offset, state)
-                    SELECT number, ?2, ?3 FROM workspaces
+                let sql = "INSERT OR REPLACE INTO snapshots(number, offset, version, state)
+                    SELECT number, ?2, ?3, ?4 FROM workspaces
                     WHERE workspace = ?1 AND EXISTS (SELECT 1 FROM records WHERE id = (number << 40) + ?2)";
-                let kept = writer.connection.execute(sql, (workspace.as_str(), head, json))?;
+                let kept = writer.connection.execute(sql, (workspace.as_str(), head, VERSION, json))?;
                 let sql = "DELETE FROM snapshots WHERE (number, offset) NOT IN (
                         SELECT s.number, s.offset FROM snapshots s WHERE s.number = snapshots.number
                         ORDER BY s.offset DESC LIMIT ?2

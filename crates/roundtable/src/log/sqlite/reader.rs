@@ -156,13 +156,15 @@ pub fn epochs(connection: &Connection, number: i64) -> rusqlite::Result<(Epochs,
     Ok((epochs, statement.query_row([number], |row| row.get(0))?))
 }
 
-/// See [`super::super::Log::load`]. A snapshot that cannot be read is passed over: the records say everything.
+/// See [`super::super::Log::load`]. A snapshot of another version, or one that cannot be read, is
+/// passed over: the records say everything.
 pub fn load(connection: &Connection, workspace: &WorkspaceId) -> Result<Loaded, Fault> {
     let nothing = || Loaded { state: State::default(), epochs: Epochs::default() };
     let Some((number, _)) = known(connection, workspace)? else { return Ok(nothing()) };
-    let sql = "SELECT state FROM snapshots WHERE number = ?1 ORDER BY offset DESC LIMIT 1";
+    let sql = "SELECT state FROM snapshots WHERE number = ?1 AND version = ?2 ORDER BY offset DESC LIMIT 1";
+    let mut statement = connection.prepare_cached(sql)?;
     let snapshot: Option<String> =
-        connection.prepare_cached(sql)?.query_row([number], |row| row.get(0)).optional()?;
+        statement.query_row((number, super::VERSION), |row| row.get(0)).optional()?;
     let mut state = State::default();
     if let Some(json) = snapshot {
         match codec::state(&json) {
@@ -175,7 +177,12 @@ pub fn load(connection: &Connection, workspace: &WorkspaceId) -> Result<Loaded, 
     let mut rows =
         statement.query((schema::id(number, state.head.0), schema::id(number, schema::MAX_OFFSET)))?;
     while let Some(row) = rows.next()? {
-        state.apply(&record(row)?);
+        let record = record(row)?;
+        if record.offset != state.head.next() {
+            let message = format!("record {} is missing in the log of {workspace}", state.head.next().0);
+            return Err(Error::new(ErrorKind::Internal, message).into());
+        }
+        state.apply(&record);
     }
     let (mut epochs, loose) = epochs(connection, number)?;
     if loose {

@@ -31,8 +31,10 @@ const STEPS: &[&str] = &["
     CREATE TABLE chunks(
         last INTEGER PRIMARY KEY, first INTEGER NOT NULL, earliest INTEGER NOT NULL, latest INTEGER NOT NULL
     );
+    -- `version`: of the program that took it; another one may remember more of the same records.
     CREATE TABLE snapshots(
-        number INTEGER NOT NULL, offset INTEGER NOT NULL, state TEXT NOT NULL, PRIMARY KEY(number, offset)
+        number INTEGER NOT NULL, offset INTEGER NOT NULL, version TEXT NOT NULL, state TEXT NOT NULL,
+        PRIMARY KEY(number, offset)
     );
     CREATE VIEW log AS
         SELECT w.workspace AS workspace, r.id & 0xffffffffff AS offset,
