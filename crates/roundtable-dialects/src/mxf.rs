@@ -18,7 +18,7 @@ use roundtable_core::command::Command;
 use roundtable_core::delivery::{Delivery, Topic};
 use roundtable_core::engine::Outcome;
 use roundtable_core::error::Error;
-use roundtable_core::ids::{AgentId, ConnectionId, MessageId, Principal, RoomId};
+use roundtable_core::ids::{AgentId, ConnectionId, KeyId, MessageId, Principal, RoomId};
 use roundtable_core::json::Json;
 use roundtable_core::limits::WAITING_DIRECT_MS;
 use roundtable_core::time::{Cursor, Offset, Time};
@@ -128,12 +128,33 @@ enum Then {
     ChannelUpdated { room: RoomId },
     /// `message:send`, `message:broadcast` and `message:channel`.
     Sent,
-    /// `message:direct` and `message:agent`.
-    SentDirect { to: AgentId },
+    /// `message:direct`, and `message:agent` with an event for its sender.
+    SentDirect { to: AgentId, sdk: bool },
     /// The last step of `agent:update`.
     Updated { agent: AgentId, updates: Json },
     /// `agent:status`.
     Status { agent: AgentId },
+    /// An event that is answered by its acknowledgement alone.
+    Accepted,
+    /// `agent:register` in an envelope.
+    SdkRegistered { agent: AgentId, room: Option<RoomId> },
+    /// `agent:allowed_tools:update`.
+    ToolsAllowed { agent: AgentId, tools: Vec<String> },
+    /// `channel:create`.
+    ChannelCreated { room: RoomId },
+    /// The last step of `key:generate`, with what is shown once.
+    KeyMade { shown: Box<FreshKey> },
+    /// `key:deactivate`.
+    KeyRevoked { key: KeyId, room: Option<RoomId> },
+}
+
+/// A channel key right after it was made.
+struct FreshKey {
+    room: RoomId,
+    agent: AgentId,
+    key: KeyId,
+    secret: String,
+    expires_at: Option<Time>,
 }
 
 /// MXF's side of one connection.
@@ -291,6 +312,11 @@ impl MxfSession {
         at: Time,
     ) -> Superset<'a> {
         Superset { name, id: self.event_id(), at, about: about.unwrap_or((shapes::NOWHERE, shapes::NOWHERE)) }
+    }
+
+    /// An envelope of this connection's own about an agent and a channel.
+    fn envelope(&mut self, name: &'static str, about: (&str, &str), data: Value, scene: Scene<'_>) -> Output {
+        Output::Send(self.superset(name, Some(about), scene.now).message(&Map::new(), &members(data)))
     }
 
     /// A fresh `eventId` for an event that only this client gets.

@@ -4,6 +4,7 @@ mod agents;
 mod channels;
 mod envelope;
 mod messages;
+mod setup;
 
 use base64::Engine as _;
 use bytes::Bytes;
@@ -85,14 +86,17 @@ impl MxfSession {
         };
         let envelope = raw.and_then(Envelope::read);
         self.determine(name, envelope.is_some());
-        let result = match envelope {
-            Some(envelope) => self.enveloped(call, &envelope, scene, out),
+        let result = match &envelope {
+            Some(envelope) => self.enveloped(call, envelope, scene, out),
             None if call.event.is_empty() || SDK_EVENTS.contains(&call.event) => {
                 self.bare(call, raw, scene, out)
             }
             None => self.flat(call, (raw, binary), scene, out),
         };
         if let Err(error) = result {
+            if let Some(envelope) = &envelope {
+                self.tell_sdk(call, &envelope.channel, &error, (scene, out));
+            }
             self.refuse(call, &error, scene, out);
         }
     }
@@ -141,9 +145,7 @@ impl MxfSession {
     ) -> Result<(), Error> {
         match call.event {
             "heartbeat" => {
-                let answer = serde_json::json!({"timestamp": scene.now.0});
-                send("heartbeat:response", &answer, out);
-                acknowledge(call.ack, super::members(answer), out);
+                heartbeat(call, scene, out);
                 Ok(())
             }
             "agent:join_channel" => self.join_channel(call, raw, scene, out),
@@ -163,6 +165,13 @@ impl MxfSession {
         }
         Ok(())
     }
+}
+
+/// The SDK's sign of life, raw or in an envelope; the answer is raw.
+fn heartbeat(call: Call, scene: Scene<'_>, out: &mut Outputs) {
+    let answer = serde_json::json!({"timestamp": scene.now.0});
+    send("heartbeat:response", &answer, out);
+    acknowledge(call.ack, super::members(answer), out);
 }
 
 /// Answers the acknowledgement of an event that has no effect here.

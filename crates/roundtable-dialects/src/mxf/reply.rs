@@ -1,15 +1,16 @@
 //! What the engine's answers become: acknowledgements, the caller's own events, and new subscriptions.
 
+use roundtable_core::access::may_manage_room;
 use roundtable_core::command::Command;
 use roundtable_core::delivery::Topic;
 use roundtable_core::engine::Outcome;
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::ids::{AgentId, Principal, RoomId};
 use roundtable_core::rooms::visible;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::encode::shapes::{self, iso, value};
-use super::{Call, MxfSession, Pending, Then, acknowledge, members, send};
+use super::{Call, FreshKey, MxfSession, Pending, Then, acknowledge, members, send};
 use crate::session::{Output, Outputs, Scene, Token};
 
 impl MxfSession {
@@ -35,8 +36,16 @@ impl MxfSession {
         };
         match (then, result) {
             (Then::Login, result) => self.entered(result.map(|_| ()), scene, out),
+            (Then::ChannelCreated { room }, Err(error)) if self.owns_already(&room, &error, scene) => {
+                self.has_created(call, &room, scene, out);
+            }
             (then, Ok(outcome)) => self.fulfilled(call, then, (outcome, scene), out),
             (then, Err(error)) => {
+                if let Then::ChannelCreated { room } = &then {
+                    self.tell_sdk(call, room.as_str(), &error, (scene, out));
+                } else if let Then::KeyMade { shown } = &then {
+                    self.tell_sdk(call, shown.room.as_str(), &error, (scene, out));
+                }
                 self.undo(then, out);
                 self.refuse(call, &error, scene, out);
             }
@@ -70,11 +79,7 @@ impl MxfSession {
                 acknowledge(call.ack, members(json!({"channelId": room.as_str(), "channel": channel})), out);
             }
             Then::Sent => self.has_sent(call, outcome, scene, out),
-            Then::SentDirect { to } => {
-                let delivered = scene.state.online(&Principal::Agent(to));
-                let id = message_id(outcome);
-                acknowledge(call.ack, members(json!({"messageId": id, "delivered": delivered})), out);
-            }
+            Then::SentDirect { to, sdk } => self.has_sent_direct(call, (outcome, &to, sdk), scene, out),
             Then::Updated { agent, updates } => {
                 let shown = scene.state.agent(&agent).map(|known| {
                     let mut shown = shapes::agent(known);
@@ -85,7 +90,80 @@ impl MxfSession {
                 acknowledge(call.ack, members(json!({"agentId": agent.as_str(), "agent": shown})), out);
             }
             Then::Status { agent } => self.tell_status(call, &agent, scene, out),
+            Then::Accepted => acknowledge(call.ack, Map::new(), out),
+            Then::SdkRegistered { agent, room } => {
+                let channel = room.as_ref().map_or(shapes::NOWHERE, RoomId::as_str);
+                self.registered(&agent, channel, scene, out);
+                acknowledge(call.ack, members(json!({"agentId": agent.as_str(), "channelId": channel})), out);
+            }
+            Then::ToolsAllowed { agent, tools } => {
+                let allowed = json!({"agentId": agent.as_str(), "allowedTools": tools, "success": true});
+                send("agent:allowed_tools:updated", &allowed, out);
+                acknowledge(call.ack, members(allowed), out);
+            }
+            Then::ChannelCreated { room } => self.has_created(call, &room, scene, out),
+            Then::KeyMade { shown } => self.has_made_key(call, &shown, scene, out),
+            Then::KeyRevoked { key, room } => {
+                let channel = room.as_ref().map_or(shapes::NOWHERE, RoomId::as_str);
+                let data = json!({"keyId": key.as_str(), "channelId": channel});
+                let who = self.principal();
+                out.push(self.envelope("key:deactivated", (who.id(), channel), data.clone(), scene));
+                acknowledge(call.ack, members(data), out);
+            }
         }
+    }
+
+    /// Making a channel that is one's own already changes nothing and succeeds: the SDK makes its channels at every start.
+    fn owns_already(&self, room: &RoomId, error: &Error, scene: Scene<'_>) -> bool {
+        let own = |room| may_manage_room(scene.state, room, &self.principal());
+        error.kind == ErrorKind::Conflict && scene.state.room(room).is_some_and(own)
+    }
+
+    /// `channel:created`.
+    fn has_created(&mut self, call: Call, room: &RoomId, scene: Scene<'_>, out: &mut Outputs) {
+        if self.is_in(room, scene) {
+            self.follow(room, out);
+        }
+        let name = scene.state.room(room).map(|room| room.card.name.as_str());
+        let data = json!({"channelId": room.as_str(), "name": name});
+        let who = self.principal();
+        out.push(self.envelope("channel:created", (who.id(), room.as_str()), data.clone(), scene));
+        acknowledge(call.ack, members(data), out);
+    }
+
+    /// `key:generated`, to its requester alone: the secret is shown once.
+    fn has_made_key(&mut self, call: Call, shown: &FreshKey, scene: Scene<'_>, out: &mut Outputs) {
+        let data = json!({
+            "keyId": shown.key.as_str(),
+            "secretKey": shown.secret,
+            "channelId": shown.room.as_str(),
+            "agentId": shown.agent.as_str(),
+            "expiresAt": shown.expires_at.map(iso),
+        });
+        let about = (shown.agent.as_str(), shown.room.as_str());
+        out.push(self.envelope("key:generated", about, data.clone(), scene));
+        acknowledge(call.ack, members(data), out);
+    }
+
+    /// The acknowledgement of a direct message; the SDK's sender gets an event too.
+    fn has_sent_direct(
+        &mut self,
+        call: Call,
+        (outcome, to, sdk): (&Outcome, &AgentId, bool),
+        scene: Scene<'_>,
+        out: &mut Outputs,
+    ) {
+        let delivered = scene.state.online(&Principal::Agent(to.clone()));
+        let data = json!({"messageId": message_id(outcome), "delivered": delivered});
+        if sdk {
+            let mut shown = members(data.clone());
+            shown.insert("receiverId".into(), to.as_str().into());
+            shown.insert("timestamp".into(), scene.now.0.into());
+            let who = self.principal();
+            let about = (who.id(), shapes::NOWHERE);
+            out.push(self.envelope("message:agent:delivered", about, Value::Object(shown), scene));
+        }
+        acknowledge(call.ack, members(data), out);
     }
 
     /// `agent:registered` to the caller.

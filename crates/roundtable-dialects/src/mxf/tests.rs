@@ -499,3 +499,135 @@ fn events_nobody_knows_are_refused_once() {
     rig.ask(ann, "task:create", json!({"channelId": "lobby"}), 2);
     assert_eq!(rig.names(ann), ["error", "task:error", "ack"]);
 }
+
+#[test]
+fn the_sdk_makes_a_channel_and_a_key_and_its_agent_comes_in_with_it() {
+    let mut rig = Rig::new();
+    let admin = rig.user("ann");
+    rig.clear();
+    let create = json!({"name": "Lab", "description": "", "isPrivate": true, "maxAgents": 5, "systemLlmEnabled": true});
+    for _ in 0..2 {
+        rig.send(admin, "channel:create", rig::envelope("channel:create", "ann", "lab", create.clone()));
+        let created = rig.payload(admin, "channel:created");
+        assert_eq!(
+            (&created["channelId"], &created["data"]),
+            (&json!("lab"), &json!({"channelId": "lab", "name": "Lab"}))
+        );
+    }
+    let other = rig.user("bob");
+    rig.send(other, "channel:create", rig::envelope("channel:create", "bob", "lab", create));
+    assert!(rig.payload(other, "channel:creation:failed")["data"]["error"].is_string());
+    let wanted = json!({"channelId": "lab", "agentId": "k1", "name": "first"});
+    rig.send(other, "key:generate", rig::envelope("key:generate", "bob", "lab", wanted.clone()));
+    assert_eq!(rig.payload(other, "key:generation:failed")["data"]["channelId"], "lab");
+    assert_eq!(rig.payload(other, "error")["code"], "CHANNEL_NOT_FOUND", "it is private");
+    rig.clear();
+    rig.send(admin, "key:generate", rig::envelope("key:generate", "ann", "lab", wanted));
+    let key = rig.payload(admin, "key:generated")["data"].clone();
+    assert_eq!(
+        (&key["channelId"], &key["agentId"], &key["expiresAt"]),
+        (&json!("lab"), &json!("k1"), &json!(null))
+    );
+    assert!(rig.seen(other).is_empty());
+
+    let auth =
+        json!({"domainKey": "domain", "agentId": "k1", "keyId": key["keyId"], "secretKey": key["secretKey"]});
+    let agent = rig.connect(Some(&auth), None, "");
+    assert_eq!(rig.names(agent), ["auth:success", "agent:registered", "agent:connected"]);
+    assert_eq!(rig.payload(agent, "auth:success")["channelConfig"]["systemLlmEnabled"], true);
+    rig.clear();
+    let register = json!({"name": "K", "type": "worker", "capabilities": ["c"], "allowedTools": ["t"], "status": "registering"});
+    rig.send(agent, "agent:register", rig::envelope("agent:register", "k1", "lab", register));
+    let registered = rig.payload(agent, "agent:registered");
+    assert_eq!(
+        (&registered["data"]["name"], &registered["data"]["capabilities"]),
+        (&json!("K"), &json!(["c"]))
+    );
+    rig.send(agent, "agent:join_channel", json!({"agentId": "k1", "channelId": "lab"}));
+    rig.send(agent, "mxf:tool:list", rig::envelope("mxf:tool:list", "k1", "lab", json!({"requestId": "r1"})));
+    assert_eq!(
+        rig.payload(agent, "mxf:tool:list:result")["data"],
+        json!({"requestId": "r1", "tools": [], "count": 0})
+    );
+    let get = json!({"operationId": "o1", "scope": "agent", "id": "k1"});
+    rig.send(agent, "memory:get", rig::envelope("memory:get", "k1", "lab", get.clone()));
+    let memory = rig.payload(agent, "memory:get:result")["data"].clone();
+    assert_eq!((&memory["operationId"], &memory["memory"]["agentId"]), (&json!("o1"), &json!("k1")));
+    rig.send(agent, "memory:update", rig::envelope("memory:update", "k1", "lab", get));
+    assert_eq!(rig.payload(agent, "memory:update:error")["data"]["operationId"], "o1");
+    rig.send(agent, "heartbeat", json!({"clientTimestamp": 1}));
+    assert!(rig.payload(agent, "heartbeat:response")["timestamp"].is_i64());
+    rig.clear();
+    let data = json!({"content": {"format": "text", "data": "hello"}, "metadata": {"messageId": "m1"}});
+    rig.send(admin, "message:channel", rig::envelope("message:channel", "ann", "lab", data));
+    assert_eq!(rig.payload(agent, "message:channel")["data"]["senderId"], "ann");
+}
+
+#[test]
+fn the_sdks_direct_messages_are_reported_to_their_sender() {
+    let (mut rig, ann, bob) = lobby();
+    let data = json!({"receiverId": "a2", "content": {"format": "json", "data": {"n": 1}}});
+    rig.send(ann, "message:agent", rig::envelope("message:agent", "a1", "lobby", data));
+    assert_eq!(rig.payload(ann, "message:agent:delivered")["data"]["delivered"], true);
+    assert_eq!(rig.payload(bob, "direct_message")["content"], json!({"n": 1}));
+}
+
+#[test]
+fn keys_are_listed_without_secrets_and_end_when_deactivated() {
+    let mut rig = Rig::new();
+    let ann = rig.user("ann");
+    rig.send(ann, "channel:create", rig::envelope("channel:create", "ann", "lobby", json!({})));
+    rig.key("key_1", "s1", "k1");
+    let agent = rig.connect(None, Some("Bearer key_1:s1"), "");
+    rig.send(ann, "key:list", rig::envelope("key:list", "ann", "lobby", json!({"channelId": "lobby"})));
+    let listed = rig.payload(ann, "key:listed")["data"].clone();
+    assert_eq!(
+        (&listed["keys"][0]["keyId"], &listed["keys"][0]["isActive"]),
+        (&json!("key_1"), &json!(true))
+    );
+    assert!(!listed.to_string().contains("s1\""));
+    rig.send(
+        ann,
+        "key:deactivate",
+        rig::envelope("key:deactivate", "ann", "lobby", json!({"keyId": "key_1"})),
+    );
+    assert_eq!(rig.payload(ann, "key:deactivated")["data"], json!({"keyId": "key_1", "channelId": "lobby"}));
+    assert!(rig.ended(agent));
+    let active = json!({"channelId": "lobby", "activeOnly": true});
+    rig.send(ann, "key:list", rig::envelope("key:list", "ann", "lobby", active));
+    assert_eq!(rig.payload(ann, "key:listed")["data"]["keys"], json!([]));
+}
+
+#[test]
+fn allowed_tools_and_status_are_the_agents_own() {
+    let (mut rig, ann, bob) = lobby();
+    rig.send(
+        ann,
+        "agent:allowed_tools:update",
+        rig::envelope("agent:allowed_tools:update", "a1", "lobby", json!({"allowedTools": ["t"]})),
+    );
+    let updated = rig.payload(ann, "agent:allowed_tools:updated");
+    assert_eq!(updated, json!({"agentId": "a1", "allowedTools": ["t"], "success": true}));
+    rig.clear();
+    rig.send(
+        ann,
+        "agent:allowed_tools:update",
+        rig::envelope("agent:allowed_tools:update", "a2", "lobby", json!({"allowedTools": []})),
+    );
+    assert_eq!(rig.payload(ann, "message:error")["data"]["rejectedEvent"], "agent:allowed_tools:update");
+    rig.clear();
+    rig.ask(
+        ann,
+        "agent:status:change",
+        rig::envelope("agent:status:change", "a1", "lobby", json!({"status": "away"})),
+        1,
+    );
+    assert_eq!(rig.payload(bob, "agent:updated")["updates"], json!({"status": "away"}));
+    rig.ask(
+        ann,
+        "agent:status:change",
+        rig::envelope("agent:status:change", "a1", "lobby", json!({"status": "connecting"})),
+        2,
+    );
+    assert_eq!((rig.ack(ann, 1), rig.ack(ann, 2)), (json!({"success": true}), json!({"success": true})));
+}

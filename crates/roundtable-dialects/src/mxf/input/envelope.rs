@@ -1,7 +1,7 @@
 //! The SDK's events: who they claim to come from is checked, then they do what their flat counterparts do (MXF notes §9).
 
 use roundtable_core::error::Error;
-use roundtable_core::ids::{AgentId, Principal, RoomId};
+use roundtable_core::ids::{AgentId, Principal};
 use roundtable_core::messages::{Direct, Post};
 use serde_json::value::RawValue;
 
@@ -9,7 +9,7 @@ use super::super::members;
 use super::super::wire::envelope::{Envelope, ToolMessage};
 use super::super::wire::fields::Fields;
 use super::messages::part;
-use super::{Call, Message, MxfSession, Output, Outputs, Scene, not_served, send};
+use super::{Call, Message, MxfSession, Output, Outputs, Scene, acknowledge, heartbeat, not_served, send};
 
 impl MxfSession {
     /// One envelope.
@@ -23,6 +23,24 @@ impl MxfSession {
         match call.event {
             "message:channel" | "message:agent" => self.tool_message(call, envelope, scene, out),
             "channel:update" => self.update_channel(call, &envelope.fields()?, out),
+            "channel:create" => self.create_channel(call, envelope, out),
+            "key:generate" => self.generate_key(call, envelope, scene, out),
+            "key:deactivate" => self.deactivate_key(call, envelope, scene, out),
+            "key:list" => self.list_keys(call, envelope, scene, out),
+            "agent:register" => self.register_sdk(call, envelope, scene, out),
+            "agent:status:change" => self.change_status(call, envelope, scene, out),
+            "agent:allowed_tools:update" => self.allow_tools(call, envelope, scene, out),
+            "agent:join_channel" => self.join_channel(call, Some(envelope.data), scene, out),
+            "mxf:tool:list" | "mcp:tool:list" => self.list_tools(call, envelope, scene, out),
+            "memory:get" | "memory:update" | "memory:delete" => self.memory(call, envelope, scene, out),
+            "agent:connect" => {
+                acknowledge(call.ack, serde_json::Map::new(), out);
+                Ok(())
+            }
+            "heartbeat" => {
+                heartbeat(call, scene, out);
+                Ok(())
+            }
             _ => {
                 not_served(call, out);
                 Ok(())
@@ -31,7 +49,7 @@ impl MxfSession {
     }
 
     /// Whom an envelope's `agentId` means, if it may: the socket's own agent or user, or an agent of that user.
-    fn claimed(&self, envelope: &Envelope<'_>, scene: Scene<'_>) -> Option<Principal> {
+    pub(super) fn claimed(&self, envelope: &Envelope<'_>, scene: Scene<'_>) -> Option<Principal> {
         let own = self.principal();
         if own.id() == envelope.agent {
             return Some(own);
@@ -61,9 +79,7 @@ impl MxfSession {
             self.post_direct(call, Direct { to, from, content, metadata }, client, out);
             return Ok(());
         }
-        let room = RoomId::new(&envelope.channel).map_err(|_| {
-            Error::invalid("channelId", "must be 1 to 128 characters of A-Z a-z 0-9 . _ : @ -")
-        })?;
+        let room = envelope.room()?;
         let inside = |room| scene.state.room(room).is_some_and(|room| room.members.contains_key(&from));
         if scene.state.room(&room).is_some() && !inside(&room) {
             self.reject(call, out, scene);
@@ -75,7 +91,7 @@ impl MxfSession {
     }
 
     /// A claim that is not the socket's: nobody receives it, and its sender is told.
-    fn reject(&mut self, call: Call, out: &mut Outputs, scene: Scene<'_>) {
+    pub(super) fn reject(&mut self, call: Call, out: &mut Outputs, scene: Scene<'_>) {
         let event = call.event;
         let text = format!("Rejected {event}: payload agentId/channelId must match the authenticated socket");
         let error = Error::forbidden(text.clone());

@@ -70,7 +70,7 @@ impl MxfSession {
         out: &mut Outputs,
     ) {
         let (from, to) = (Some(direct.from.clone()), direct.to.clone());
-        let then = Then::SentDirect { to };
+        let then = Then::SentDirect { to, sdk: call.event == "message:agent" };
         let mut ask = self.question(from, Command::Direct(Box::new(direct)), (call, then));
         (ask.client, ask.budget) = (client, self.message_budget());
         out.push(Output::Ask(ask));

@@ -2,13 +2,18 @@
 
 use std::borrow::Cow;
 
+use roundtable_core::agents::{AgentCard, Capability};
 use roundtable_core::error::{Error, ErrorKind};
-use roundtable_core::ids::{AgentId, ClientId};
+use roundtable_core::ids::{AgentId, ClientId, RoomId};
 use roundtable_core::json::Json;
 use roundtable_core::messages::Content;
+use roundtable_core::rooms::{Entry, RoomCard};
+use roundtable_core::time::Time;
 use serde::Deserialize;
+use serde_json::Map;
 use serde_json::value::RawValue;
 
+use super::super::encode::shapes;
 use super::fields::{Fields, string};
 
 /// `{eventId, eventType, timestamp, agentId, channelId, data}`; anything that lacks one of them is no envelope (MXF notes §4).
@@ -49,9 +54,124 @@ impl<'a> Envelope<'a> {
         Some(Self { agent, channel, data: raw.data })
     }
 
+    /// The channel it names.
+    pub fn room(&self) -> Result<RoomId, Error> {
+        let rule = "must be 1 to 128 characters of A-Z a-z 0-9 . _ : @ -";
+        RoomId::new(&self.channel).map_err(|_| Error::invalid("channelId", rule))
+    }
+
     /// The fields of `data`; fails when it is no object.
     pub fn fields(&self) -> Result<Fields<'a>, Error> {
         Fields::payload(Some(self.data))
+    }
+}
+
+/// `channel:create`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct CreateChannel {
+    /// Which; the envelope's own `channelId`.
+    pub room: RoomId,
+    /// What is said about it.
+    pub card: RoomCard,
+}
+
+/// What the SDK may say about a channel that no rule reads.
+const OPTIONS: [&str; 5] =
+    ["requireApproval", "allowAnonymous", "allowedTools", "systemLlmEnabled", "showActiveAgents"];
+
+impl CreateChannel {
+    /// Reads the envelope.
+    pub fn read(envelope: &Envelope<'_>) -> Result<Self, Error> {
+        let fields = envelope.fields()?;
+        let room = envelope.room()?;
+        let name = fields.loose("name").filter(|name| !name.is_empty());
+        let set = |name| fields.flag(name).map(|flag| flag.unwrap_or(false));
+        let entry = match (set("isPrivate")?, set("requireApproval")?) {
+            (true, _) => Entry::Private,
+            (false, true) => Entry::Members,
+            (false, false) => Entry::Open,
+        };
+        let mut options = Map::new();
+        for name in OPTIONS {
+            if let Some(raw) = fields.raw(name) {
+                options.insert(name.into(), shapes::value(&fields.carried(name, raw)?));
+            }
+        }
+        let most = fields.raw("maxAgents").and_then(|raw| serde_json::from_str(raw.get()).ok());
+        let card = RoomCard {
+            name: name.unwrap_or_else(|| room.as_str().to_owned()),
+            description: fields.loose("description").unwrap_or_default(),
+            metadata: fields.json_object("metadata")?.unwrap_or_default(),
+            options: (!options.is_empty()).then(|| Json::of(&options)),
+            entry,
+            max_members: most.filter(|most| *most > 0),
+            ..RoomCard::default()
+        };
+        Ok(Self { room, card })
+    }
+}
+
+/// `key:generate`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct GenerateKey {
+    /// For which channel.
+    pub room: RoomId,
+    /// For which agent.
+    pub agent: AgentId,
+    /// Shown name.
+    pub name: String,
+    /// Its end.
+    pub expires_at: Option<Time>,
+}
+
+impl GenerateKey {
+    /// Reads the envelope. `expiresAt` is ISO 8601 or milliseconds.
+    pub fn read(envelope: &Envelope<'_>) -> Result<Self, Error> {
+        let fields = envelope.fields()?;
+        let room = match fields.id_if_any("channelId", RoomId::new)? {
+            Some(room) => room,
+            None => envelope.room()?,
+        };
+        let end = |raw: &RawValue| {
+            let text = string(raw).and_then(|text| text.parse::<jiff::Timestamp>().ok());
+            let number = || serde_json::from_str::<i64>(raw.get()).ok();
+            text.map(jiff::Timestamp::as_millisecond).or_else(number).map(Time)
+        };
+        let wrong = || fields.wrong("expiresAt", "must be an ISO date or milliseconds");
+        let expires_at = fields.raw("expiresAt").map(|raw| end(raw).ok_or_else(wrong)).transpose()?;
+        let name = fields.loose("name").unwrap_or_default();
+        Ok(Self { room, agent: fields.id("agentId", AgentId::new)?, name, expires_at })
+    }
+}
+
+/// `agent:register` in an envelope.
+#[derive(Clone, PartialEq, Debug)]
+pub struct SdkRegister {
+    /// Its card; the name is empty if the SDK gave none.
+    pub card: AgentCard,
+    /// The channel, if the envelope names one.
+    pub room: Option<RoomId>,
+}
+
+impl SdkRegister {
+    /// Reads the envelope.
+    pub fn read(envelope: &Envelope<'_>) -> Result<Self, Error> {
+        let fields = envelope.fields()?;
+        let mut metadata = fields.json_object("metadata")?.unwrap_or_default();
+        if let Some(tools) = fields.strings("allowedTools")? {
+            metadata = metadata.merged(&Json::of(&serde_json::json!({"allowedTools": tools})));
+        }
+        let capabilities = fields.strings("capabilities")?.unwrap_or_default();
+        let card = AgentCard {
+            name: fields.loose("name").unwrap_or_default(),
+            kind: fields.loose("type").unwrap_or_default(),
+            role: fields.loose("role").filter(|role| !role.is_empty()),
+            description: fields.loose("description").filter(|text| !text.is_empty()),
+            capabilities: capabilities.iter().map(|name| Capability::named(name)).collect(),
+            metadata,
+            ..AgentCard::default()
+        };
+        Ok(Self { card, room: envelope.room().ok() })
     }
 }
 

@@ -65,6 +65,11 @@ impl<'a> Fields<'a> {
         Ok(Some(text))
     }
 
+    /// A string of any length, as the SDK sends them; what is no string counts as absent.
+    pub fn loose(&self, name: &str) -> Option<String> {
+        self.raw(name).and_then(string).map(Cow::into_owned)
+    }
+
     /// A string of 1 to 256 characters, owned.
     pub fn words(&self, name: &'static str) -> Result<Option<String>, Error> {
         Ok(self.text(name, MAX_STRING_CHARS)?.map(Cow::into_owned))
