@@ -307,7 +307,7 @@ fn show(message: &Message) -> String {
         Message::Text(text) => text.clone(),
         Message::Event(name, args) => format!("{name} {args}"),
         Message::Ack(id, args) => format!("ack{id} {args}"),
-        Message::Binary(_) | Message::BinaryEvent(..) => unreachable!("AIWM sends no bytes"),
+        other => unreachable!("AIWM does not send {other:?}"),
     }
 }
 

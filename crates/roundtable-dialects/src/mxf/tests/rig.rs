@@ -47,13 +47,17 @@ pub struct Rig {
     records: Vec<Record>,
     sockets: Vec<Socket>,
     spent: BTreeMap<(Principal, &'static str), u32>,
-    secrets: BTreeMap<String, String>,
     waiting: Option<VecDeque<(usize, Output)>>,
 }
 
 /// An SDK envelope.
 pub fn envelope(name: &str, agent: &str, channel: &str, data: Value) -> Value {
     json!({"eventId": "e", "eventType": name, "timestamp": 1, "agentId": agent, "channelId": channel, "data": data})
+}
+
+fn sha256(secret: &str) -> String {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(secret.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Rig {
@@ -66,7 +70,6 @@ impl Rig {
             records: Vec::new(),
             sockets: Vec::new(),
             spent: BTreeMap::new(),
-            secrets: BTreeMap::new(),
             waiting: None,
         };
         let begun = WorkspaceCreated { name: "w".into(), domain_key_hash: "h".into() };
@@ -87,10 +90,9 @@ impl Rig {
     pub fn key(&mut self, key: &str, secret: &str, agent: &str) {
         let opens = KeyFor::Room { agent: AgentId::new(agent).unwrap(), room: RoomId::new("lobby").unwrap() };
         let key = KeyId::new(key).unwrap();
-        self.secrets.insert(key.to_string(), secret.into());
         self.system(Command::AddKey(KeyAdded {
             key,
-            hash: secret.into(),
+            hash: sha256(secret),
             opens,
             expires_at: None,
             name: String::new(),
@@ -311,8 +313,7 @@ impl Rig {
     fn by_key(&self, key_id: &str, secret: &str) -> Result<(Principal, Credential), Refusal> {
         let key = self.state.key(&KeyId::new(key_id).unwrap()).ok_or(Refusal::Invalid)?;
         let KeyFor::Room { room, .. } = &key.opens else { return Err(Refusal::Invalid) };
-        let fits = key.hash == secret || self.secrets.get(key_id).is_some_and(|s| s == secret);
-        if fits {
+        if key.hash == sha256(secret) {
             Ok((key.bearer(), Credential::ChannelKey(key.id.clone(), room.clone())))
         } else {
             Err(Refusal::Invalid)
