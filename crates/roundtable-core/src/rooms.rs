@@ -311,7 +311,8 @@ pub(crate) fn join(state: &State, ctx: &Context, command: &JoinRoom) -> Result<D
         }
         (None, _) => return Err(Error::new(ErrorKind::RoomNotFound, format!("there is no room {room}"))),
     }
-    decision.in_room(room, Event::RoomJoined(RoomJoined::alone(command.member.clone())));
+    let by = (ctx.actor != command.member).then(|| ctx.actor.clone());
+    decision.in_room(room, Event::RoomJoined(RoomJoined { member: command.member.clone(), by }));
     Ok(decision)
 }
 

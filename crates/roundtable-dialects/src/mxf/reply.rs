@@ -205,13 +205,7 @@ impl MxfSession {
         }
         self.follow(&room, out);
         let Some(found) = scene.state.room(&room) else { return };
-        let joined = json!({
-            "channelId": room.as_str(),
-            "agentId": who.id(),
-            "channel": shapes::channel(found),
-            "timestamp": iso(scene.now),
-        });
-        send("channel:joined", &joined, out);
+        send("channel:joined", &shapes::joined(found, &who, scene.now), out);
         let participants = shapes::participants(scene.state, found);
         send("channel:participants", &participants, out);
         let listed = participants.get("participants");
@@ -229,8 +223,7 @@ impl MxfSession {
         if !self.is_in(&room, scene) && self.rooms.remove(&room) {
             out.push(Output::Unsubscribe(Topic::Room(room.clone())));
         }
-        let at = iso(scene.now);
-        let left = json!({"channelId": room.as_str(), "agentId": who.id(), "timestamp": at});
+        let left = shapes::left(&room, &who, scene.now);
         send("channel:left", &left, out);
         acknowledge(call.ack, members(left), out);
     }

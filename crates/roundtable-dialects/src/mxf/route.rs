@@ -1,5 +1,8 @@
 //! What reaches this socket: which deliveries, in which form, and those that concern it alone.
 
+use super::encode::{self, ENVELOPE, FLAT, shapes};
+use super::{Call, MxfSession, Then, send};
+use crate::session::{Credential, Ending, Output, Outputs, Route, Scene};
 use roundtable_core::command::Command;
 use roundtable_core::delivery::{Delivery, Item, Topic};
 use roundtable_core::error::{Error, ErrorKind};
@@ -7,11 +10,6 @@ use roundtable_core::event::{Event, Record};
 use roundtable_core::ids::{Principal, RoomId};
 use roundtable_core::presence::{Connected, Disconnected};
 use roundtable_core::signal::SignalBody;
-use serde_json::json;
-
-use super::encode::{self, ENVELOPE, FLAT, shapes};
-use super::{Call, MxfSession, Then, send};
-use crate::session::{Credential, Ending, Output, Outputs, Route, Scene};
 
 impl MxfSession {
     /// What this connection gets of a delivery.
@@ -47,7 +45,7 @@ impl MxfSession {
     fn personal(&self, record: &Record) -> Route {
         match &record.event {
             Event::MessageDirect(_) => Route::Own,
-            Event::RoomLeft(_) if record.offset > self.live_after => Route::Own,
+            Event::RoomJoined(_) | Event::RoomLeft(_) if record.offset > self.live_after => Route::Own,
             Event::KeyRevoked(_)
             | Event::UserChanged(_)
             | Event::AgentUpdated(_)
@@ -77,21 +75,15 @@ impl MxfSession {
     /// The connection's own part of a delivery.
     pub(super) fn hand_over(&mut self, delivery: &Delivery<'_>, scene: Scene<'_>, out: &mut Outputs) {
         let Item::Record(record) = delivery.item else { return };
+        let own = delivery.origin == Some(self.connection);
         match &record.event {
             Event::MessageDirect(message) => {
                 out.extend(encode::encode(self.form, delivery, scene).into_iter().map(Output::Send));
                 let delivered = Command::MarkDelivered(record.offset);
                 self.ask_as(Some(message.to.clone()), delivered, (Call::NONE, Then::Nothing), out);
             }
-            Event::RoomLeft(left) => {
-                let Some(room) = &record.room else { return };
-                if !self.is_in(room, scene) && self.rooms.remove(room) {
-                    out.push(Output::Unsubscribe(Topic::Room(room.clone())));
-                }
-                if delivery.origin != Some(self.connection) {
-                    self.tell_left(room, &left.member, record, out);
-                }
-            }
+            Event::RoomJoined(e) => self.was_brought_in(record, &e.member, own, (scene, out)),
+            Event::RoomLeft(e) => self.has_gone(record, &e.member, own, (scene, out)),
             Event::AgentRemoved(removed) => {
                 self.agents.retain(|agent| *agent != removed.agent);
                 self.expel_if_over(scene, out);
@@ -100,12 +92,39 @@ impl MxfSession {
         }
     }
 
-    /// Somebody else took this socket's agent out of a channel.
-    fn tell_left(&self, room: &RoomId, who: &Principal, record: &Record, out: &mut Outputs) {
-        if self.form != ENVELOPE {
-            let at = shapes::iso(record.at);
-            let left = json!({"channelId": room.as_str(), "agentId": who.id(), "timestamp": at});
-            send("channel:left", &left, out);
+    /// Somebody brought this socket's agent into a channel; unless it was this socket, it is told.
+    fn was_brought_in(
+        &mut self,
+        record: &Record,
+        who: &Principal,
+        own: bool,
+        (scene, out): (Scene<'_>, &mut Outputs),
+    ) {
+        let Some(room) = record.room.as_ref().and_then(|room| scene.state.room(room)) else { return };
+        let new = !self.rooms.contains(&room.id);
+        self.follow(&room.id, out);
+        if !own && self.form != ENVELOPE {
+            send("channel:joined", &shapes::joined(room, who, record.at), out);
+            if new {
+                send("channel:participants", &shapes::participants(scene.state, room), out);
+            }
+        }
+    }
+
+    /// This socket's agent is in a channel no more; unless it was this socket that took it out, it is told.
+    fn has_gone(
+        &mut self,
+        record: &Record,
+        who: &Principal,
+        own: bool,
+        (scene, out): (Scene<'_>, &mut Outputs),
+    ) {
+        let Some(room) = &record.room else { return };
+        if !self.is_in(room, scene) && self.rooms.remove(room) {
+            out.push(Output::Unsubscribe(Topic::Room(room.clone())));
+        }
+        if !own && self.form != ENVELOPE {
+            send("channel:left", &shapes::left(room, who, record.at), out);
         }
     }
 

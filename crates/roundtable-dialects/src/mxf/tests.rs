@@ -631,3 +631,24 @@ fn allowed_tools_and_status_are_the_agents_own() {
     );
     assert_eq!((rig.ack(ann, 1), rig.ack(ann, 2)), (json!({"success": true}), json!({"success": true})));
 }
+
+#[test]
+fn an_agent_on_its_own_socket_is_told_where_its_user_takes_it() {
+    let (mut rig, ann, _) = lobby();
+    rig.key("key_1", "s1", "k1");
+    rig.send(ann, "agent:register", json!({"agentId": "a3", "name": "A3", "channelId": "side"}));
+    rig.send(ann, "agent:register", json!({"agentId": "k1", "name": "K", "channelId": "lobby"}));
+    let agent = rig.connect(None, Some("Bearer key_1:s1"), "");
+    rig.clear();
+    rig.send(ann, "channel:join", json!({"channelId": "side", "agentId": "k1"}));
+    assert_eq!(rig.names(agent), ["channel:joined", "channel:participants"]);
+    rig.clear();
+    rig.send(ann, "message:send", json!({"channelId": "side", "content": "x", "agentId": "a3"}));
+    assert_eq!(rig.payload(agent, "message")["from"], "a3");
+    rig.clear();
+    rig.send(ann, "channel:leave", json!({"channelId": "side", "agentId": "k1"}));
+    assert_eq!(rig.names(agent), ["channel:left"]);
+    rig.clear();
+    rig.send(ann, "message:send", json!({"channelId": "side", "content": "y", "agentId": "a3"}));
+    assert!(rig.seen(agent).is_empty());
+}

@@ -1,7 +1,7 @@
 //! The JSON shapes that answers and deliveries share: channels, agents, participants, supersets, times and ids.
 
 use roundtable_core::agents::{Agent, AgentChanges, AgentStatus};
-use roundtable_core::ids::{AgentId, Principal};
+use roundtable_core::ids::{AgentId, Principal, RoomId};
 use roundtable_core::json::Json;
 use roundtable_core::messages::Content;
 use roundtable_core::rooms::{Entry, Room};
@@ -128,6 +128,17 @@ pub fn channel_config(room: &Room) -> Value {
     let names = ["channelId", "name", "description", "showActiveAgents", "systemLlmEnabled"];
     let pick = |name: &&str| whole.get(*name).map(|value| ((*name).to_owned(), value.clone()));
     Value::Object(names.iter().filter_map(pick).collect())
+}
+
+/// `channel:joined`.
+pub fn joined(room: &Room, who: &Principal, at: Time) -> Value {
+    let (id, who) = (room.id.as_str(), who.id());
+    json!({"channelId": id, "agentId": who, "channel": channel(room), "timestamp": iso(at)})
+}
+
+/// `channel:left`.
+pub fn left(room: &RoomId, who: &Principal, at: Time) -> Value {
+    json!({"channelId": room.as_str(), "agentId": who.id(), "timestamp": iso(at)})
 }
 
 /// `{channelId, participants, count}`; a list that is cut says `truncated: true`. A user who only owns the channel takes no part.
