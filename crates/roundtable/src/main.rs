@@ -1,2 +1,14 @@
 //! The command line of the server.
-fn main() {}
+
+use std::process::ExitCode;
+
+use roundtable::cli::{self, serve::Ready};
+use roundtable::config::Config;
+
+fn serve(_config: Config, _ready: Ready) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    Err("this build has no listeners".into())
+}
+
+fn main() -> ExitCode {
+    cli::main(serve)
+}

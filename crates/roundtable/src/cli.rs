@@ -1,0 +1,204 @@
+//! The command line: starts the server, and asks a running one.
+
+use std::ffi::OsString;
+use std::io::{self, BufRead, IsTerminal as _, Write};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::cli::client::{Client, Failure};
+use crate::cli::serve::Serve;
+
+pub mod client;
+mod people;
+pub mod place;
+mod rooms;
+pub mod serve;
+
+/// What a command ends with, as documented in `--help`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    /// It is done.
+    Done = 0,
+    /// The server refused, or does not know what was named.
+    Refused = 1,
+    /// The arguments are wrong.
+    Usage = 2,
+    /// No server was reached.
+    Unreachable = 3,
+    /// The admin token is missing or wrong.
+    NotAllowed = 4,
+    /// The settings are wrong.
+    Settings = 5,
+    /// The server could not start, or ended with an error.
+    Server = 6,
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+const EXIT_CODES: &str = "Exit codes:
+  0  done
+  1  the server refused, or does not know what was named
+  2  wrong arguments
+  3  no server was reached
+  4  the admin token is missing or wrong
+  5  the settings are wrong (serve, check-config)
+  6  the server could not start, or ended with an error (serve)";
+
+/// One realtime server for AI agents: five WebSocket APIs over one durable log.
+#[derive(Parser, Debug)]
+#[command(name = "roundtable", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+struct Line {
+    #[command(flatten)]
+    target: Target,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Where the server is and how its answers are shown.
+#[derive(Args, Clone, Debug)]
+pub struct Target {
+    /// The data directory; a running server's address and the admin token are found there. Default: what the settings say
+    /// when serving, else `data`.
+    #[arg(long, global = true, value_name = "DIR", env = "ROUNDTABLE_DATA")]
+    pub data: Option<PathBuf>,
+    /// Address of the running server, such as http://127.0.0.1:3001, instead of the one noted in the data directory.
+    #[arg(long, global = true, value_name = "URL", env = "ROUNDTABLE_SERVER")]
+    pub server: Option<String>,
+    /// The admin token, instead of the one in the data directory.
+    #[arg(long, global = true, value_name = "TOKEN", env = "ROUNDTABLE_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Start the server. The first start on a data directory makes its secrets and an administrator.
+    #[command(after_help = EXIT_CODES)]
+    Serve(serve::SettingArgs),
+    /// Say everything that is wrong with the settings, without starting.
+    #[command(after_help = EXIT_CODES)]
+    CheckConfig(serve::SettingArgs),
+    /// Accounts of people.
+    #[command(subcommand, after_help = EXIT_CODES)]
+    User(people::UserCommand),
+    /// Agents.
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Agent(people::AgentCommand),
+    /// API keys of users and MXF channel keys.
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Key(people::KeyCommand),
+    /// Signed tokens.
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Token(people::TokenCommand),
+    /// Rooms and what was said in them.
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Room(rooms::RoomCommand),
+    /// Watch the log, of one room or of all, until interrupted. Messages of ephemeral rooms are in no log.
+    #[command(after_help = EXIT_CODES)]
+    Tail(rooms::TailArgs),
+    /// Say something in a room. Who speaks becomes a member.
+    #[command(after_help = EXIT_CODES)]
+    Send(rooms::SendArgs),
+}
+
+/// What a command reads and writes.
+pub struct Terminal<'a> {
+    /// Answers.
+    pub out: &'a mut dyn Write,
+    /// Everything else.
+    pub err: &'a mut dyn Write,
+    /// Passwords.
+    pub input: &'a mut dyn BufRead,
+    /// A person sits at the input: nothing is read from there.
+    pub interactive: bool,
+}
+
+impl std::fmt::Debug for Terminal<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Terminal(interactive: {})", self.interactive)
+    }
+}
+
+impl Terminal<'_> {
+    /// A line for a program or for a person. Fails with [`Failure::Closed`] when nobody reads any more.
+    fn say(&mut self, line: &str) -> Result<(), Failure> {
+        writeln!(self.out, "{line}").and_then(|()| self.out.flush()).map_err(|_| Failure::Closed)
+    }
+
+    /// A note beside the answer. That it cannot be written changes nothing.
+    fn note(&mut self, line: &str) {
+        let _ = writeln!(self.err, "{line}");
+    }
+}
+
+/// Runs the command line of this process. `serve` starts the server.
+pub fn main(serve: Serve) -> std::process::ExitCode {
+    let stdin = io::stdin();
+    let interactive = stdin.is_terminal();
+    let (mut out, mut err, mut input) = (io::stdout(), io::stderr(), stdin.lock());
+    let mut terminal = Terminal { out: &mut out, err: &mut err, input: &mut input, interactive };
+    run(std::env::args_os(), &mut terminal, serve).into()
+}
+
+/// Runs one command line.
+pub fn run(args: impl IntoIterator<Item = OsString>, terminal: &mut Terminal<'_>, serve: Serve) -> Exit {
+    let line = match Line::try_parse_from(args) {
+        Ok(line) => line,
+        Err(error) => {
+            let text = error.render().to_string();
+            if error.use_stderr() {
+                terminal.note(text.trim_end());
+                return Exit::Usage;
+            }
+            return if terminal.say(text.trim_end()).is_ok() { Exit::Done } else { Exit::Refused };
+        }
+    };
+    let Line { target, command } = line;
+    let answered = match command {
+        Command::Serve(args) => return serve::start(&args, &target, terminal, serve),
+        Command::CheckConfig(args) => return serve::check(&args, &target, terminal),
+        Command::User(command) => command.run(&target, terminal),
+        Command::Agent(command) => command.run(&target, terminal),
+        Command::Key(command) => command.run(&target, terminal),
+        Command::Token(command) => command.run(&target, terminal),
+        Command::Room(command) => command.run(&target, terminal),
+        Command::Tail(args) => rooms::tail(&args, &target, terminal),
+        Command::Send(args) => rooms::send(&args, &target, terminal),
+    };
+    match answered {
+        Ok(()) | Err(Failure::Closed) => Exit::Done,
+        Err(failure) => {
+            terminal.note(&format!("roundtable: {failure}"));
+            failure.exit()
+        }
+    }
+}
+
+/// A client for the server that the arguments name.
+fn client(target: &Target) -> Result<Client, Failure> {
+    Client::find(target)
+}
+
+/// Prints an answer: as JSON, or in words.
+fn show(
+    terminal: &mut Terminal<'_>,
+    target: &Target,
+    answer: &impl serde::Serialize,
+    words: &str,
+) -> Result<(), Failure> {
+    if !target.json {
+        return terminal.say(words);
+    }
+    let text = serde_json::to_string(answer).map_err(|error| Failure::Answer(error.to_string()))?;
+    terminal.say(&text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,226 @@
+//! Commands about users, agents, keys and tokens.
+
+use clap::{Args, Subcommand};
+use roundtable_core::users::UserRole;
+use serde_json::{Value, json};
+
+use crate::admin::wire::{
+    AddAgent, AddKey, AddUser, AddedAgent, AddedKey, AddedUser, ChangeAgent, ChangeUser, IssueToken,
+    IssuedToken, RevokeToken, TokenDialect,
+};
+use crate::cli::client::{Failure, encoded};
+use crate::cli::{Target, Terminal, client, show};
+use crate::config::Span;
+
+#[derive(Subcommand, Debug)]
+pub enum UserCommand {
+    /// Make an account. The password is the first line of standard input; on a terminal, or where the input is empty, one is
+    /// drawn and shown once.
+    Add {
+        /// The name.
+        name: String,
+        /// What the user may do: take part, run agents and rooms of others, everything.
+        #[arg(long, default_value = "viewer", value_parser = role)]
+        role: UserRole,
+        /// Draw the password, whatever the input is.
+        #[arg(long)]
+        generate: bool,
+    },
+    /// Let a user in no more; live connections end.
+    Disable {
+        /// The name.
+        name: String,
+    },
+    /// Let a user in again.
+    Enable {
+        /// The name.
+        name: String,
+    },
+}
+
+fn role(text: &str) -> Result<UserRole, String> {
+    serde_json::from_value(Value::from(text)).map_err(|_| "must be viewer, editor or owner".into())
+}
+
+fn password(terminal: &mut Terminal<'_>) -> Result<Option<String>, Failure> {
+    if terminal.interactive {
+        return Ok(None);
+    }
+    let mut line = String::new();
+    let unreadable =
+        |error| Failure::Refused(format!("the password cannot be read from standard input: {error}"));
+    terminal.input.read_line(&mut line).map_err(unreadable)?;
+    let password = line.trim_end_matches(['\n', '\r']);
+    Ok((!password.is_empty()).then(|| password.to_owned()))
+}
+
+impl UserCommand {
+    pub(super) fn run(self, target: &Target, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+        let (name, disabled) = match self {
+            Self::Add { name, role, generate } => return add_user(name, (role, generate), target, terminal),
+            Self::Disable { name } => (name, true),
+            Self::Enable { name } => (name, false),
+        };
+        let body = ChangeUser { disabled: Some(disabled), ..ChangeUser::default() };
+        let done: Value = client(target)?.ask("PATCH", &format!("/users/{}", encoded(&name)), &body)?;
+        let word = if disabled { "disabled" } else { "enabled" };
+        show(terminal, target, &done, &format!("user {name} is {word}"))
+    }
+}
+
+fn add_user(
+    username: String,
+    (role, generate): (UserRole, bool),
+    target: &Target,
+    terminal: &mut Terminal<'_>,
+) -> Result<(), Failure> {
+    let client = client(target)?;
+    let password = if generate { None } else { password(terminal)? };
+    let added: AddedUser = client.ask("POST", "/users", &AddUser { username, password, role })?;
+    let words = match &added.password {
+        Some(password) => format!("user {} with password {password}", added.username),
+        None => format!("user {}", added.username),
+    };
+    show(terminal, target, &added, &words)
+}
+
+#[derive(Subcommand, Debug)]
+pub enum AgentCommand {
+    /// Make an agent known and give it a secret, shown once.
+    Add {
+        /// Its id.
+        id: String,
+        /// Its shown name; without one its id.
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Let an agent in no more; live connections end.
+    Suspend {
+        /// Its id.
+        id: String,
+    },
+    /// Let an agent in again.
+    Resume {
+        /// Its id.
+        id: String,
+    },
+}
+
+impl AgentCommand {
+    pub(super) fn run(self, target: &Target, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+        let client = client(target)?;
+        let (id, suspended) = match self {
+            Self::Add { id, name } => {
+                let added: AddedAgent = client.ask("POST", "/agents", &AddAgent { agent_id: id, name })?;
+                let words = format!("agent {} with secret {}", added.agent_id, added.secret);
+                return show(terminal, target, &added, &words);
+            }
+            Self::Suspend { id } => (id, true),
+            Self::Resume { id } => (id, false),
+        };
+        let body = ChangeAgent { suspended: Some(suspended) };
+        let done: Value = client.ask("PATCH", &format!("/agents/{}", encoded(&id)), &body)?;
+        let words =
+            if suspended { format!("agent {id} is suspended") } else { format!("agent {id} may come in") };
+        show(terminal, target, &done, &words)
+    }
+}
+
+#[derive(Subcommand, Debug)]
+pub enum KeyCommand {
+    /// Make a key, shown once: an API key with --user, an MXF channel key with --agent and --room.
+    Add(KeyArgs),
+    /// Make a key worthless; connections it opened end.
+    Revoke {
+        /// Its public half.
+        key_id: String,
+    },
+}
+
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("opens").required(true).args(["user", "agent"]))]
+pub struct KeyArgs {
+    /// Whose API key.
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// Which agent's channel key.
+    #[arg(long, value_name = "ID", requires = "room")]
+    agent: Option<String>,
+    /// For which room.
+    #[arg(long, value_name = "ROOM", requires = "agent")]
+    room: Option<String>,
+    /// A name, to tell keys apart.
+    #[arg(long, default_value = "")]
+    name: String,
+    /// Its life, such as 24h or 30d; without it the key has no end.
+    #[arg(long, value_name = "TIME", value_parser = Span::parse)]
+    ttl: Option<Span>,
+}
+
+impl KeyCommand {
+    pub(super) fn run(self, target: &Target, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+        let client = client(target)?;
+        match self {
+            Self::Add(KeyArgs { user, agent, room, name, ttl }) => {
+                let body = AddKey { user, agent, room, name, ttl_ms: ttl.map(Span::ms) };
+                let added: AddedKey = client.ask("POST", "/keys", &body)?;
+                let words =
+                    format!("key id  {}\nsecret  {}\nwhole   {}", added.key_id, added.secret, added.key);
+                show(terminal, target, &added, &words)
+            }
+            Self::Revoke { key_id } => {
+                let done: Value = client.ask("DELETE", &format!("/keys/{}", encoded(&key_id)), &json!({}))?;
+                show(terminal, target, &done, &format!("key {key_id} is revoked"))
+            }
+        }
+    }
+}
+
+#[derive(Subcommand, Debug)]
+pub enum TokenCommand {
+    /// Sign a token for a user (Hive and MegaBot), an agent (AIWM) or a node (Open-A.G.I.).
+    Issue(IssueArgs),
+    /// Make a token worthless; connections it opened end.
+    Revoke {
+        /// The token.
+        token_to_revoke: String,
+    },
+}
+
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("subject").required(true).args(["user", "agent", "node"]))]
+pub struct IssueArgs {
+    /// For a user.
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// For an agent.
+    #[arg(long, value_name = "ID")]
+    agent: Option<String>,
+    /// For a node, or a dashboard that subscribes as one.
+    #[arg(long, value_name = "ID")]
+    node: Option<String>,
+    /// For another dialect than the usual one of its bearer.
+    #[arg(long, value_enum)]
+    dialect: Option<TokenDialect>,
+    /// Its life, such as 15m or 24h; without it what the settings say.
+    #[arg(long, value_name = "TIME", value_parser = Span::parse)]
+    ttl: Option<Span>,
+}
+
+impl TokenCommand {
+    pub(super) fn run(self, target: &Target, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+        let client = client(target)?;
+        match self {
+            Self::Issue(IssueArgs { user, agent, node, dialect, ttl }) => {
+                let body = IssueToken { user, agent, node, dialect, ttl_ms: ttl.map(Span::ms) };
+                let issued: IssuedToken = client.ask("POST", "/tokens", &body)?;
+                let words = format!("{}\nends {}", issued.token, issued.expires_at);
+                show(terminal, target, &issued, &words)
+            }
+            Self::Revoke { token_to_revoke: token } => {
+                let done: Value = client.ask("POST", "/tokens/revoke", &RevokeToken { token })?;
+                show(terminal, target, &done, "the token is revoked")
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Starting the server, and checking its settings without starting.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::auth::first_start::CREDENTIALS;
+use crate::cli::place::{Bound, Place};
+use crate::cli::{Exit, Target, Terminal};
+use crate::config::{Config, Sources};
+use crate::telemetry;
+
+/// Called once when the listeners are open and everything may come in.
+pub type Ready = Box<dyn FnOnce(&[Bound]) -> io::Result<()> + Send>;
+
+/// Runs the server until it is stopped. The data directory is `config.storage.dir`.
+pub type Serve = fn(Config, Ready) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+/// Where settings come from, beside the environment.
+#[derive(Args, Debug)]
+pub struct SettingArgs {
+    /// A file with settings; roundtable.example.toml lists all.
+    #[arg(long, value_name = "FILE", env = "ROUNDTABLE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Listen here instead of where the settings say, with what a bare /ws means there; may be repeated. Port 0 takes a free
+    /// port, which is printed.
+    #[arg(long, value_name = "ADDRESS:PORT[=hive|megabot|auto]")]
+    listen: Vec<String>,
+    /// One setting; may be repeated.
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+}
+
+fn sources(args: &SettingArgs, target: &Target) -> Sources {
+    Sources {
+        file: args.config.clone(),
+        set: args.set.clone(),
+        listen: args.listen.clone(),
+        data: target.data.clone(),
+        ..Sources::from_environment()
+    }
+}
+
+pub(super) fn check(args: &SettingArgs, target: &Target, terminal: &mut Terminal<'_>) -> Exit {
+    let problems = Config::load(&sources(args, target)).err().unwrap_or_default().0;
+    let exit = if problems.is_empty() { Exit::Done } else { Exit::Settings };
+    let text = if target.json {
+        json!({"ok": problems.is_empty(), "problems": problems}).to_string()
+    } else if problems.is_empty() {
+        "the settings are in order".into()
+    } else {
+        problems.join("\n")
+    };
+    // Whoever closed the output is not interested in it.
+    let _ = terminal.say(&text);
+    exit
+}
+
+pub(super) fn start(args: &SettingArgs, target: &Target, terminal: &mut Terminal<'_>, serve: Serve) -> Exit {
+    let config = match Config::load(&sources(args, target)) {
+        Ok(config) => config,
+        Err(problems) => {
+            terminal.note(&problems.to_string());
+            return Exit::Settings;
+        }
+    };
+    if let Err(what) = telemetry::begin(&config.logging) {
+        terminal.note(&format!("roundtable: logging: {what}"));
+        return Exit::Server;
+    }
+    let (dir, json) = (config.storage.dir.clone(), target.json);
+    let noted = dir.clone();
+    let ready: Ready = Box::new(move |listeners| {
+        let place = Place::here(listeners);
+        place.write(&noted)?;
+        let text = if json { as_json(&place, &noted) } else { in_words(&place, &noted) };
+        // The server is there for its clients, whether or not somebody reads this.
+        let _ = io::Write::write_all(&mut io::stdout(), format!("{text}\n").as_bytes());
+        Ok(())
+    });
+    let ended = serve(config, ready);
+    Place::forget(&dir);
+    match ended {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            terminal.note(&format!("roundtable: {error}"));
+            Exit::Server
+        }
+    }
+}
+
+fn in_words(place: &Place, dir: &std::path::Path) -> String {
+    let mut text = format!("Roundtable {} is ready (process {})\n", place.version, place.pid);
+    for (dialect, address) in place.dialects() {
+        let _ = writeln!(text, "  {dialect:<12} {address}");
+    }
+    let _ = writeln!(text, "  Credentials  {}", dir.join(CREDENTIALS).display());
+    let guests: Vec<String> = place
+        .listeners
+        .iter()
+        .filter(|bound| bound.anonymous)
+        .map(|bound| bound.address.to_string())
+        .collect();
+    if guests.is_empty() {
+        text.push_str("Everybody needs a credential.");
+    } else {
+        let _ = write!(
+            text,
+            "Hive and MegaBot clients on this machine need no credential ({}). Behind a reverse proxy\n\
+             everybody looks local: set auth.anonymous=false there.",
+            guests.join(", ")
+        );
+    }
+    text
+}
+
+fn as_json(place: &Place, dir: &std::path::Path) -> String {
+    let dialects: serde_json::Map<_, _> =
+        place.dialects().into_iter().map(|(dialect, address)| (dialect.to_owned(), address.into())).collect();
+    json!({
+        "pid": place.pid,
+        "version": place.version,
+        "listeners": place.listeners,
+        "dialects": dialects,
+        "credentials": dir.join(CREDENTIALS),
+    })
+    .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bound, Place, as_json, in_words};
+    use crate::config::BareWs;
+
+    #[test]
+    fn readiness_names_every_dialect_and_warns_of_proxies() {
+        let bound =
+            |anonymous| Bound { address: "127.0.0.1:9".parse().unwrap(), bare_ws: BareWs::Auto, anonymous };
+        let dir = std::path::Path::new("/d");
+        let text = in_words(&Place::here(&[bound(true)]), dir);
+        for part in [
+            "MXF",
+            "AIWM",
+            "Hive",
+            "MegaBot",
+            "Open-A.G.I.",
+            "/d/credentials.json",
+            "reverse proxy",
+            "127.0.0.1:9",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        let closed = Place::here(&[bound(false)]);
+        assert!(in_words(&closed, dir).ends_with("Everybody needs a credential."));
+        let json: serde_json::Value = serde_json::from_str(&as_json(&closed, dir)).unwrap();
+        assert_eq!(json["listeners"][0]["address"], "127.0.0.1:9");
+        assert_eq!(json["dialects"]["Hive"], "ws://127.0.0.1:9/hive/ws");
+    }
+}

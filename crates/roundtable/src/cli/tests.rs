@@ -1,0 +1,171 @@
+//! Tests of the command line against a live operator's interface, and of its exit codes.
+
+use serde_json::Value;
+
+use super::{Exit, Terminal, run};
+use crate::admin::tests::{Served, TOKEN};
+use crate::cli::client::encoded;
+use crate::cli::serve::Ready;
+use crate::config::Config;
+
+fn no_server(_: Config, _: Ready) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    Err("no server in tests".into())
+}
+
+struct Ran {
+    exit: Exit,
+    out: String,
+    err: String,
+}
+
+impl Ran {
+    fn json(&self) -> Value {
+        assert_eq!(self.exit, Exit::Done, "{}", self.err);
+        serde_json::from_str(&self.out).unwrap()
+    }
+}
+
+fn typed(words: &[&str], input: &str) -> Ran {
+    let (mut out, mut err, mut input) = (Vec::new(), Vec::new(), input.as_bytes());
+    let mut terminal = Terminal { out: &mut out, err: &mut err, input: &mut input, interactive: false };
+    let args = std::iter::once("roundtable").chain(words.iter().copied()).map(Into::into);
+    let exit = run(args, &mut terminal, no_server);
+    Ran { exit, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
+}
+
+impl Served {
+    fn cli(&self, words: &[&str]) -> Ran {
+        self.cli_with(words, "")
+    }
+
+    fn cli_with(&self, words: &[&str], input: &str) -> Ran {
+        let server = format!("http://{}", self.address);
+        typed(&[words, &["--server", &server, "--token", TOKEN]].concat(), input)
+    }
+}
+
+#[test]
+fn the_shapes_that_scripts_rely_on() {
+    let served = Served::begin();
+    let user = served.cli_with(&["user", "add", "ann", "--json"], "pass word\n").json();
+    assert_eq!(user, serde_json::json!({"username": "ann", "role": "viewer"}));
+    let drawn = served.cli(&["user", "add", "bob", "--role", "editor", "--json"]).json();
+    assert!(drawn["password"].as_str().unwrap().len() >= 40);
+    let agent = served.cli(&["agent", "add", "scout", "--json"]).json();
+    let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&agent), ["agent_id", "secret"]);
+    assert_eq!(
+        served.cli(&["room", "add", "lobby", "--durability", "relaxed", "--json"]).json()["room"],
+        "lobby"
+    );
+    for key in [vec!["--user", "ann"], vec!["--agent", "scout", "--room", "lobby"]] {
+        let key = served.cli(&[vec!["key", "add", "--json"], key].concat()).json();
+        assert_eq!(names(&key), ["key_id", "secret", "key"]);
+    }
+    for subject in [["--user", "ann"], ["--agent", "scout"], ["--node", "n1"]] {
+        let token =
+            served.cli(&[&["token", "issue", "--ttl", "24h", "--json"], &subject[..]].concat()).json();
+        assert_eq!(names(&token), ["token", "expires_at"]);
+    }
+    let sent = served.cli(&["send", "lobby", "hello there", "--from", "user:ann", "--json"]).json();
+    assert_eq!(sent["message_id"].as_str().unwrap().len(), 24);
+    let history = served.cli(&["room", "history", "lobby", "--json"]).json();
+    assert_eq!(history["messages"][0]["event"]["content"]["text"], "hello there");
+    let words = served.cli(&["room", "history", "lobby"]);
+    assert!(words.out.ends_with(" [lobby] ann: hello there\n"), "{}", words.out);
+}
+
+#[test]
+fn a_password_that_was_given_is_shown_nowhere() {
+    let served = Served::begin();
+    for json in [&["--json"][..], &[]] {
+        let name = format!("u{}", json.len());
+        let ran = served.cli_with(&[&["user", "add", &name], json].concat(), "hunter2\r\n");
+        assert_eq!(ran.exit, Exit::Done);
+        assert!(!(ran.out + &ran.err).contains("hunter2"));
+    }
+}
+
+#[test]
+fn what_may_no_longer_come_in() {
+    let served = Served::begin();
+    served.cli(&["user", "add", "ann"]);
+    served.cli(&["agent", "add", "scout"]);
+    let key = served.cli(&["key", "add", "--user", "ann", "--json"]).json();
+    let token = served.cli(&["token", "issue", "--node", "n", "--json"]).json();
+    for words in [
+        &["user", "disable", "ann"][..],
+        &["user", "enable", "ann"],
+        &["agent", "suspend", "scout"],
+        &["agent", "resume", "scout"],
+        &["key", "revoke", key["key_id"].as_str().unwrap()],
+        &["token", "revoke", token["token"].as_str().unwrap()],
+    ] {
+        let ran = served.cli(words);
+        assert_eq!(ran.exit, Exit::Done, "{words:?}: {}", ran.err);
+    }
+}
+
+#[test]
+fn exit_codes_are_as_documented() {
+    let served = Served::begin();
+    let server = format!("http://{}", served.address);
+    assert_eq!(served.cli(&["room", "history", "nowhere"]).exit, Exit::Refused);
+    assert_eq!(served.cli(&["room", "add", "a b"]).exit, Exit::Refused);
+    assert_eq!(
+        typed(&["room", "add", "x", "--server", &server, "--token", "guess"], "").exit,
+        Exit::NotAllowed
+    );
+    assert_eq!(
+        typed(&["room", "add", "x", "--server", "127.0.0.1:1", "--token", "t"], "").exit,
+        Exit::Unreachable
+    );
+    let empty = tempfile::tempdir().unwrap();
+    let dir = empty.path().to_str().unwrap();
+    let nobody = typed(&["room", "add", "x", "--data", dir], "");
+    assert_eq!(nobody.exit, Exit::Unreachable);
+    assert!(nobody.err.contains("no server runs"), "{}", nobody.err);
+    assert_eq!(typed(&["room", "add", "x", "--data", dir, "--server", &server], "").exit, Exit::NotAllowed);
+    for wrong in [
+        &["tea"][..],
+        &["key", "add"],
+        &["key", "add", "--agent", "a"],
+        &["key", "add", "--user", "u", "--agent", "a", "--room", "r"],
+        &["token", "issue"],
+        &["token", "issue", "--user", "a", "--node", "b"],
+        &["token", "issue", "--user", "a", "--ttl", "1ms"],
+        &["room", "add", "x", "--durability", "eternal"],
+        &["user", "add", "x", "--role", "king"],
+        &["room", "history", "x", "--limit", "0"],
+    ] {
+        assert_eq!(typed(wrong, "").exit, Exit::Usage, "{wrong:?}");
+    }
+    let help = typed(&["--help"], "");
+    assert_eq!(help.exit, Exit::Done);
+    assert!(help.out.contains("Exit codes:") && help.out.contains("check-config"));
+    assert_eq!(typed(&["--version"], "").out.trim(), concat!("roundtable ", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn settings_are_checked_without_a_start() {
+    let good = typed(&["check-config", "--set", "hive.status_interval=1s"], "");
+    assert_eq!((good.exit, good.out.as_str()), (Exit::Done, "the settings are in order\n"));
+    let bad = typed(&["check-config", "--json", "--set", "a.b=c", "--set", "auth.failures=0"], "");
+    assert_eq!(bad.exit, Exit::Settings);
+    let answer: Value = serde_json::from_str(&bad.out).unwrap();
+    assert_eq!((&answer["ok"], answer["problems"].as_array().unwrap().len()), (&Value::Bool(false), 2));
+    let refused = typed(&["serve", "--listen", "nowhere"], "");
+    assert_eq!(refused.exit, Exit::Settings);
+    assert!(refused.err.contains("--listen nowhere"));
+}
+
+#[test]
+fn ids_travel_in_paths_unharmed() {
+    assert_eq!(encoded("a-b_c.d~"), "a-b_c.d~");
+    assert_eq!(encoded("a:b@c/ä"), "a%3Ab%40c%2F%C3%A4");
+    let served = Served::begin();
+    served.cli(&["user", "add", "admin"]);
+    served.cli(&["room", "add", "a:b@c"]);
+    assert_eq!(served.cli(&["send", "a:b@c", "x"]).exit, Exit::Done);
+    assert_eq!(served.cli(&["room", "history", "a:b@c", "--json"]).json()["room"], "a:b@c");
+}
