@@ -32,6 +32,12 @@ pub struct State {
     /// When the workspace began.
     #[serde(default)]
     pub created_at: Time,
+    /// Intrusions noticed so far.
+    #[serde(default)]
+    pub intrusions: u64,
+    /// When a security rule noticed something last.
+    #[serde(default)]
+    pub last_security: Option<Time>,
     /// Messages said so far, direct ones included.
     pub messages: u64,
     agents: OrdMap<AgentId, Arc<Agent>>,
@@ -209,6 +215,8 @@ impl State {
                 self.alerts.remove(&e.source);
             }
             Event::SecurityNoticed(e) => {
+                self.last_security = Some(record.at);
+                self.intrusions += u64::from(e.finding == Finding::Intrusion);
                 if let (Finding::Blocked, Some(until)) = (e.finding, e.until) {
                     self.blocks.insert(e.source.clone(), (e.clone(), until));
                 }

@@ -23,6 +23,8 @@ pub struct Figures {
     pub network_in: f64,
     /// Bytes sent per second, all interfaces.
     pub network_out: f64,
+    /// Every listener that can be reached from other machines encrypts.
+    pub encrypted: bool,
     /// Open connections of this process.
     pub connections: u64,
     /// Where warnings begin: processor, memory, disk, each 0–100.

@@ -2,10 +2,15 @@
 
 pub mod aiwm;
 pub mod engineio;
+pub mod mxf;
+pub mod open_agi;
 pub mod socketio;
 pub mod websocket;
 
 pub mod figures;
-pub mod mxf;
+pub mod iso;
 pub mod rest;
 pub mod session;
+
+#[cfg(test)]
+mod stage;

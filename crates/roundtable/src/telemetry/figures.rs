@@ -59,6 +59,8 @@ impl Sampler {
             load: (load / self.cores).clamp(0.0, 1.0),
             network_in,
             network_out,
+            // Listeners speak plain TCP.
+            encrypted: false,
             connections,
             warning_percent: self.warning_percent,
         }

@@ -1,0 +1,231 @@
+//! REST under `/api/v1` (Open-A.G.I notes §8): tokens, and what can be asked about the network, its safety and its figures.
+
+use roundtable_core::alerts::{Finding, Level};
+use roundtable_core::cluster::Node;
+use roundtable_core::ids::{NodeId, Principal};
+use roundtable_core::state::State;
+use roundtable_core::time::Time;
+use serde_json::{Value, json};
+
+use super::errors::{of_engine, of_refusal, response};
+use crate::iso::iso;
+use crate::rest::{Desk, Request, Response, TokenOrder};
+use crate::session::{Credentials, Family, Proof, Refusal, bearer};
+
+/// How long a token lives, in seconds (Open-A.G.I notes §8).
+const TOKEN_S: u32 = 3_600;
+
+/// Answers a request under `/api/v1` or `/openagi/api/v1`; `None` if the path is not one of this dialect's.
+pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response> {
+    let path = request.path.strip_prefix("/openagi").unwrap_or(request.path);
+    let path = path.strip_prefix("/api/v1/")?.trim_end_matches('/');
+    let (allowed, open_at_home) = match path {
+        "auth/token" => ("POST", true),
+        "status" | "network/stats" => ("GET", true),
+        "network/peers" | "security/status" | "monitoring/metrics" => ("GET", false),
+        node if node.strip_prefix("node/").is_some_and(|id| !id.contains('/')) => ("GET", false),
+        _ => return None,
+    };
+    if request.method != allowed {
+        return Some(response(405, "Method not allowed", Value::Null).header("Allow", allowed));
+    }
+    if path == "auth/token" {
+        return Some(issue(request, desk));
+    }
+    let anonymous = open_at_home && request.anonymous && request.authorization.is_none();
+    let workspace = match anonymous {
+        true => desk.default_workspace(),
+        false => match identified(request, desk).await {
+            Ok(workspace) => workspace,
+            Err(refusal) => return Some(of_refusal(refusal)),
+        },
+    };
+    let Some(state) = desk.state(&workspace) else {
+        return Some(response(503, "The workspace is not available", Value::Null));
+    };
+    Some(match path {
+        "status" => status(&state, desk),
+        "network/stats" => stats(&state, desk),
+        "network/peers" => peers(&state),
+        "security/status" => security(&state, desk),
+        "monitoring/metrics" => metrics(desk),
+        other => node(&state, desk, other.trim_start_matches("node/")),
+    })
+}
+
+async fn identified(
+    request: &Request<'_>,
+    desk: &impl Desk,
+) -> Result<roundtable_core::ids::WorkspaceId, Refusal> {
+    let token = request.authorization.and_then(bearer).ok_or(Refusal::Missing)?;
+    let proof = Proof::Token(Family::OpenAgi, token.to_owned());
+    let who = desk.identify(Credentials { domain_key: None, proof }, request.peer).await?;
+    Ok(who.workspace)
+}
+
+/// A token for a node. On a loopback listener at once; elsewhere only the operator's command line makes them.
+fn issue(request: &Request<'_>, desk: &impl Desk) -> Response {
+    let Ok(Value::Object(body)) = serde_json::from_slice::<Value>(request.body) else {
+        return response(400, "The body must be a JSON object", Value::Null);
+    };
+    let text = |name: &str| body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let missing =
+        |name: &str| response(400, &format!("{name} must be a non-empty string"), json!({"field": name}));
+    let Some(node_id) = text("node_id") else { return missing("node_id") };
+    if text("public_key").is_none() {
+        return missing("public_key");
+    }
+    let node = match NodeId::new(node_id) {
+        Ok(node) => node,
+        Err(error) => return of_engine(&error),
+    };
+    if !request.anonymous {
+        let details = json!({"hint": "ask the operator for a token: roundtable token issue --node"});
+        return response(403, "Tokens are handed out here by the operator only", details);
+    }
+    if node.as_str() == desk.figures().node {
+        return response(403, "This id belongs to the server", json!({"field": "node_id"}));
+    }
+    let order = TokenOrder {
+        family: Family::OpenAgi,
+        subject: Principal::Node(node),
+        workspace: desk.default_workspace(),
+        ttl_s: TOKEN_S,
+        claims: json!({"roles": ["node"]}),
+    };
+    match desk.issue(order) {
+        Ok(issued) => Response::json(
+            200,
+            &json!({
+                "token": issued.token,
+                "token_type": "bearer",
+                "expires_in": issued.expires_at.since(desk.now()).max(0) / 1000,
+                "expires_at": iso(issued.expires_at),
+                "node_id": node_id,
+            }),
+        ),
+        Err(error) => of_engine(&error),
+    }
+}
+
+fn status(state: &State, desk: &impl Desk) -> Response {
+    let figures = desk.figures();
+    let others = state.nodes().filter(|node| node.joined.node.as_str() != figures.node).count();
+    Response::json(
+        200,
+        &json!({
+            "node_id": figures.node,
+            "status": health(state),
+            "version": env!("CARGO_PKG_VERSION"),
+            "uptime": desk.now().since(figures.started_at).max(0) / 1000,
+            "peers": others,
+            // One process orders its log alone: there is nobody to agree with.
+            "consensus_state": "standalone",
+        }),
+    )
+}
+
+/// `healthy`, `degraded` with an active warning, `critical` with an active critical alert.
+fn health(state: &State) -> &'static str {
+    match state.alerts().map(|alert| alert.raised.level).max() {
+        Some(Level::Critical) => "critical",
+        Some(Level::Warning) => "degraded",
+        Some(Level::Info) | None => "healthy",
+    }
+}
+
+fn stats(state: &State, desk: &impl Desk) -> Response {
+    let (now, started) = (desk.now(), desk.figures().started_at);
+    let total = state.nodes().len();
+    let servers = state.nodes().filter(|node| node.joined.kind == "server").count();
+    let scores: f64 = state.nodes().map(|node| score(node, started, now)).sum();
+    Response::json(
+        200,
+        &json!({
+            "total_nodes": total,
+            "active_nodes": total,
+            "byzantine_threshold": 0,
+            "crash_tolerance": servers.saturating_sub(1) / 2,
+            "average_score": if total == 0 { 0.0 } else { scores / total as f64 },
+            "total_messages": state.messages,
+            "network_health": health(state),
+        }),
+    )
+}
+
+/// The share of this server's life in which the node was here, 0 to 100.
+fn score(node: &Node, started: Time, now: Time) -> f64 {
+    let life = now.since(started).max(1) as f64;
+    (now.since(node.at.max(started)).max(0) as f64 / life * 100.0).clamp(0.0, 100.0)
+}
+
+fn peers(state: &State) -> Response {
+    let peers: Vec<Value> = state
+        .nodes()
+        .map(|node| {
+            let presence = state.presence(&Principal::Node(node.joined.node.clone()));
+            json!({
+                "node_id": node.joined.node.as_str(),
+                "address": node.joined.address,
+                "connection_time": iso(node.at),
+                "last_message": presence.map(|presence| iso(presence.last_seen)),
+            })
+        })
+        .collect();
+    Response::json(200, &json!({ "peers": peers }))
+}
+
+fn node(state: &State, desk: &impl Desk, id: &str) -> Response {
+    let found = NodeId::new(id).ok().and_then(|id| state.node(&id));
+    let Some(node) = found else { return response(404, "Node not found", json!({"node_id": id})) };
+    let presence = state.presence(&Principal::Node(node.joined.node.clone()));
+    let now = desk.now();
+    // A node of the network is connected: it was seen just now.
+    let last_seen = presence.filter(|presence| !presence.online()).map_or(now, |presence| presence.last_seen);
+    Response::json(
+        200,
+        &json!({
+            "node_id": node.joined.node.as_str(),
+            "public_key": Value::Null,
+            "address": node.joined.address,
+            "joined_at": iso(node.at),
+            "last_seen": iso(last_seen),
+            "score": score(node, desk.figures().started_at, now),
+        }),
+    )
+}
+
+fn security(state: &State, desk: &impl Desk) -> Response {
+    let now = desk.now();
+    let blocked: Vec<Value> = state
+        .blocks()
+        .filter(|(notice, until)| notice.finding == Finding::Blocked && *until > now)
+        .map(|(notice, until)| {
+            json!({"address": notice.source, "attack_type": notice.rule, "until": iso(*until)})
+        })
+        .collect();
+    Response::json(
+        200,
+        &json!({
+            "intrusion_attempts": state.intrusions,
+            "blocked_addresses": blocked,
+            "encryption_status": if desk.figures().encrypted { "active" } else { "inactive" },
+            "last_security_event": state.last_security.map(iso),
+        }),
+    )
+}
+
+fn metrics(desk: &impl Desk) -> Response {
+    let figures = desk.figures();
+    Response::json(
+        200,
+        &json!({
+            "cpu_usage": figures.cpu_percent,
+            "memory_usage": figures.memory_percent,
+            "disk_usage": figures.disk_percent,
+            "network_in": figures.network_in,
+            "network_out": figures.network_out,
+            "timestamp": iso(figures.at),
+        }),
+    )
+}

@@ -1,0 +1,304 @@
+//! A stage for the tests of sessions: the real rules in memory, some sessions around them, and what each client got.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use roundtable_core::command::Command;
+use roundtable_core::delivery::{Delivery, Item, Topic, topics_of_record, topics_of_signal};
+use roundtable_core::engine::{Context, Outcome, decide};
+use roundtable_core::error::{Error, ErrorKind};
+use roundtable_core::event::Record;
+use roundtable_core::ids::{ConnectionId, Principal, WorkspaceId};
+use roundtable_core::signal::{Signal, SignalBody};
+use roundtable_core::state::State;
+use roundtable_core::time::Time;
+use roundtable_core::users::WorkspaceCreated;
+use serde_json::Value;
+
+use crate::figures::Figures;
+use crate::session::{
+    Credential, Ending, Form, Identity, Input, Message, Messages, Opening, Output, Outputs, Proof, Refusal,
+    Route, Scene, Session,
+};
+
+/// Makes the shared messages of a dialect.
+pub type Encode = fn(Form, &Delivery<'_>, Scene<'_>) -> Messages;
+
+/// One client on the stage.
+pub struct Client {
+    session: Box<dyn Session>,
+    who: Option<Principal>,
+    topics: BTreeSet<Topic>,
+    /// What it asked to be identified by, last.
+    pub proof: Option<Proof>,
+    /// What it got and nobody has looked at.
+    pub got: Vec<String>,
+    /// When it wants to be woken.
+    pub wake: Option<Time>,
+    /// How it ended.
+    pub ended: Option<Ending>,
+}
+
+/// The whole of it.
+pub struct Stage {
+    /// The present.
+    pub now: Time,
+    /// The rules' state.
+    pub state: State,
+    /// What is shown as measured.
+    pub figures: Figures,
+    /// The log takes no writes.
+    pub full: bool,
+    records: Vec<Record>,
+    clients: BTreeMap<usize, Client>,
+    encode: Encode,
+}
+
+/// The opening of a loopback connection, for tests to change.
+pub fn opening(path: &'static str, query: &'static str) -> Opening<'static> {
+    Opening {
+        connection: ConnectionId(0),
+        peer: std::net::IpAddr::from([127, 0, 0, 1]),
+        anonymous: true,
+        namespace: "/",
+        path,
+        query,
+        authorization: None,
+        api_key: None,
+        auth: None,
+        deflate: false,
+        random: 7,
+    }
+}
+
+/// Somebody who came by token.
+pub fn identity(who: Principal, expires_at: Option<Time>) -> Identity {
+    Identity {
+        workspace: WorkspaceId::new("default").unwrap(),
+        principal: who,
+        credential: Credential::Token { jti: "t".into() },
+        expires_at,
+    }
+}
+
+impl Stage {
+    /// A workspace that was just made, on 2026-01-01.
+    pub fn new(encode: Encode) -> Self {
+        let mut stage = Self {
+            now: Time(1_767_225_600_000),
+            state: State::default(),
+            figures: Figures { node: "n1".into(), load: 0.25, ..Figures::default() },
+            full: false,
+            records: Vec::new(),
+            clients: BTreeMap::new(),
+            encode,
+        };
+        let made = WorkspaceCreated { name: "default".into(), domain_key_hash: "ab".repeat(32) };
+        stage.system(Command::CreateWorkspace(made));
+        stage
+    }
+
+    /// The server itself asks.
+    pub fn system(&mut self, command: Command) {
+        self.ask(&Principal::System, None, &command).unwrap();
+    }
+
+    /// A client comes; its identity is settled as given.
+    pub fn enter(
+        &mut self,
+        session: Box<dyn Session>,
+        mut door: Opening<'_>,
+        who: Result<Identity, Refusal>,
+    ) -> usize {
+        let id = self.clients.len() + 1;
+        door.connection = ConnectionId(id as u64);
+        let client = Client {
+            session,
+            who: None,
+            topics: BTreeSet::new(),
+            proof: None,
+            got: Vec::new(),
+            wake: None,
+            ended: None,
+        };
+        self.clients.insert(id, client);
+        self.with(id, |session, scene, out| session.open(&door, scene, out));
+        if self.client(id).proof.is_some() {
+            self.client(id).who = who.as_ref().ok().map(|identity| identity.principal.clone());
+            self.with(id, |session, scene, out| session.identified(who.as_ref().map_err(|r| *r), scene, out));
+        }
+        id
+    }
+
+    /// A client says something.
+    pub fn say(&mut self, id: usize, text: &str) {
+        self.with(id, |session, scene, out| session.input(Input::Text(text), scene, out));
+    }
+
+    /// A client sends bytes.
+    pub fn say_binary(&mut self, id: usize, bytes: &[u8]) {
+        self.with(id, |session, scene, out| session.input(Input::Binary(bytes), scene, out));
+    }
+
+    /// A client goes.
+    pub fn leave(&mut self, id: usize) {
+        self.client(id).topics.clear();
+        self.with(id, |session, scene, out| session.closed(scene, out));
+    }
+
+    /// Time passes; who wanted to be woken until then is.
+    pub fn pass(&mut self, ms: i64) {
+        let until = self.now.plus(ms);
+        loop {
+            let due = |(id, c): (&usize, &Client)| c.wake.filter(|at| *at <= until).map(|at| (at, *id));
+            let Some((at, id)) = self.clients.iter().filter_map(due).min() else { break };
+            self.now = self.now.max(at);
+            self.client(id).wake = None;
+            self.with(id, |session, scene, out| session.woken(scene, out));
+        }
+        self.now = until;
+    }
+
+    /// What a client got since the last look, as JSON.
+    pub fn got(&mut self, id: usize) -> Vec<Value> {
+        let texts = std::mem::take(&mut self.client(id).got);
+        texts.iter().map(|text| serde_json::from_str(text).unwrap()).collect()
+    }
+
+    /// The one frame that a client got since the last look.
+    pub fn one(&mut self, id: usize) -> Value {
+        let mut got = self.got(id);
+        assert_eq!(got.len(), 1, "{got:?}");
+        got.remove(0)
+    }
+
+    /// A client.
+    pub fn client(&mut self, id: usize) -> &mut Client {
+        self.clients.get_mut(&id).unwrap()
+    }
+
+    /// A signal of the server's own.
+    pub fn signal(&mut self, body: SignalBody) {
+        let signal = Signal { at: self.now, actor: Principal::System, room: None, body };
+        for topic in topics_of_signal(&signal) {
+            self.deliver(&Delivery { item: Item::Signal(&signal), topic: &topic, origin: None });
+        }
+    }
+
+    fn ask(
+        &mut self,
+        who: &Principal,
+        connection: Option<ConnectionId>,
+        command: &Command,
+    ) -> Result<Outcome, Error> {
+        let ctx = Context {
+            now: self.now,
+            actor: who.clone(),
+            by: who.clone(),
+            connection,
+            random: self.state.head.0,
+            client: None,
+        };
+        let decision = decide(&self.state, command, &ctx)?;
+        if self.full && !decision.events.is_empty() {
+            return Err(Error::new(ErrorKind::Unavailable, "the log takes no writes"));
+        }
+        let outcome = decision.result();
+        let mut batch = Vec::new();
+        for (room, event) in decision.events {
+            let room_seq = room.as_ref().map(|room| self.state.next_in_room(room));
+            let (offset, actor) = (self.state.head.next(), who.clone());
+            let record = Record { offset, room_seq, at: self.now, actor, room, client: None, event };
+            self.state.apply(&record);
+            batch.push(record);
+        }
+        for record in &batch {
+            for topic in topics_of_record(record, &self.state) {
+                self.deliver(&Delivery { item: Item::Record(record), topic: &topic, origin: connection });
+            }
+        }
+        self.records.append(&mut batch);
+        Ok(outcome)
+    }
+
+    fn deliver(&mut self, delivery: &Delivery<'_>) {
+        let subscribed: Vec<usize> = self
+            .clients
+            .iter()
+            .filter(|(_, c)| c.topics.contains(delivery.topic))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in subscribed {
+            self.hand(id, delivery);
+        }
+    }
+
+    fn hand(&mut self, id: usize, delivery: &Delivery<'_>) {
+        let mut route = Route::Skip;
+        self.with(id, |session, scene, _| route = session.route(delivery, scene));
+        match route {
+            Route::Skip => {}
+            Route::Own => self.with(id, |session, scene, out| session.deliver(delivery, scene, out)),
+            Route::Shared(form) => {
+                let (figures, encode) = (self.figures.clone(), self.encode);
+                let scene = Scene { now: self.now, state: &self.state, epoch: 1, figures: &figures };
+                for message in encode(form, delivery, scene) {
+                    self.client(id).got.push(text(message));
+                }
+            }
+        }
+    }
+
+    fn with(&mut self, id: usize, act: impl FnOnce(&mut dyn Session, Scene<'_>, &mut Outputs)) {
+        let mut out = Outputs::new();
+        let (state, figures) = (self.state.clone(), self.figures.clone());
+        let scene = Scene { now: self.now, state: &state, epoch: 1, figures: &figures };
+        act(self.client(id).session.as_mut(), scene, &mut out);
+        for output in out {
+            self.carry_out(id, output);
+        }
+    }
+
+    fn carry_out(&mut self, id: usize, output: Output) {
+        match output {
+            Output::Send(message) => self.client(id).got.push(text(message)),
+            Output::Authenticate(credentials) => self.client(id).proof = Some(credentials.proof),
+            Output::WakeAt(at) => self.client(id).wake = Some(at),
+            Output::End(ending) => self.client(id).ended = Some(ending),
+            Output::Unsubscribe(topic) => {
+                self.client(id).topics.remove(&topic);
+            }
+            Output::Subscribe(topic, since) => {
+                let who = self.client(id).who.clone().unwrap();
+                if !roundtable_core::access::may_receive(&self.state, &who, &topic) {
+                    return;
+                }
+                self.client(id).topics.insert(topic.clone());
+                let Some(cursor) = since else { return };
+                let missed: Vec<Record> = self
+                    .records
+                    .iter()
+                    .filter(|r| r.offset > cursor.offset && roundtable_core::delivery::replays(r, &topic))
+                    .cloned()
+                    .collect();
+                for record in &missed {
+                    let item = Item::Record(record);
+                    self.hand(id, &Delivery { item, topic: &topic, origin: None });
+                }
+            }
+            Output::Ask(ask) => {
+                let who = ask.actor.clone().or_else(|| self.client(id).who.clone()).unwrap();
+                let reply = self.ask(&who, Some(ConnectionId(id as u64)), &ask.command);
+                self.with(id, |session, scene, out| {
+                    session.replied(ask.token, reply.as_ref(), scene, out);
+                });
+            }
+            Output::Accept | Output::Refuse { .. } | Output::Read { .. } | Output::Probe(_) => {
+                panic!("no dialect on this stage does that")
+            }
+        }
+    }
+}
+
+fn text(message: Message) -> String {
+    if let Message::Text(text) = message { text } else { panic!("{message:?}") }
+}
