@@ -192,7 +192,7 @@ impl Session for OpenAgiSession {
         }
         let frame = match input {
             Input::Text(text) => wire::decode(text),
-            Input::Binary(_) | Input::Event { .. } => Err(Fault::not_json()),
+            Input::Binary(_) | Input::Event { .. } | Input::Answer { .. } => Err(Fault::not_json()),
         };
         match frame {
             Ok(frame) => self.obey(&frame, scene, out),
