@@ -225,12 +225,13 @@ impl MxfSession {
     /// The fields of `auth:success`.
     fn greeting(&self, scene: Scene<'_>) -> Map<String, Value> {
         let who = self.principal();
+        let kind = match self.who.as_ref().map(|who| &who.credential) {
+            Some(Credential::Token { .. }) => "jwt",
+            Some(Credential::ApiKey(_)) => "pat",
+            Some(Credential::ChannelKey(..)) => "key",
+            _ => "password",
+        };
         if who.agent().is_none() {
-            let kind = match self.who.as_ref().map(|who| &who.credential) {
-                Some(Credential::Token { .. }) => "jwt",
-                Some(Credential::ApiKey(_)) => "pat",
-                _ => "password",
-            };
             return members(json!({"userId": who.id(), "username": who.id(), "authType": kind}));
         }
         let room = self.key_room();
@@ -238,7 +239,7 @@ impl MxfSession {
         members(json!({
             "agentId": who.id(),
             "channelId": room.map(|room| room.id.as_str()),
-            "authType": "key",
+            "authType": kind,
             "channelConfig": room.map(shapes::channel_config),
             "activeAgents": room.map_or_else(Vec::new, |room| shapes::active_agents(scene.state, room)),
         }))
