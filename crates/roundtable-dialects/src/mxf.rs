@@ -180,6 +180,10 @@ pub struct MxfSession {
     live_after: Offset,
     /// The last record that goes to several rooms at once: one delivery per socket.
     seen: Offset,
+    /// When the login began.
+    came_at: Time,
+    /// Up to where the client has everything, as its login said.
+    since: Option<Cursor>,
     /// The newest message of this connection's own, for its acknowledgement.
     said: Option<(MessageId, Time)>,
 }
@@ -204,6 +208,8 @@ impl MxfSession {
             events: 0,
             live_after: Offset(0),
             seen: Offset(0),
+            came_at: Time(0),
+            since: None,
             said: None,
         }
     }
@@ -265,12 +271,17 @@ impl MxfSession {
 
     /// Receives what goes to a channel from now on.
     fn follow(&mut self, room: &RoomId, out: &mut Outputs) {
+        self.follow_since(room, None, out);
+    }
+
+    fn follow_since(&mut self, room: &RoomId, since: Option<Cursor>, out: &mut Outputs) {
         if self.rooms.insert(room.clone()) {
-            out.push(Output::Subscribe(Topic::Room(room.clone()), None));
+            out.push(Output::Subscribe(Topic::Room(room.clone()), since));
         }
     }
 
-    /// Receives what goes to somebody, and first the direct messages that waited.
+    /// Receives what goes to somebody, and first the direct messages that waited and, if the login says up to where it has
+    /// everything, what was missed in the channels that it was in before.
     fn listen(&mut self, who: &Principal, scene: Scene<'_>, out: &mut Outputs) {
         self.live_after = self.live_after.max(scene.state.head);
         let fresh = |(_, at): &&(Offset, Time)| scene.now.since(*at) <= WAITING_DIRECT_MS;
@@ -281,7 +292,9 @@ impl MxfSession {
         };
         out.push(Output::Subscribe(Topic::Principal(who.clone()), first.map(before)));
         for room in scene.state.rooms_of(who) {
-            self.follow(room, out);
+            let joined = scene.state.room(room).and_then(|room| room.members.get(who)).map(|m| m.joined_at);
+            let before = joined.is_some_and(|joined| joined < self.came_at);
+            self.follow_since(room, self.since.filter(|_| before), out);
         }
     }
 
@@ -388,6 +401,10 @@ impl Session for MxfSession {
 
     fn woken(&mut self, _scene: Scene<'_>, out: &mut Outputs) {
         self.kick_idler(out);
+    }
+
+    fn cannot_resume(&mut self, topic: &Topic, first: Cursor, _scene: Scene<'_>, out: &mut Outputs) {
+        Self::tell_gap(topic, first, out);
     }
 
     fn closed(&mut self, _scene: Scene<'_>, out: &mut Outputs) {

@@ -7,10 +7,10 @@ use roundtable_core::delivery::{Delivery, Item};
 use roundtable_core::event::{Event, Record};
 use roundtable_core::ids::{AgentId, Principal, RoomId};
 use roundtable_core::json::Json;
-use roundtable_core::messages::{Content, DirectMessage, Message as Said, MessageKind};
+use roundtable_core::messages::{Content, DirectMessage, Message as Said, MessageKind, Role};
 use roundtable_core::rooms::{Room, RoomUpdated};
 use roundtable_core::signal::SignalBody;
-use roundtable_core::time::Time;
+use roundtable_core::time::{Cursor, Time};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -32,7 +32,7 @@ pub fn encode(form: Form, delivery: &Delivery<'_>, scene: Scene<'_>) -> Messages
         Item::Record(record) => out.record(record),
         Item::Signal(signal) => {
             if let (SignalBody::Message(message), Some(room)) = (&signal.body, &signal.room) {
-                out.said(room, signal.at, message);
+                out.said(room, signal.at, message, None);
             }
         }
     }
@@ -62,9 +62,12 @@ struct FlatMessage<'a> {
     content: ContentOut<'a>,
     #[serde(rename = "type")]
     kind: &'static str,
-    role: roundtable_core::messages::Role,
+    role: Role,
     metadata: &'a Json,
     timestamp: String,
+    /// Where a client that comes back goes on; a message that is not kept has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
 }
 
 /// `direct_message`.
@@ -124,7 +127,10 @@ impl Frames<'_> {
     fn record(&mut self, record: &Record) {
         let room = record.room.as_ref();
         match (&record.event, room) {
-            (Event::MessagePosted(message), Some(room)) => self.said(room, record.at, message),
+            (Event::MessagePosted(message), Some(room)) => {
+                let cursor = Cursor { epoch: self.scene.epoch, offset: record.offset };
+                self.said(room, record.at, message, Some(cursor));
+            }
             (Event::MessageDirect(message), _) => self.direct(record.at, message),
             (Event::RoomJoined(e), Some(room)) => self.came_or_went(record, room, &e.member, true),
             (Event::RoomLeft(e), Some(room)) => self.came_or_went(record, room, &e.member, false),
@@ -140,7 +146,7 @@ impl Frames<'_> {
     }
 
     /// `message` and `message:channel`.
-    fn said(&mut self, room: &RoomId, at: Time, message: &Said) {
+    fn said(&mut self, room: &RoomId, at: Time, message: &Said, cursor: Option<Cursor>) {
         let (id, from) = (message.id.as_str(), message.from.id());
         let line = Line { id, from, at, content: &message.content, metadata: message.metadata.as_ref() };
         if self.flat() {
@@ -154,6 +160,7 @@ impl Frames<'_> {
                 role: message.role,
                 metadata: message.metadata.as_ref().unwrap_or(&EMPTY),
                 timestamp: iso(at),
+                cursor: cursor.map(shapes::cursor),
             };
             self.message("message", &message.content, &payload);
         }

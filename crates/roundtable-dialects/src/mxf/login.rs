@@ -34,6 +34,8 @@ pub struct Attempt {
     capabilities: Vec<String>,
     /// Becomes the agent's.
     allowed_tools: Option<Vec<String>>,
+    /// The `cursor` of the last message the client has: what came after it in the channels it is in is sent first.
+    since: Option<String>,
 }
 
 /// What is found in an opening or a late `auth`.
@@ -86,6 +88,7 @@ fn from_auth(fields: &Fields<'_>) -> Found {
         agent: fields.raw("agentId").map(|raw| string(raw).unwrap_or_default().into_owned()),
         capabilities: fields.strings("capabilities").ok().flatten().unwrap_or_default(),
         allowed_tools: fields.strings("allowedTools").ok().flatten(),
+        since: fields.loose("since"),
     };
     // No credential at all is an empty token: the domain key is looked at all the same, and nobody has issued it.
     let proof = proof.unwrap_or_else(|| Proof::Token(Family::Mxf, String::new()));
@@ -139,6 +142,7 @@ impl MxfSession {
     /// The answer to the check.
     pub(super) fn checked(&mut self, who: Result<&Identity, Refusal>, scene: Scene<'_>, out: &mut Outputs) {
         let Stage::Checking(attempt) = std::mem::replace(&mut self.stage, Stage::Outside) else { return };
+        self.came_at = scene.now;
         let identity = match who {
             Ok(identity) => identity,
             Err(refusal) => {
@@ -205,6 +209,7 @@ impl MxfSession {
             return;
         }
         self.stage = Stage::Inside;
+        self.since = attempt.since.as_deref().and_then(shapes::read_cursor);
         self.accept(out);
         let answer = self.greeting(scene);
         send("auth:success", &answer, out);
@@ -212,6 +217,10 @@ impl MxfSession {
         let who = self.principal();
         if let Some(agent) = who.agent() {
             self.announce(agent, scene, out);
+        }
+        if attempt.since.is_some() && self.since.is_none() {
+            let error = Error::invalid("since", "must be the cursor of a message");
+            self.refuse(Call { event: "auth", ack: None }, &error, scene, out);
         }
         self.listen(&who, scene, out);
     }

@@ -1,7 +1,9 @@
 //! What reaches this socket: which deliveries, in which form, and those that concern it alone.
 
+use serde_json::json;
+
 use super::encode::{self, ENVELOPE, FLAT, shapes};
-use super::{Call, MxfSession, Then, send};
+use super::{Call, MxfSession, Then, errors, send};
 use crate::session::{Credential, Ending, Output, Outputs, Route, Scene};
 use roundtable_core::command::Command;
 use roundtable_core::delivery::{Delivery, Item, Topic};
@@ -10,6 +12,7 @@ use roundtable_core::event::{Event, Record};
 use roundtable_core::ids::{Principal, RoomId};
 use roundtable_core::presence::{Connected, Disconnected};
 use roundtable_core::signal::SignalBody;
+use roundtable_core::time::Cursor;
 
 impl MxfSession {
     /// What this connection gets of a delivery.
@@ -33,7 +36,7 @@ impl MxfSession {
                     }
                     shared
                 }
-                (Event::RoomUpdated(_), _) => shared,
+                (Event::RoomUpdated(_), _) if record.offset > self.live_after => shared,
                 (_, Topic::Principal(_)) => self.personal(record),
                 (event, Topic::Room(room)) if !own => self.about_others(event, record, room, scene),
                 _ => Route::Skip,
@@ -65,7 +68,8 @@ impl MxfSession {
             | Event::PresenceDisconnected(Disconnected { last: true, .. }) => self.form != FLAT,
             _ => false,
         };
-        if !told || members > self.settings.announced_members || self.seen == record.offset {
+        let old = record.offset <= self.live_after || record.offset == self.seen;
+        if !told || old || members > self.settings.announced_members {
             return Route::Skip;
         }
         self.seen = record.offset;
@@ -126,6 +130,19 @@ impl MxfSession {
         if !own && self.form != ENVELOPE {
             send("channel:left", &shapes::left(room, who, record.at), out);
         }
+    }
+
+    /// What was missed cannot be found any more: it is said where the log now begins for this client, and what comes from
+    /// now on arrives as ever.
+    pub(super) fn tell_gap(topic: &Topic, first: Cursor, out: &mut Outputs) {
+        let Topic::Room(room) = topic else { return };
+        let text = format!("messages missed in channel {room} cannot be sent again");
+        let error = Error::new(ErrorKind::CannotResume, text);
+        let mut body = errors::body(&error);
+        let details = json!({"field": "since", "channelId": room.as_str(), "first": shapes::cursor(first)});
+        body.insert("details".into(), details);
+        send("error", &body, out);
+        send("channel:error", &body, out);
     }
 
     /// A revoked key, a suspended agent or a disabled user ends the connection, by what holds now: a record read again may be

@@ -652,3 +652,31 @@ fn an_agent_on_its_own_socket_is_told_where_its_user_takes_it() {
     rig.send(ann, "message:send", json!({"channelId": "side", "content": "y", "agentId": "a3"}));
     assert!(rig.seen(agent).is_empty());
 }
+
+#[test]
+fn who_comes_back_gets_what_it_missed_after_its_cursor() {
+    let (mut rig, ann, _) = lobby();
+    rig.key("key_1", "s1", "k1");
+    let first = rig.connect(None, Some("Bearer key_1:s1"), "");
+    rig.send(ann, "message:send", json!({"channelId": "lobby", "content": "seen"}));
+    let cursor = rig.payload(first, "message")["cursor"].clone();
+    rig.close(first);
+    for text in ["missed 1", "missed 2"] {
+        rig.send(ann, "message:send", json!({"channelId": "lobby", "content": text}));
+    }
+    rig.send(ann, "channel:update", json!({"channelId": "lobby", "updates": {"name": "Hall"}}));
+    let mut auth = json!({"domainKey": "domain", "keyId": "key_1", "secretKey": "s1", "since": cursor});
+    let second = rig.connect(Some(&auth), None, "");
+    let contents: Vec<Value> = rig.payloads(second, "message").iter().map(|m| m["content"].clone()).collect();
+    assert_eq!(contents, ["missed 1", "missed 2"]);
+    assert!(rig.payloads(second, "channel:updated").is_empty(), "what a channel was called is no news");
+    for (since, names) in [("nonsense", vec!["error"]), ("9-1", vec!["error", "channel:error"])] {
+        auth["since"] = json!(since);
+        let third = rig.connect(Some(&auth), None, "");
+        assert_eq!(rig.names(third).split_off(3), names);
+        assert_eq!(rig.payload(third, "error")["details"]["field"], "since");
+        rig.clear();
+        rig.send(ann, "message:send", json!({"channelId": "lobby", "content": "x"}));
+        assert_eq!(rig.payloads(third, "message").len(), 1);
+    }
+}

@@ -12,7 +12,7 @@ use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::event::Record;
 use roundtable_core::ids::{AgentId, ConnectionId, KeyId, Principal, RoomId, UserId, WorkspaceId};
 use roundtable_core::state::State;
-use roundtable_core::time::{Offset, Time};
+use roundtable_core::time::{Cursor, Offset, Time};
 use roundtable_core::users::{KeyAdded, KeyFor, UserAdded, UserRole, WorkspaceCreated};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -270,6 +270,11 @@ impl Rig {
                 Output::Subscribe(topic, cursor) => {
                     let new = self.sockets[at].topics.insert(topic.clone());
                     assert!(new, "{topic:?} is subscribed to already");
+                    if cursor.is_some_and(|cursor| cursor.epoch != 1) {
+                        let first = Cursor { epoch: 1, offset: self.state.head };
+                        self.with(at, |session, scene, out| session.cannot_resume(&topic, first, scene, out));
+                        continue;
+                    }
                     for record in cursor.map_or_else(Vec::new, |cursor| self.after(cursor.offset)) {
                         self.deliver(
                             at,

@@ -48,6 +48,10 @@ struct Raw<'a> {
 impl<'a> Envelope<'a> {
     /// Reads a payload; `None` if it is no envelope.
     pub fn read(payload: &'a RawValue) -> Option<Self> {
+        // Most payloads are flat, and this tells them apart without reading them.
+        if !payload.get().contains("\"eventType\"") {
+            return None;
+        }
         let raw: Raw<'a> = serde_json::from_str(payload.get()).ok()?;
         let agent = string(raw.agent_id).unwrap_or_default();
         let channel = string(raw.channel_id).unwrap_or_default();
