@@ -3,6 +3,8 @@
 pub mod encode;
 pub mod errors;
 mod input;
+mod login;
+mod reply;
 pub mod rest;
 #[cfg(test)]
 mod tests;
@@ -18,16 +20,15 @@ use roundtable_core::error::Error;
 use roundtable_core::event::{Event, Record};
 use roundtable_core::ids::{AgentId, ConnectionId, MessageId, Principal, RoomId};
 use roundtable_core::messages::Post;
-use roundtable_core::rooms::{EnterOwnRoom, RoomCard, RoomStatus};
 use roundtable_core::time::{Cursor, Offset, Time};
 
 pub use encode::encode;
 use encode::{Door, ServerEvent, iso, json};
 use input::{Held, Reading, Reply};
+use login::Arrival;
 
 use crate::session::{
-    Ask, Credentials, Ending, Family, Identity, Input, Message, Opening, Output, Outputs, Proof, Refusal,
-    Route, Scene, Session, Token, bearer, query_value,
+    Ask, Ending, Identity, Input, Message, Opening, Output, Outputs, Refusal, Route, Scene, Session, Token,
 };
 
 /// What an operator may change.
@@ -55,7 +56,9 @@ impl Default for Settings {
 #[derive(Debug)]
 enum Pending {
     OwnRoom,
+    Opened(RoomId),
     Presence,
+    Paired { reply: Reply, room: RoomId, agent: AgentId },
     Said(Reply, Box<Post>),
     Joined { reply: Reply, room: Option<RoomId>, before: Option<RoomId> },
     Left(Reply, RoomId),
@@ -63,17 +66,6 @@ enum Pending {
     Read(Reply, RoomId),
     Online(Reply, RoomId),
     Unanswered,
-}
-
-/// What is known between the door and the CONNECT reply.
-#[derive(Debug, Default)]
-struct Arrival {
-    /// Where the log ended when this principal was last here.
-    since: Option<Offset>,
-    unread: usize,
-    missed: Vec<Record>,
-    /// Rooms whose newest message so far is known, with its offset.
-    read_to: Vec<(RoomId, Offset)>,
 }
 
 /// One AIWM connection.
@@ -167,10 +159,6 @@ impl AiwmSession {
         self.answer_failed(reply, error, out);
     }
 
-    fn refuse(answer: errors::AtDoor, out: &mut Outputs) {
-        out.push(Output::Refuse { message: answer.message.to_owned(), data: Some(answer.data()) });
-    }
-
     fn hears(&self, room: &RoomId) -> bool {
         self.rooms.iter().any(|(known, _)| known == room)
     }
@@ -195,133 +183,15 @@ impl AiwmSession {
     }
 }
 
-/// Arriving: the own conversation, presence, what was missed; then the CONNECT reply.
-impl AiwmSession {
-    fn enter_own(&mut self, agent: &AgentId, pending: Pending, out: &mut Outputs) {
-        let card = RoomCard {
-            name: format!("Agent {agent} - Auto Conversation"),
-            description: "Automatically created conversation for agent".into(),
-            ..RoomCard::default()
-        };
-        self.ask(pending, Command::EnterOwnRoom(EnterOwnRoom { agent: agent.clone(), card }), out);
-    }
-
-    /// Presence is in the log. What was missed is read before the client may speak, so that nothing overtakes it.
-    fn look_back(&mut self, scene: Scene<'_>, out: &mut Outputs) {
-        let Some(me) = self.me.clone() else { return };
-        let since = self.arrival.as_ref().and_then(|arrival| arrival.since);
-        let missed = |room: &RoomId| {
-            let last = scene.state.room(room).and_then(|room| room.last.as_ref());
-            since.is_some_and(|since| last.is_some_and(|last| last.offset > since))
-        };
-        let rooms: Vec<RoomId> = scene.state.rooms_of(&me).filter(|room| missed(room)).cloned().collect();
-        if let Some(arrival) = &mut self.arrival {
-            arrival.unread = rooms.len();
-        }
-        for room in &rooms {
-            let token = self.token();
-            self.reading.push((token, Reading::Missed(room.clone())));
-            let (room, limit) = (room.clone(), self.settings.replay_messages);
-            out.push(Output::Read { token, room, before: None, limit });
-        }
-        if rooms.is_empty() {
-            self.come_in(scene, out);
-        }
-    }
-
-    /// One room's newest messages. A page that cannot be read leaves the room to the log's own catching up.
-    fn looked_back(&mut self, room: RoomId, page: &[Record], scene: Scene<'_>, out: &mut Outputs) {
-        let (Some(arrival), Some(me)) = (&mut self.arrival, &self.me) else { return };
-        let since = arrival.since.unwrap_or_default();
-        let of_others = |r: &&Record| matches!(&r.event, Event::MessagePosted(m) if m.from != *me);
-        arrival.missed.extend(page.iter().filter(|r| r.offset > since).filter(of_others).cloned());
-        arrival.read_to.push((room, page.last().map_or(since, |record| record.offset)));
-        arrival.unread = arrival.unread.saturating_sub(1);
-        if arrival.unread == 0 {
-            self.come_in(scene, out);
-        }
-    }
-
-    /// Everything is ready: the reply, the own presence, what was missed, and from then on everything as it happens.
-    fn come_in(&mut self, scene: Scene<'_>, out: &mut Outputs) {
-        let (Some(me), Some(arrival)) = (self.me.clone(), self.arrival.take()) else { return };
-        out.push(Output::Accept);
-        if let Some(data) = encode::presence(&me, self.own.as_ref(), true, scene.now) {
-            self.emit(ServerEvent::Presence, data, out);
-        }
-        let mut missed = arrival.missed;
-        missed.sort_by_key(|record| record.offset);
-        let encoded: Vec<String> =
-            missed.iter().filter_map(|r| encode::message_of(r, scene.state, self.door)).collect();
-        let at_once = encoded.iter().map(String::len).sum::<usize>() <= self.settings.replay_bytes;
-        if at_once {
-            encoded.into_iter().for_each(|data| self.emit(ServerEvent::New, data, out));
-        }
-        out.push(Output::Subscribe(Topic::Principal(me.clone()), None));
-        let active = |room: &&RoomId| scene.state.room(room).is_some_and(|r| r.status == RoomStatus::Active);
-        for room in scene.state.rooms_of(&me).filter(active) {
-            let read_to = arrival.read_to.iter().find(|(read, _)| read == room).map(|(_, offset)| *offset);
-            let newest = scene.state.room(room).and_then(|room| room.last.as_ref()).map(|last| last.offset);
-            let from = if at_once {
-                read_to.filter(|read_to| newest.is_some_and(|newest| newest > *read_to))
-            } else {
-                let first = missed.iter().find(|record| record.room.as_ref() == Some(room));
-                first.map(|record| Offset(record.offset.0.saturating_sub(1)))
-            };
-            let cursor = from.map(|offset| Cursor { epoch: scene.epoch, offset });
-            self.hear(room, cursor, scene.state.head, out);
-        }
-    }
-}
-
-/// The token, looked for in the order of notes §3; the first one there decides.
-fn token_of(opening: &Opening<'_>) -> Option<String> {
-    let given = |text: String| (!text.is_empty()).then_some(text);
-    let header = |text: &str| given(bearer(text).unwrap_or(text).to_owned());
-    opening
-        .auth
-        .and_then(wire::auth_token)
-        .or_else(|| opening.authorization.and_then(header))
-        .or_else(|| query_value(opening.query, "token").and_then(given))
-}
-
-fn door_of(opening: &Opening<'_>) -> Door {
-    match opening.namespace {
-        "/" if !opening.path.trim_end_matches('/').ends_with("/socket.io") => Door::Raw,
-        "/" => Door::Root,
-        "/ws/chat" => Door::Later,
-        _ => Door::Named,
-    }
-}
-
 impl Session for AiwmSession {
     fn open(&mut self, opening: &Opening<'_>, _scene: Scene<'_>, out: &mut Outputs) {
-        self.connection = opening.connection;
-        self.door = door_of(opening);
-        match token_of(opening) {
-            Some(token) => out.push(Output::Authenticate(Credentials {
-                domain_key: None,
-                proof: Proof::Token(Family::Aiwm, token),
-            })),
-            None => Self::refuse(errors::at_door(Refusal::Missing), out),
-        }
+        self.show_token(opening, out);
     }
 
     fn identified(&mut self, who: Result<&Identity, Refusal>, scene: Scene<'_>, out: &mut Outputs) {
-        let me = match who {
-            Ok(identity) => identity.principal.clone(),
-            Err(refusal) => return Self::refuse(errors::at_door(refusal), out),
-        };
-        let before = scene.state.presence(&me).filter(|presence| !presence.online());
-        let since = before.map(|presence| presence.seen).filter(|seen| seen.0 > 0);
-        self.arrival = Some(Box::new(Arrival { since, ..Arrival::default() }));
-        self.me = Some(me.clone());
-        match &me {
-            Principal::Agent(agent) => self.enter_own(agent, Pending::OwnRoom, out),
-            Principal::User(_) | Principal::Guest(_) => {
-                self.ask(Pending::Presence, Command::Connect(None), out)
-            }
-            Principal::Node(_) | Principal::System => Self::refuse(errors::at_door(Refusal::Invalid), out),
+        match who {
+            Ok(identity) => self.welcome(identity, scene, out),
+            Err(refusal) => self.turn_away(errors::at_door(refusal), out),
         }
     }
 
@@ -360,19 +230,21 @@ impl Session for AiwmSession {
         let Some(at) = self.pending.iter().position(|(asked, _)| *asked == token) else { return };
         let Some((_, pending)) = self.pending.remove(at) else { return };
         match (pending, reply) {
-            (Pending::OwnRoom | Pending::Presence, Err(error)) => {
-                self.me = None;
-                Self::refuse(errors::at_start(error), out);
-            }
-            (Pending::OwnRoom, Ok(outcome)) => {
-                if let Outcome::Room(room) = outcome.first() {
-                    (self.own, self.current) = (Some(room.clone()), Some(room.clone()));
+            (Pending::OwnRoom, reply) => {
+                let room = reply.map(|outcome| match outcome.first() {
+                    Outcome::Room(room) => Some(room.clone()),
+                    Outcome::Done | Outcome::Message(_) | Outcome::Repeated(_) => None,
+                });
+                self.entered(room, scene, out);
+                if self.me.is_some() {
+                    self.appear(out);
                 }
-                self.ask(Pending::Presence, Command::Connect(None), out);
             }
-            (Pending::Presence, Ok(_)) => {
-                self.present = true;
-                self.look_back(scene, out);
+            (Pending::Opened(room), reply) => self.entered(reply.map(|_| Some(room)), scene, out),
+            (Pending::Presence, Ok(_)) => self.look_back(scene, out),
+            (Pending::Presence, Err(error)) => {
+                self.present = false;
+                self.turn_away(errors::at_start(error), out);
             }
             (Pending::Said(to, post), reply) => self.said(reply, to, post, (scene, out)),
             (Pending::Joined { reply: to, room, before }, reply) => {
@@ -391,6 +263,9 @@ impl Session for AiwmSession {
                 self.done(reply, (&to, &room), false, (scene, out));
             }
             (Pending::Read(to, room), reply) => self.done(reply, (&to, &room), false, (scene, out)),
+            (Pending::Paired { reply: to, room, agent }, reply) => {
+                self.paired(reply, (&to, &room, &agent), (scene, out));
+            }
             (Pending::Online(to, room), _) => self.who_is_there(&to, &room, scene, out),
             (Pending::Unanswered, _) => {}
         }
@@ -410,7 +285,7 @@ impl Session for AiwmSession {
         let room = match delivery.topic {
             Topic::Room(room) => room,
             Topic::Principal(_) => {
-                return if ends_something(delivery, me) { Route::Own } else { Route::Skip };
+                return if concerns_access(delivery, me) { Route::Own } else { Route::Skip };
             }
             Topic::Feed(_) => return Route::Skip,
         };
@@ -434,10 +309,16 @@ impl Session for AiwmSession {
         Route::Shared(self.door.form(matches!(me, Principal::Guest(_))))
     }
 
-    fn deliver(&mut self, delivery: &Delivery<'_>, _scene: Scene<'_>, out: &mut Outputs) {
+    fn deliver(&mut self, delivery: &Delivery<'_>, scene: Scene<'_>, out: &mut Outputs) {
         let Item::Record(record) = delivery.item else { return };
         match (&record.event, &record.room) {
             (Event::RoomLeft(_), Some(room)) => self.stop_hearing(room, out),
+            (Event::RoomJoined(_), Some(room)) => {
+                self.hear(room, None, Offset(0), out);
+                if let Some(data) = encode::inviter(record, scene) {
+                    self.emit(ServerEvent::Joined, data, out);
+                }
+            }
             _ => out.push(Output::End(Ending::Close(1008, "access was withdrawn".into()))),
         }
     }
@@ -457,7 +338,7 @@ impl Session for AiwmSession {
         for (room, _) in std::mem::take(&mut self.typing) {
             self.ask(Pending::Unanswered, Command::Type(room, false), out);
         }
-        if self.present || self.arrival.is_some() {
+        if self.present {
             self.present = false;
             self.ask(Pending::Unanswered, Command::Disconnect, out);
         }
@@ -466,11 +347,12 @@ impl Session for AiwmSession {
 
 const NO_FRAME: &str = "Validation error: a frame must be a JSON object with an event";
 
-/// Whether a delivery to a principal ends its part in a room or its access.
-fn ends_something(delivery: &Delivery<'_>, me: &Principal) -> bool {
+/// Whether a delivery to a principal begins or ends its part in a room, or ends its access.
+fn concerns_access(delivery: &Delivery<'_>, me: &Principal) -> bool {
     let Item::Record(record) = delivery.item else { return false };
     match &record.event {
         Event::RoomLeft(e) => e.member == *me,
+        Event::RoomJoined(e) => e.member == *me && e.by.is_some(),
         Event::AgentUpdated(e) => e.changes.suspended == Some(true),
         Event::AgentRemoved(_) => true,
         Event::UserChanged(e) => e.disabled == Some(true),

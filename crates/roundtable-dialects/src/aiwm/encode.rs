@@ -1,5 +1,7 @@
 //! What AIWM clients receive: documents of messages and conversations, and an event per delivery, once per form.
 
+use std::borrow::Cow;
+
 use roundtable_core::delivery::{Delivery, Item, Topic};
 use roundtable_core::event::{Event, Record};
 use roundtable_core::ids::{Principal, RoomId};
@@ -125,7 +127,7 @@ struct Notice<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     user_id: Option<&'a str>,
-    agent_id: Option<&'a str>,
+    agent_id: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message_id: Option<&'a str>,
     conversation_id: Option<&'a str>,
@@ -137,12 +139,15 @@ struct Notice<'a> {
 }
 
 impl<'a> Notice<'a> {
-    fn about(principal: &'a Principal, room: Option<&'a RoomId>, at: Time) -> Option<Self> {
+    /// Whoever comes without an account comes to talk with one agent, and is shown with it (notes §9).
+    fn about(principal: &'a Principal, room: Option<&'a RoomId>, at: Time, state: &State) -> Option<Self> {
         let (kind, user_id, agent_id) = who(principal)?;
+        let served = || room.and_then(|room| state.room(room)).and_then(served_by).map(Cow::Owned);
+        let agent_id = agent_id.map(Cow::Borrowed);
         Some(Self {
             kind,
             user_id,
-            agent_id,
+            agent_id: if matches!(principal, Principal::Guest(_)) { served() } else { agent_id },
             message_id: None,
             conversation_id: room.map(RoomId::as_str),
             is_typing: None,
@@ -152,10 +157,17 @@ impl<'a> Notice<'a> {
     }
 }
 
-/// The data of `presence:update`. `None` for those who have no presence here.
-pub fn presence(principal: &Principal, room: Option<&RoomId>, online: bool, at: Time) -> Option<String> {
-    let status = Some(if online { "online" } else { "offline" });
-    Notice::about(principal, room, at).map(|notice| json(&Notice { status, ..notice }))
+/// The data of `presence:update` for somebody who is here. `None` for those who have no presence here.
+pub fn presence(principal: &Principal, room: Option<&RoomId>, scene: Scene<'_>) -> Option<String> {
+    let notice = Notice::about(principal, room, scene.now, scene.state)?;
+    Some(json(&Notice { status: Some("online"), ..notice }))
+}
+
+/// The data of `user:joined` about who brought somebody into a room.
+pub fn inviter(record: &Record, scene: Scene<'_>) -> Option<String> {
+    let Event::RoomJoined(joined) = &record.event else { return None };
+    let by = joined.by.as_ref()?;
+    Notice::about(by, record.room.as_ref(), record.at, scene.state).map(|notice| json(&notice))
 }
 
 /// Parts of a rich message that go out unchanged.
@@ -352,7 +364,8 @@ pub fn encode(form: Form, delivery: &Delivery<'_>, scene: Scene<'_>) -> Messages
         Item::Record(record) => record.at,
         Item::Signal(signal) => signal.at,
     };
-    let Some(notice) = subject(delivery).and_then(|who| Notice::about(who, Some(room), at)) else {
+    let Some(notice) = subject(delivery).and_then(|who| Notice::about(who, Some(room), at, scene.state))
+    else {
         return Messages::new();
     };
     match delivery.item {
@@ -380,7 +393,7 @@ pub fn encode(form: Form, delivery: &Delivery<'_>, scene: Scene<'_>) -> Messages
 
 /// Typing, under two events if an agent does. The widget shows any `agent:typing` as typing, so it gets no end of it (notes §9).
 fn typed(door: Door, form: Form, notice: Notice<'_>, typing: bool) -> Messages {
-    let agent = notice.agent_id.is_some();
+    let agent = notice.kind == "agent";
     let data = json(&Notice { is_typing: Some(typing), ..notice });
     let mut messages = door.event(ServerEvent::UserTyping, data.clone());
     if agent && (typing || form.0 & ANONYMOUS == 0) {

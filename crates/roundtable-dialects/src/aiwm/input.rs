@@ -2,17 +2,16 @@
 
 use roundtable_core::access;
 use roundtable_core::command::Command;
-use roundtable_core::engine::Outcome;
 use roundtable_core::error::Error;
-use roundtable_core::event::Record;
-use roundtable_core::ids::{ClientId, MessageId, Principal, RoomId};
-use roundtable_core::messages::{Content, Message as Said, Post, Role};
+use roundtable_core::ids::{AgentId, ClientId, MessageId, Principal, RoomId};
+use roundtable_core::messages::{Content, Post, Role};
 use roundtable_core::rooms::{self, JoinRoom};
-use roundtable_core::time::{Offset, Time};
+use roundtable_core::time::Offset;
 use serde_json::value::RawValue;
 
-use super::encode::{self, Door, ServerEvent, iso, json};
+use super::encode::{self, Door};
 use super::errors::{self, NO_CONVERSATION};
+use super::login::{open_pair, pair_room};
 use super::wire::search::{Search, Step, id_of};
 use super::wire::{self, ClientEvent, Small};
 use super::{AiwmSession, Pending};
@@ -79,8 +78,9 @@ impl AiwmSession {
         out: &mut Outputs,
     ) {
         let underscores = self.door == Door::Root && self.settings.underscore_names;
-        let later_only = |event: &ClientEvent| *event != ClientEvent::History || self.door == Door::Later;
-        match ClientEvent::named(name, underscores).filter(later_only) {
+        let later = |event: &ClientEvent| matches!(event, ClientEvent::History | ClientEvent::AgentConnect);
+        let known_here = |event: &ClientEvent| self.door == Door::Later || !later(event);
+        match ClientEvent::named(name, underscores).filter(known_here) {
             Some(event) => self.event(event, data, scene, out),
             None => self.answer_failed(&data.1, "Unknown event", out),
         }
@@ -112,6 +112,7 @@ impl AiwmSession {
             ClientEvent::Leave => self.leave(data, &reply, out),
             ClientEvent::Online => self.online(data, &reply, out),
             ClientEvent::History => self.history(data, &reply, scene, out),
+            ClientEvent::AgentConnect => self.open_with_agent(data, &reply, scene, out),
         };
         if let Err(error) = done {
             self.answer_failed(&reply, &error, out);
@@ -259,6 +260,28 @@ impl AiwmSession {
         Ok(())
     }
 
+    /// Opens the conversation of this user with an agent and brings the agent in.
+    fn open_with_agent(
+        &mut self,
+        data: Option<&RawValue>,
+        reply: &Reply,
+        scene: Scene<'_>,
+        out: &mut Outputs,
+    ) -> Result<(), String> {
+        let Some(me @ Principal::User(_)) = self.me.clone() else {
+            return Err("Only authenticated users can emit agent:connect".into());
+        };
+        let id = Small::read(data)?.agent()?;
+        let known = AgentId::new(&id).ok().filter(|id| scene.state.agent(id).is_some());
+        let agent = known.ok_or_else(|| format!("Agent with ID {id} not found"))?;
+        let room = pair_room(scene.state, &me, &agent).ok_or(NO_CONVERSATION)?;
+        self.current = Some(room.clone());
+        self.ask(Pending::Unanswered, open_pair(&room, &me, &agent), out);
+        let invite = Command::Invite(room.clone(), Principal::Agent(agent.clone()));
+        self.ask(Pending::Paired { reply: reply.clone(), room, agent }, invite, out);
+        Ok(())
+    }
+
     fn history(
         &mut self,
         data: Option<&RawValue>,
@@ -366,180 +389,5 @@ impl AiwmSession {
                 self.answer_failed(&reply, "Service unavailable: the log cannot be read", out)
             }
         }
-    }
-}
-
-/// The engine's answers.
-impl AiwmSession {
-    /// A message is stored: `message:new` went out before, now `message:sent` and the acknowledgement.
-    pub(super) fn said(
-        &mut self,
-        outcome: Result<&Outcome, &Error>,
-        reply: Reply,
-        post: Box<Post>,
-        (scene, out): (Scene<'_>, &mut Outputs),
-    ) {
-        let outcome = match outcome {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                let text = errors::refused(error, &post.from, &post.room, scene.state);
-                return self.fail(&reply, &text, scene.now, out);
-            }
-        };
-        let Outcome::Message(id) = outcome.first() else { return };
-        if let Some(found) = self.sent.iter().position(|(sent, ..)| sent == id) {
-            let (id, at, document) = self.sent.swap_remove(found);
-            return self.confirm(&reply, &id, (at, &document), out);
-        }
-        if let (Outcome::Repeated(_), Some((search, step))) = (outcome, Search::new(id.as_str())) {
-            let first = Box::new((*post, id.clone()));
-            return self.step(Reading::Repeat(Box::new(search), reply, first), step, scene, out);
-        }
-        // Said while this connection did not hear the room yet: the same batch held its joining.
-        let room = scene.state.room(&post.room);
-        let last = room.and_then(|room| room.last.as_ref()).filter(|last| last.id == *id);
-        let at = last.map_or(scene.now, |last| last.at);
-        let document = encode::message(&as_said(&post, id.clone()), at, (&post.room, room), self.door);
-        self.emit(ServerEvent::New, document.clone(), out);
-        self.confirm(&reply, id, (at, &document), out);
-    }
-
-    fn confirm(&self, reply: &Reply, id: &MessageId, (at, document): (Time, &str), out: &mut Outputs) {
-        let data = format!("{{\"success\":true,\"messageId\":\"{id}\",\"timestamp\":\"{}\"}}", iso(at));
-        self.emit(ServerEvent::Sent, data, out);
-        self.answer(reply, &format!("{{\"success\":true,\"message\":{document}}}"), out);
-    }
-
-    /// The same client id again: the first message is confirmed once more and not delivered again. In a room that keeps
-    /// nothing it is told from what was sent now.
-    fn confirm_repeat(
-        &self,
-        reply: &Reply,
-        (post, id): &(Post, MessageId),
-        found: Option<&Record>,
-        (scene, out): (Scene<'_>, &mut Outputs),
-    ) {
-        let kept = found.and_then(|r| encode::message_of(r, scene.state, self.door).map(|text| (r.at, text)));
-        let (at, document) = kept.unwrap_or_else(|| {
-            let room = (&post.room, scene.state.room(&post.room));
-            (scene.now, encode::message(&as_said(post, id.clone()), scene.now, room, self.door))
-        });
-        self.confirm(reply, id, (at, &document), out);
-    }
-
-    pub(super) fn joined(
-        &mut self,
-        outcome: Result<&Outcome, &Error>,
-        (reply, room, before): (Reply, Option<RoomId>, Option<RoomId>),
-        (scene, out): (Scene<'_>, &mut Outputs),
-    ) {
-        let entered = outcome.ok().and_then(|outcome| match outcome.first() {
-            Outcome::Room(room) => Some(room.clone()),
-            Outcome::Done | Outcome::Message(_) | Outcome::Repeated(_) => None,
-        });
-        match (outcome, entered.or_else(|| room.clone())) {
-            (Ok(_), Some(entered)) => {
-                self.hear(&entered, None, Offset(0), out);
-                self.answer_done(&reply, Some(&entered), out);
-                if room.is_none() {
-                    self.own = Some(entered.clone());
-                    self.current = Some(entered);
-                }
-            }
-            (Ok(_), None) => self.answer_failed(&reply, NO_CONVERSATION, out),
-            (Err(error), _) => {
-                let Some(me) = self.me.clone() else { return };
-                let meant = room.or_else(|| self.own.clone());
-                let text = meant.as_ref().map(|room| errors::refused(error, &me, room, scene.state));
-                if self.current == meant {
-                    self.current = before;
-                }
-                self.answer_failed(&reply, text.as_deref().unwrap_or(NO_CONVERSATION), out);
-            }
-        }
-    }
-
-    /// The answer to a command about a room that gives nothing but success.
-    pub(super) fn done(
-        &self,
-        outcome: Result<&Outcome, &Error>,
-        (reply, room): (&Reply, &RoomId),
-        named: bool,
-        (scene, out): (Scene<'_>, &mut Outputs),
-    ) {
-        match (outcome, &self.me) {
-            (Err(error), Some(me)) => {
-                self.answer_failed(reply, &errors::refused(error, me, room, scene.state), out);
-            }
-            _ => self.answer_done(reply, Some(room).filter(|_| named), out),
-        }
-    }
-
-    /// Who is there, for members.
-    pub(super) fn who_is_there(&self, reply: &Reply, room: &RoomId, scene: Scene<'_>, out: &mut Outputs) {
-        let Some(me) = &self.me else { return };
-        let room = match rooms::as_member(scene.state, room, me) {
-            Ok(room) => room,
-            Err(error) => {
-                return self.answer_failed(reply, &errors::refused(&error, me, room, scene.state), out);
-            }
-        };
-        let here = || room.members.keys().filter(|who| scene.state.online(who));
-        let users: Vec<&str> = here().map(Principal::id).collect();
-        let agents: Vec<&str> = here().filter(|who| who.agent().is_some()).map(Principal::id).collect();
-        let (users, agents) = (json(&users), json(&agents));
-        let data = format!("{{\"success\":true,\"onlineUsers\":{users},\"onlineAgents\":{agents}}}");
-        self.answer(reply, &data, out);
-    }
-
-    /// A page that was asked for.
-    pub(super) fn page(
-        &mut self,
-        reading: Reading,
-        page: &[Record],
-        (scene, out): (Scene<'_>, &mut Outputs),
-    ) {
-        match reading {
-            Reading::Missed(room) => self.looked_back(room, page, scene, out),
-            Reading::History(reply) => {
-                let documents: Vec<String> =
-                    page.iter().filter_map(|r| encode::message_of(r, scene.state, self.door)).collect();
-                self.answer(&reply, &format!("{{\"success\":true,\"data\":[{}]}}", documents.join(",")), out);
-            }
-            Reading::Parent(mut search, saying) => {
-                let step = search.page(page);
-                self.step(Reading::Parent(search, saying), step, scene, out);
-            }
-            Reading::Repeat(mut search, reply, first) => {
-                let step = search.page(page);
-                self.step(Reading::Repeat(search, reply, first), step, scene, out);
-            }
-            Reading::Receipt(mut search, reply, room) => {
-                let step = search.page(page);
-                self.step(Reading::Receipt(search, reply, room), step, scene, out);
-            }
-            Reading::Before(mut search, reply, room, limit) => {
-                let step = search.page(page);
-                self.step(Reading::Before(search, reply, room, limit), step, scene, out);
-            }
-        }
-    }
-}
-
-/// The message that a post becomes.
-fn as_said(post: &Post, id: MessageId) -> Said {
-    Said {
-        id,
-        from: post.from.clone(),
-        from_name: String::new(),
-        role: post.role,
-        kind: post.kind,
-        content: post.content.clone(),
-        parts: post.parts.clone(),
-        metadata: post.metadata.clone(),
-        reply_to: post.reply_to.clone(),
-        platform: post.platform.clone(),
-        tokens: post.tokens,
-        via: None,
     }
 }

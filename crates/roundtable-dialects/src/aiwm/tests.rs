@@ -165,7 +165,9 @@ impl World {
                 Output::Authenticate(credentials) => {
                     let identity = match &credentials.proof {
                         Proof::Token(_, token) if token == "old" => Err(Refusal::Expired),
-                        Proof::Token(_, token) => Principal::parse(token).map_err(|_| Refusal::Invalid),
+                        Proof::Token(_, token) => {
+                            Principal::parse(token.split('.').next().unwrap()).map_err(|_| Refusal::Invalid)
+                        }
                         _ => Err(Refusal::Invalid),
                     };
                     let identity = identity.map(|principal| Identity {
@@ -728,6 +730,84 @@ fn the_later_namespace_has_history_and_another_word_for_text() {
     world.got(early);
     world.emit(early, "conversation:history", &json!({}));
     assert_eq!(data(&world.got(early)[0])["error"], "Unknown event");
+}
+
+#[test]
+fn a_user_opens_the_conversation_with_an_agent_and_the_agent_is_in_it() {
+    let mut world = World::new();
+    let a = world.connect("agent:a1");
+    let widget = world.open("/ws/chat", "/socket.io/", Some("user:ann"));
+    world.got(a);
+    world.got(widget);
+    world.emit(widget, "agent:connect", &json!({"agentId": "a1"}));
+    let got = world.got(widget);
+    assert_eq!(names(&got), ["ack5", "presence:update"]);
+    let id = data(&got[0])["conversationId"].clone();
+    assert_eq!((&data(&got[1])["conversationId"], &data(&got[1])["agentId"]), (&id, &json!("a1")));
+    let got = world.got(a);
+    assert_eq!(names(&got), ["user:joined"]);
+    assert_eq!((&data(&got[0])["userId"], &data(&got[0])["conversationId"]), (&json!("ann"), &id));
+    let room = world.state.room(&RoomId::new(id.as_str().unwrap()).unwrap()).unwrap();
+    assert_eq!((room.card.name.as_str(), id.as_str().unwrap().len()), ("Conversation with agent a1", 24));
+
+    world.emit(widget, "message:send", &json!({"role": "user", "content": "hello", "type": "message"}));
+    assert_eq!(data(&world.got(widget)[0])["conversationId"], id);
+    assert_eq!(data(&world.got(a)[0])["type"], "text");
+    let second = world.open("/ws/chat", "/socket.io/", Some("user:ann"));
+    world.got(second);
+    world.emit(second, "agent:connect", &json!({"agentId": "a1"}));
+    assert_eq!(data(&world.got(second)[0])["conversationId"], id, "the same again");
+    world.emit(second, "agent:connect", &json!({"agentId": "nobody"}));
+    assert_eq!(data(&world.got(second)[0])["error"], "Agent with ID nobody not found");
+    let late = world.open("/ws/chat", "/socket.io/", Some("agent:a2"));
+    world.got(late);
+    world.emit(late, "agent:connect", &json!({"agentId": "a1"}));
+    assert_eq!(data(&world.got(late)[0])["error"], "Only authenticated users can emit agent:connect");
+    world.emit(late, "message:send", &json!({"role": "user", "content": "x", "conversationId": id}));
+    assert!(data(&world.got(late)[1])["error"].as_str().unwrap().starts_with("Permission denied"));
+    world.close(a);
+    world.emit(widget, "message:send", &json!({"role": "user", "content": "missed"}));
+    let a = world.connect("agent:a1");
+    assert_eq!(
+        data(&world.got(a)[2])["content"],
+        "missed",
+        "the agent is in it by itself at its next connect"
+    );
+}
+
+#[test]
+fn without_an_account_one_talks_with_the_agent_of_the_token() {
+    let mut world = World::new();
+    let a = world.connect("agent:a1");
+    world.got(a);
+    // The stage reads the name before the dot; the session reads the claim behind it.
+    let claims =
+        base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, r#"{"agentId":"a1"}"#);
+    let token = format!("guest:v1.{claims}.x");
+    let widget = world.open("/ws/chat", "/socket.io/", Some(&token));
+    let got = world.got(widget);
+    assert_eq!(names(&got), ["CONNECT", "presence:update"]);
+    let presence = data(&got[1]);
+    assert_eq!(
+        (&presence["type"], &presence["userId"], &presence["agentId"]),
+        (&json!("anonymous"), &json!("v1"), &json!("a1"))
+    );
+    let id = presence["conversationId"].clone();
+    let got = world.got(a);
+    assert_eq!(names(&got), ["user:joined", "presence:update"]);
+    assert_eq!(data(&got[1])["conversationId"], id);
+    world.emit(widget, "message:send", &json!({"role": "user", "content": "hi", "type": "message"}));
+    assert_eq!(data(&world.got(widget)[0])["conversationId"], id);
+    world.emit(widget, "message:send", &json!({"role": "assistant", "content": "hi"}));
+    assert!(data(&world.got(widget)[1])["error"].as_str().unwrap().starts_with("Permission denied"));
+    world.emit(a, "message:typing", &json!({"conversationId": id, "isTyping": true}));
+    world.emit(a, "message:typing", &json!({"conversationId": id, "isTyping": false}));
+    assert_eq!(names(&world.got(widget)), ["user:typing", "agent:typing", "user:typing"]);
+    world.emit(widget, "agent:connect", &json!({"agentId": "a2"}));
+    assert!(data(&world.got(widget)[0])["error"].as_str().unwrap().starts_with("Only authenticated"));
+    let lost = world.open("/ws/chat", "/socket.io/", Some("guest:v2"));
+    assert!(world.got(lost)[0].starts_with("CONNECT_ERROR Agent not found (403)"));
+    assert!(world.state.room(&world.own_room("a1")).unwrap().members.len() == 1);
 }
 
 #[test]

@@ -6,7 +6,7 @@ pub mod send;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// An event of a client (API document, "WebSocket Events (Client → Server)"; notes §9 for the last one).
+/// An event of a client (API document, "WebSocket Events (Client → Server)"; notes §9 for the last two).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ClientEvent {
     /// Say something.
@@ -23,6 +23,8 @@ pub enum ClientEvent {
     Online,
     /// A page of messages.
     History,
+    /// Open the conversation with an agent.
+    AgentConnect,
 }
 
 impl ClientEvent {
@@ -41,6 +43,7 @@ impl ClientEvent {
             ("conversation", "leave") => Some(Self::Leave),
             ("conversation", "online") => Some(Self::Online),
             ("conversation", "history") => Some(Self::History),
+            ("agent", "connect") => Some(Self::AgentConnect),
             _ => None,
         }
     }
@@ -84,6 +87,8 @@ pub struct Small<'a> {
     #[serde(borrow)]
     is_typing: Option<&'a RawValue>,
     #[serde(borrow)]
+    agent_id: Option<&'a RawValue>,
+    #[serde(borrow)]
     limit: Option<&'a RawValue>,
     #[serde(borrow)]
     before: Option<&'a RawValue>,
@@ -107,6 +112,12 @@ impl<'a> Small<'a> {
     pub fn message(&self) -> Result<String, String> {
         let id = text("messageId", self.message_id)?.filter(|id| !id.is_empty());
         id.ok_or_else(|| "Validation error: messageId is required".into())
+    }
+
+    /// `agentId`, which is required.
+    pub fn agent(&self) -> Result<String, String> {
+        let id = text("agentId", self.agent_id)?.filter(|id| !id.is_empty());
+        id.ok_or_else(|| "Validation error: agentId is required".into())
     }
 
     /// `isTyping`, which is required.

@@ -1,0 +1,260 @@
+//! Coming in: the token, the own conversation, presence, what was missed; then the CONNECT reply.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use roundtable_core::command::Command;
+use roundtable_core::delivery::Topic;
+use roundtable_core::error::{Error, ErrorKind};
+use roundtable_core::event::{Event, Record};
+use roundtable_core::ids::{AgentId, Principal, RoomId};
+use roundtable_core::json::Json;
+use roundtable_core::rooms::{EnterOwnRoom, Entry, JoinRoom, RoomCard, RoomStatus};
+use roundtable_core::state::State;
+use roundtable_core::time::{Cursor, Offset};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use super::encode::{self, Door, ServerEvent};
+use super::input::Reading;
+use super::{AiwmSession, Pending, errors, wire};
+use crate::session::{
+    Credentials, Family, Identity, Opening, Output, Outputs, Proof, Refusal, Scene, bearer, query_value,
+};
+
+/// What is known between the door and the CONNECT reply.
+#[derive(Debug, Default)]
+pub(super) struct Arrival {
+    /// The agent that the token names, which counts once the token is found good.
+    agent: Option<String>,
+    /// Where the log ended when this principal was last here.
+    since: Option<Offset>,
+    unread: usize,
+    missed: Vec<Record>,
+    /// Rooms whose newest message so far is known, with its offset.
+    read_to: Vec<(RoomId, Offset)>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Claims {
+    agent_id: Option<String>,
+}
+
+/// The agent a token names, read before anybody has checked the token.
+fn agent_in(token: &str) -> Option<String> {
+    let body = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let claims: Claims = serde_json::from_slice(&body).ok()?;
+    claims.agent_id.filter(|agent| !agent.is_empty())
+}
+
+/// The conversation of somebody with an agent: its id follows from both, so that two who open it at once open the same
+/// (notes §9, §11). One that was ended is not opened again; its successor is the next id.
+pub(super) fn pair_room(state: &State, who: &Principal, agent: &AgentId) -> Option<RoomId> {
+    let id = |n: u32| {
+        let digest = Sha256::digest(format!("{who}\n{agent}\n{n}"));
+        let hex: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+        RoomId::new(&hex).ok()
+    };
+    let usable = |room: &RoomId| {
+        state.room(room).is_none_or(|room| room.owner == *who && room.status == RoomStatus::Active)
+    };
+    (0..).map_while(id).find(usable)
+}
+
+/// The question that opens it.
+pub(super) fn open_pair(room: &RoomId, who: &Principal, agent: &AgentId) -> Command {
+    let card = RoomCard {
+        name: format!("Conversation with agent {agent}"),
+        metadata: Json::of(&serde_json::json!({ "agentId": agent.as_str() })),
+        entry: Entry::Members,
+        ..RoomCard::default()
+    };
+    Command::JoinRoom(JoinRoom { room: room.clone(), member: who.clone(), create: Some(card), by_key: false })
+}
+
+/// The token, looked for in the order of notes §3; the first one there decides.
+fn token_of(opening: &Opening<'_>) -> Option<String> {
+    let given = |text: String| (!text.is_empty()).then_some(text);
+    let header = |text: &str| given(bearer(text).unwrap_or(text).to_owned());
+    opening
+        .auth
+        .and_then(wire::auth_token)
+        .or_else(|| opening.authorization.and_then(header))
+        .or_else(|| query_value(opening.query, "token").and_then(given))
+}
+
+fn door_of(opening: &Opening<'_>) -> Door {
+    match opening.namespace {
+        "/" if !opening.path.trim_end_matches('/').ends_with("/socket.io") => Door::Raw,
+        "/" => Door::Root,
+        "/ws/chat" => Door::Later,
+        _ => Door::Named,
+    }
+}
+
+/// Arriving: the own conversation, presence, what was missed; then the CONNECT reply.
+impl AiwmSession {
+    /// The client shows its token.
+    pub(super) fn show_token(&mut self, opening: &Opening<'_>, out: &mut Outputs) {
+        self.connection = opening.connection;
+        self.door = door_of(opening);
+        let Some(token) = token_of(opening) else {
+            return Self::refuse(errors::at_door(Refusal::Missing), out);
+        };
+        self.arrival = Some(Box::new(Arrival { agent: agent_in(&token), ..Arrival::default() }));
+        let proof = Proof::Token(Family::Aiwm, token);
+        out.push(Output::Authenticate(Credentials { domain_key: None, proof }));
+    }
+
+    /// The client is known: an agent enters its own conversation, somebody without an account the one with its agent.
+    pub(super) fn welcome(&mut self, identity: &Identity, scene: Scene<'_>, out: &mut Outputs) {
+        let me = identity.principal.clone();
+        let before = scene.state.presence(&me).filter(|presence| !presence.online());
+        let agent = self.arrival.as_mut().and_then(|arrival| {
+            arrival.since = before.map(|presence| presence.seen).filter(|seen| seen.0 > 0);
+            arrival.agent.take()
+        });
+        self.me = Some(me.clone());
+        match &me {
+            Principal::Agent(agent) => self.enter_own(agent, Pending::OwnRoom, out),
+            Principal::User(_) => self.appear(out),
+            Principal::Guest(_) => self.open_with(agent.as_deref(), scene, out),
+            Principal::Node(_) | Principal::System => self.turn_away(errors::at_door(Refusal::Invalid), out),
+        }
+    }
+
+    fn open_with(&mut self, agent: Option<&str>, scene: Scene<'_>, out: &mut Outputs) {
+        let known = agent.and_then(|id| AgentId::new(id).ok()).filter(|id| scene.state.agent(id).is_some());
+        let (Some(agent), Some(me)) = (known, self.me.clone()) else {
+            return self.turn_away(errors::at_door(Refusal::Gone), out);
+        };
+        let Some(room) = pair_room(scene.state, &me, &agent) else { return };
+        let open = open_pair(&room, &me, &agent);
+        self.ask(Pending::Opened(room.clone()), open, out);
+        self.ask(Pending::Unanswered, Command::Invite(room, Principal::Agent(agent)), out);
+        self.appear(out);
+    }
+
+    pub(super) fn appear(&mut self, out: &mut Outputs) {
+        self.present = true;
+        self.ask(Pending::Presence, Command::Connect(None), out);
+    }
+
+    /// What the engine said to one of these questions.
+    pub(super) fn entered(
+        &mut self,
+        room: Result<Option<RoomId>, &Error>,
+        scene: Scene<'_>,
+        out: &mut Outputs,
+    ) {
+        match room {
+            Err(error) => self.turn_away(errors::at_start(error), out),
+            Ok(None) => {}
+            Ok(Some(room)) => {
+                let foreign = |room: &RoomId| {
+                    let found = scene.state.room(room);
+                    matches!(self.me, Some(Principal::Guest(_)))
+                        && found.map(|r| &r.owner) != self.me.as_ref()
+                };
+                if foreign(&room) {
+                    let taken = Error::new(ErrorKind::Conflict, "the conversation is somebody else's");
+                    return self.turn_away(errors::at_start(&taken), out);
+                }
+                (self.own, self.current) = (Some(room.clone()), Some(room));
+            }
+        }
+    }
+
+    /// Refused after all. Presence that was asked for already is taken back.
+    pub(super) fn turn_away(&mut self, answer: errors::AtDoor, out: &mut Outputs) {
+        if self.arrival.take().is_none() {
+            return;
+        }
+        if self.present {
+            self.present = false;
+            self.ask(Pending::Unanswered, Command::Disconnect, out);
+        }
+        self.me = None;
+        Self::refuse(answer, out);
+    }
+
+    fn refuse(answer: errors::AtDoor, out: &mut Outputs) {
+        out.push(Output::Refuse { message: answer.message.to_owned(), data: Some(answer.data()) });
+    }
+
+    pub(super) fn enter_own(&mut self, agent: &AgentId, pending: Pending, out: &mut Outputs) {
+        let card = RoomCard {
+            name: format!("Agent {agent} - Auto Conversation"),
+            description: "Automatically created conversation for agent".into(),
+            ..RoomCard::default()
+        };
+        self.ask(pending, Command::EnterOwnRoom(EnterOwnRoom { agent: agent.clone(), card }), out);
+    }
+
+    /// Presence is in the log. What was missed is read before the client may speak, so that nothing overtakes it.
+    pub(super) fn look_back(&mut self, scene: Scene<'_>, out: &mut Outputs) {
+        let (Some(me), Some(arrival)) = (self.me.clone(), &self.arrival) else { return };
+        let since = arrival.since;
+        let missed = |room: &RoomId| {
+            let last = scene.state.room(room).and_then(|room| room.last.as_ref());
+            since.is_some_and(|since| last.is_some_and(|last| last.offset > since))
+        };
+        let rooms: Vec<RoomId> = scene.state.rooms_of(&me).filter(|room| missed(room)).cloned().collect();
+        if let Some(arrival) = &mut self.arrival {
+            arrival.unread = rooms.len();
+        }
+        for room in &rooms {
+            let token = self.token();
+            self.reading.push((token, Reading::Missed(room.clone())));
+            let (room, limit) = (room.clone(), self.settings.replay_messages);
+            out.push(Output::Read { token, room, before: None, limit });
+        }
+        if rooms.is_empty() {
+            self.come_in(scene, out);
+        }
+    }
+
+    /// One room's newest messages. A page that cannot be read leaves the room to the log's own catching up.
+    pub(super) fn looked_back(&mut self, room: RoomId, page: &[Record], scene: Scene<'_>, out: &mut Outputs) {
+        let (Some(arrival), Some(me)) = (&mut self.arrival, &self.me) else { return };
+        let since = arrival.since.unwrap_or_default();
+        let of_others = |r: &&Record| matches!(&r.event, Event::MessagePosted(m) if m.from != *me);
+        arrival.missed.extend(page.iter().filter(|r| r.offset > since).filter(of_others).cloned());
+        arrival.read_to.push((room, page.last().map_or(since, |record| record.offset)));
+        arrival.unread = arrival.unread.saturating_sub(1);
+        if arrival.unread == 0 {
+            self.come_in(scene, out);
+        }
+    }
+
+    /// Everything is ready: the reply, the own presence, what was missed, and from then on everything as it happens.
+    fn come_in(&mut self, scene: Scene<'_>, out: &mut Outputs) {
+        let (Some(me), Some(arrival)) = (self.me.clone(), self.arrival.take()) else { return };
+        out.push(Output::Accept);
+        if let Some(data) = encode::presence(&me, self.own.as_ref(), scene) {
+            self.emit(ServerEvent::Presence, data, out);
+        }
+        let mut missed = arrival.missed;
+        missed.sort_by_key(|record| record.offset);
+        let encoded: Vec<String> =
+            missed.iter().filter_map(|r| encode::message_of(r, scene.state, self.door)).collect();
+        let at_once = encoded.iter().map(String::len).sum::<usize>() <= self.settings.replay_bytes;
+        if at_once {
+            encoded.into_iter().for_each(|data| self.emit(ServerEvent::New, data, out));
+        }
+        out.push(Output::Subscribe(Topic::Principal(me.clone()), None));
+        let active = |room: &&RoomId| scene.state.room(room).is_some_and(|r| r.status == RoomStatus::Active);
+        for room in scene.state.rooms_of(&me).filter(active) {
+            let read_to = arrival.read_to.iter().find(|(read, _)| read == room).map(|(_, offset)| *offset);
+            let newest = scene.state.room(room).and_then(|room| room.last.as_ref()).map(|last| last.offset);
+            let from = if at_once {
+                read_to.filter(|read_to| newest.is_some_and(|newest| newest > *read_to))
+            } else {
+                let first = missed.iter().find(|record| record.room.as_ref() == Some(room));
+                first.map(|record| Offset(record.offset.0.saturating_sub(1)))
+            };
+            let cursor = from.map(|offset| Cursor { epoch: scene.epoch, offset });
+            self.hear(room, cursor, scene.state.head, out);
+        }
+    }
+}

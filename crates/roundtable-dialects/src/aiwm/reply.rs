@@ -1,0 +1,218 @@
+//! What the engine and the log answered, as the client is told.
+
+use roundtable_core::engine::Outcome;
+use roundtable_core::error::Error;
+use roundtable_core::event::Record;
+use roundtable_core::ids::{AgentId, MessageId, Principal, RoomId};
+use roundtable_core::messages::{Message as Said, Post};
+use roundtable_core::rooms;
+use roundtable_core::time::{Offset, Time};
+
+use super::AiwmSession;
+use super::encode::{self, ServerEvent, iso, json};
+use super::errors::{self, NO_CONVERSATION};
+use super::input::{Reading, Reply};
+use super::wire::search::Search;
+use crate::session::{Outputs, Scene};
+
+/// The engine's answers.
+impl AiwmSession {
+    /// A message is stored: `message:new` went out before, now `message:sent` and the acknowledgement.
+    pub(super) fn said(
+        &mut self,
+        outcome: Result<&Outcome, &Error>,
+        reply: Reply,
+        post: Box<Post>,
+        (scene, out): (Scene<'_>, &mut Outputs),
+    ) {
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                let text = errors::refused(error, &post.from, &post.room, scene.state);
+                return self.fail(&reply, &text, scene.now, out);
+            }
+        };
+        let Outcome::Message(id) = outcome.first() else { return };
+        if let Some(found) = self.sent.iter().position(|(sent, ..)| sent == id) {
+            let (id, at, document) = self.sent.swap_remove(found);
+            return self.confirm(&reply, &id, (at, &document), out);
+        }
+        if let (Outcome::Repeated(_), Some((search, step))) = (outcome, Search::new(id.as_str())) {
+            let first = Box::new((*post, id.clone()));
+            return self.step(Reading::Repeat(Box::new(search), reply, first), step, scene, out);
+        }
+        // Said while this connection did not hear the room yet: the same batch held its joining.
+        let room = scene.state.room(&post.room);
+        let last = room.and_then(|room| room.last.as_ref()).filter(|last| last.id == *id);
+        let at = last.map_or(scene.now, |last| last.at);
+        let document = encode::message(&as_said(&post, id.clone()), at, (&post.room, room), self.door);
+        self.emit(ServerEvent::New, document.clone(), out);
+        self.confirm(&reply, id, (at, &document), out);
+    }
+
+    fn confirm(&self, reply: &Reply, id: &MessageId, (at, document): (Time, &str), out: &mut Outputs) {
+        let data = format!("{{\"success\":true,\"messageId\":\"{id}\",\"timestamp\":\"{}\"}}", iso(at));
+        self.emit(ServerEvent::Sent, data, out);
+        self.answer(reply, &format!("{{\"success\":true,\"message\":{document}}}"), out);
+    }
+
+    /// The same client id again: the first message is confirmed once more and not delivered again. In a room that keeps
+    /// nothing it is told from what was sent now.
+    pub(super) fn confirm_repeat(
+        &self,
+        reply: &Reply,
+        (post, id): &(Post, MessageId),
+        found: Option<&Record>,
+        (scene, out): (Scene<'_>, &mut Outputs),
+    ) {
+        let kept = found.and_then(|r| encode::message_of(r, scene.state, self.door).map(|text| (r.at, text)));
+        let (at, document) = kept.unwrap_or_else(|| {
+            let room = (&post.room, scene.state.room(&post.room));
+            (scene.now, encode::message(&as_said(post, id.clone()), scene.now, room, self.door))
+        });
+        self.confirm(reply, id, (at, &document), out);
+    }
+
+    pub(super) fn joined(
+        &mut self,
+        outcome: Result<&Outcome, &Error>,
+        (reply, room, before): (Reply, Option<RoomId>, Option<RoomId>),
+        (scene, out): (Scene<'_>, &mut Outputs),
+    ) {
+        let entered = outcome.ok().and_then(|outcome| match outcome.first() {
+            Outcome::Room(room) => Some(room.clone()),
+            Outcome::Done | Outcome::Message(_) | Outcome::Repeated(_) => None,
+        });
+        match (outcome, entered.or_else(|| room.clone())) {
+            (Ok(_), Some(entered)) => {
+                self.hear(&entered, None, Offset(0), out);
+                self.answer_done(&reply, Some(&entered), out);
+                if room.is_none() {
+                    self.own = Some(entered.clone());
+                    self.current = Some(entered);
+                }
+            }
+            (Ok(_), None) => self.answer_failed(&reply, NO_CONVERSATION, out),
+            (Err(error), _) => {
+                let Some(me) = self.me.clone() else { return };
+                let meant = room.or_else(|| self.own.clone());
+                let text = meant.as_ref().map(|room| errors::refused(error, &me, room, scene.state));
+                if self.current == meant {
+                    self.current = before;
+                }
+                self.answer_failed(&reply, text.as_deref().unwrap_or(NO_CONVERSATION), out);
+            }
+        }
+    }
+
+    /// The answer to a command about a room that gives nothing but success.
+    pub(super) fn done(
+        &self,
+        outcome: Result<&Outcome, &Error>,
+        (reply, room): (&Reply, &RoomId),
+        named: bool,
+        (scene, out): (Scene<'_>, &mut Outputs),
+    ) {
+        match (outcome, &self.me) {
+            (Err(error), Some(me)) => {
+                self.answer_failed(reply, &errors::refused(error, me, room, scene.state), out);
+            }
+            _ => self.answer_done(reply, Some(room).filter(|_| named), out),
+        }
+    }
+
+    /// The conversation with an agent is open (notes §9): it is the current one, and its agent may be here already.
+    pub(super) fn paired(
+        &mut self,
+        outcome: Result<&Outcome, &Error>,
+        (reply, room, agent): (&Reply, &RoomId, &AgentId),
+        (scene, out): (Scene<'_>, &mut Outputs),
+    ) {
+        let Some(me) = self.me.clone() else { return };
+        let mine = scene.state.room(room).is_some_and(|room| room.owner == me);
+        let refusal = match outcome {
+            Err(error) => Some(errors::refused(error, &me, room, scene.state)),
+            Ok(_) => (!mine).then(|| errors::no_access(room.as_str())),
+        };
+        if let Some(text) = refusal {
+            self.current = self.current.take().filter(|current| current != room);
+            return self.answer_failed(reply, &text, out);
+        }
+        self.hear(room, None, Offset(0), out);
+        self.answer_done(reply, Some(room), out);
+        let agent = Principal::Agent(agent.clone());
+        if scene.state.online(&agent)
+            && let Some(data) = encode::presence(&agent, Some(room), scene)
+        {
+            self.emit(ServerEvent::Presence, data, out);
+        }
+    }
+
+    /// Who is there, for members.
+    pub(super) fn who_is_there(&self, reply: &Reply, room: &RoomId, scene: Scene<'_>, out: &mut Outputs) {
+        let Some(me) = &self.me else { return };
+        let room = match rooms::as_member(scene.state, room, me) {
+            Ok(room) => room,
+            Err(error) => {
+                return self.answer_failed(reply, &errors::refused(&error, me, room, scene.state), out);
+            }
+        };
+        let here = || room.members.keys().filter(|who| scene.state.online(who));
+        let users: Vec<&str> = here().map(Principal::id).collect();
+        let agents: Vec<&str> = here().filter(|who| who.agent().is_some()).map(Principal::id).collect();
+        let (users, agents) = (json(&users), json(&agents));
+        let data = format!("{{\"success\":true,\"onlineUsers\":{users},\"onlineAgents\":{agents}}}");
+        self.answer(reply, &data, out);
+    }
+
+    /// A page that was asked for.
+    pub(super) fn page(
+        &mut self,
+        reading: Reading,
+        page: &[Record],
+        (scene, out): (Scene<'_>, &mut Outputs),
+    ) {
+        match reading {
+            Reading::Missed(room) => self.looked_back(room, page, scene, out),
+            Reading::History(reply) => {
+                let documents: Vec<String> =
+                    page.iter().filter_map(|r| encode::message_of(r, scene.state, self.door)).collect();
+                self.answer(&reply, &format!("{{\"success\":true,\"data\":[{}]}}", documents.join(",")), out);
+            }
+            Reading::Parent(mut search, saying) => {
+                let step = search.page(page);
+                self.step(Reading::Parent(search, saying), step, scene, out);
+            }
+            Reading::Repeat(mut search, reply, first) => {
+                let step = search.page(page);
+                self.step(Reading::Repeat(search, reply, first), step, scene, out);
+            }
+            Reading::Receipt(mut search, reply, room) => {
+                let step = search.page(page);
+                self.step(Reading::Receipt(search, reply, room), step, scene, out);
+            }
+            Reading::Before(mut search, reply, room, limit) => {
+                let step = search.page(page);
+                self.step(Reading::Before(search, reply, room, limit), step, scene, out);
+            }
+        }
+    }
+}
+
+/// The message that a post becomes.
+fn as_said(post: &Post, id: MessageId) -> Said {
+    Said {
+        id,
+        from: post.from.clone(),
+        from_name: String::new(),
+        role: post.role,
+        kind: post.kind,
+        content: post.content.clone(),
+        parts: post.parts.clone(),
+        metadata: post.metadata.clone(),
+        reply_to: post.reply_to.clone(),
+        platform: post.platform.clone(),
+        tokens: post.tokens,
+        via: None,
+    }
+}
