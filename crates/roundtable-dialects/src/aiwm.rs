@@ -23,10 +23,11 @@ use roundtable_core::messages::Post;
 use roundtable_core::time::{Cursor, Offset, Time};
 
 pub use encode::encode;
-use encode::{Door, ServerEvent, iso, json};
+use encode::{Door, ServerEvent, json};
 use input::{Held, Reading, Reply};
 use login::Arrival;
 
+use crate::iso::iso;
 use crate::session::{
     Ask, Ending, Identity, Input, Message, Opening, Output, Outputs, Refusal, Route, Scene, Session, Token,
 };

@@ -13,6 +13,7 @@ use roundtable_core::time::Time;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::iso::iso;
 use crate::session::{Form, Message, Messages, Scene};
 
 /// Over what a connection came in, which decides how events look to it.
@@ -97,12 +98,6 @@ impl ServerEvent {
             Self::Left => ("user:left", "user_left"),
         }
     }
-}
-
-/// A moment in ISO 8601, UTC with `Z` and milliseconds.
-pub fn iso(time: Time) -> String {
-    let stamp = jiff::Timestamp::from_millisecond(time.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    format!("{stamp:.3}")
 }
 
 /// A value of ours as JSON text.

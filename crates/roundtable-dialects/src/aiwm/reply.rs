@@ -9,10 +9,11 @@ use roundtable_core::rooms;
 use roundtable_core::time::{Offset, Time};
 
 use super::AiwmSession;
-use super::encode::{self, ServerEvent, iso, json};
+use super::encode::{self, ServerEvent, json};
 use super::errors::{self, NO_CONVERSATION};
 use super::input::{Reading, Reply};
 use super::wire::search::Search;
+use crate::iso::iso;
 use crate::session::{Outputs, Scene};
 
 /// The engine's answers.

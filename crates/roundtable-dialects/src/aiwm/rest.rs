@@ -9,8 +9,8 @@ use roundtable_core::users::UserRole;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::encode::iso;
 use super::errors::{self, AtDoor, Body};
+use crate::iso::iso;
 use crate::rest::{Desk, Request, Response, TokenOrder};
 use crate::session::{Credentials, Family, Identity, Proof, Refusal, bearer, query_value};
 

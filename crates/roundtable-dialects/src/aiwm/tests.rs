@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use roundtable_core::agents::{AgentCard, AgentChanges, RegisterAgent};
 use roundtable_core::command::Command;
-use roundtable_core::delivery::{Delivery, Item, Topic, topics_of_record, topics_of_signal};
+use roundtable_core::delivery::{Delivery, Item, Topic, replays, topics_of_record, topics_of_signal};
 use roundtable_core::engine::{Context, decide};
 use roundtable_core::error::Error;
 use roundtable_core::event::{Event, Record};
@@ -189,18 +189,8 @@ impl World {
                     let who = who.unwrap();
                     assert!(roundtable_core::access::may_receive(&self.state, &who, &topic), "{topic:?}");
                     self.links[n].topics.push(topic.clone());
-                    let Some(cursor) = from else { continue };
-                    for record in self.log.clone().iter().filter(|r| r.offset > cursor.offset) {
-                        if topics_of_record(record, &self.state).contains(&topic) {
-                            let delivery =
-                                Delivery { item: Item::Record(record), topic: &topic, origin: None };
-                            let scene =
-                                Scene { now: self.now, state: &self.state, epoch: 1, figures: &self.figures };
-                            if let Route::Shared(form) = self.links[n].session.route(&delivery, scene) {
-                                let messages = encode(form, &delivery, scene);
-                                self.links[n].got.extend(messages.iter().map(show));
-                            }
-                        }
+                    if let Some(cursor) = from {
+                        self.catch_up(n, &topic, cursor.offset);
                     }
                 }
                 Output::Unsubscribe(topic) => self.links[n].topics.retain(|t| *t != topic),
@@ -221,6 +211,17 @@ impl World {
             }
             for output in more.into_iter().rev() {
                 queue.push_front(output);
+            }
+        }
+    }
+
+    fn catch_up(&mut self, n: usize, topic: &Topic, from: Offset) {
+        let scene = Scene { now: self.now, state: &self.state, epoch: 1, figures: &self.figures };
+        for record in self.log.iter().filter(|r| r.offset > from && replays(r, topic)) {
+            let delivery = Delivery { item: Item::Record(record), topic, origin: None };
+            if let Route::Shared(form) = self.links[n].session.route(&delivery, scene) {
+                let messages = encode(form, &delivery, scene);
+                self.links[n].got.extend(messages.iter().map(show));
             }
         }
     }
