@@ -74,9 +74,9 @@ pub fn code(kind: ErrorKind) -> &'static str {
         | ErrorKind::Conflict
         | ErrorKind::TooLarge
         | ErrorKind::CannotResume => "VALIDATION_ERROR",
-        ErrorKind::Unauthenticated | ErrorKind::CredentialExpired | ErrorKind::Suspended => "AUTH_FAILED",
+        ErrorKind::Unauthenticated | ErrorKind::CredentialExpired => "AUTH_FAILED",
         ErrorKind::InvalidCredential => "INVALID_KEY",
-        ErrorKind::Forbidden | ErrorKind::RoomClosed => "PERMISSION_DENIED",
+        ErrorKind::Forbidden | ErrorKind::RoomClosed | ErrorKind::Suspended => "PERMISSION_DENIED",
         ErrorKind::RoomNotFound => "CHANNEL_NOT_FOUND",
         ErrorKind::AgentNotFound | ErrorKind::UserNotFound => "AGENT_NOT_FOUND",
         ErrorKind::RateLimited => "RATE_LIMITED",
@@ -90,9 +90,17 @@ pub fn message(error: &Error) -> Cow<'_, str> {
         ErrorKind::RoomNotFound => Cow::Borrowed("Channel not found"),
         ErrorKind::AgentNotFound | ErrorKind::UserNotFound => Cow::Borrowed("Agent not found"),
         ErrorKind::RateLimited => Cow::Borrowed("Too many requests"),
-        _ if error.message.contains("room") => Cow::Owned(error.message.replace("room", "channel")),
-        _ => Cow::Borrowed(&error.message),
+        _ => channels(&error.message),
     }
+}
+
+/// Names have no spaces, so only the word itself is changed.
+fn channels(message: &str) -> Cow<'_, str> {
+    let (first, rest) = message.strip_prefix("room ").map_or(("", message), |rest| ("channel ", rest));
+    if first.is_empty() && !rest.contains(" room ") {
+        return Cow::Borrowed(message);
+    }
+    Cow::Owned(format!("{first}{}", rest.replace(" room ", " channel ")))
 }
 
 /// What a program needs to react: the wrong field, or the limit and when to try again.
@@ -168,8 +176,10 @@ mod tests {
 
     #[test]
     fn the_engines_rooms_are_channels_here() {
-        let error = Error::forbidden("a is not in room lobby");
-        assert_eq!(message(&error), "a is not in channel lobby");
+        let error = Error::forbidden("a-room is not in room lobby-room");
+        assert_eq!(message(&error), "a-room is not in channel lobby-room");
+        assert_eq!(channels("room r is full"), "channel r is full");
+        assert_eq!(channels("nothing of the kind"), "nothing of the kind");
         let error = Error::new(ErrorKind::Conflict, "taken").field("roomId");
         assert_eq!(details(&error).unwrap(), json!({"field": "channelId"}));
     }

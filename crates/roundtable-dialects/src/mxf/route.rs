@@ -5,11 +5,12 @@ use serde_json::json;
 use super::encode::{self, ENVELOPE, FLAT, shapes};
 use super::{Call, MxfSession, Then, errors, send};
 use crate::session::{Credential, Ending, Output, Outputs, Route, Scene};
+use roundtable_core::agents::{AgentRemoved, AgentUpdated};
 use roundtable_core::command::Command;
 use roundtable_core::delivery::{Delivery, Item, Topic};
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::event::{Event, Record};
-use roundtable_core::ids::{Principal, RoomId};
+use roundtable_core::ids::{AgentId, Principal, RoomId};
 use roundtable_core::presence::{Connected, Disconnected};
 use roundtable_core::signal::SignalBody;
 use roundtable_core::time::Cursor;
@@ -88,8 +89,9 @@ impl MxfSession {
             }
             Event::RoomJoined(e) => self.was_brought_in(record, &e.member, own, (scene, out)),
             Event::RoomLeft(e) => self.has_gone(record, &e.member, own, (scene, out)),
-            Event::AgentRemoved(removed) => {
-                self.agents.retain(|agent| *agent != removed.agent);
+            Event::AgentRemoved(AgentRemoved { agent, .. })
+            | Event::AgentUpdated(AgentUpdated { agent, .. }) => {
+                self.dismiss_if_over(agent, scene, out);
                 self.expel_if_over(scene, out);
             }
             _ => self.expel_if_over(scene, out),
@@ -130,6 +132,25 @@ impl MxfSession {
         if !own && self.form != ENVELOPE {
             send("channel:left", &shapes::left(room, who, record.at), out);
         }
+    }
+
+    /// A user's socket no longer speaks for an agent that is suspended or removed.
+    fn dismiss_if_over(&mut self, agent: &AgentId, scene: Scene<'_>, out: &mut Outputs) {
+        let over = scene.state.agent(agent).is_none_or(|agent| agent.suspended);
+        if !over || !self.agents.contains(agent) {
+            return;
+        }
+        self.agents.retain(|known| known != agent);
+        let who = Principal::Agent(agent.clone());
+        self.ask_as(Some(who.clone()), Command::Disconnect, (Call::NONE, Then::Nothing), out);
+        out.push(Output::Unsubscribe(Topic::Principal(who)));
+        let left: Vec<RoomId> = self.rooms.iter().filter(|room| !self.is_in(room, scene)).cloned().collect();
+        for room in left {
+            self.rooms.remove(&room);
+            out.push(Output::Unsubscribe(Topic::Room(room)));
+        }
+        let error = Error::new(ErrorKind::Suspended, format!("agent {agent} is suspended or removed"));
+        self.refuse(Call { event: "agent:register", ack: None }, &error, scene, out);
     }
 
     /// What was missed cannot be found any more: it is said where the log now begins for this client, and what comes from

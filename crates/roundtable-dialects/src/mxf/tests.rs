@@ -680,3 +680,18 @@ fn who_comes_back_gets_what_it_missed_after_its_cursor() {
         assert_eq!(rig.payloads(third, "message").len(), 1);
     }
 }
+
+#[test]
+fn a_suspended_agent_is_spoken_for_no_more() {
+    let (mut rig, ann, bob) = lobby();
+    rig.suspend("a2");
+    assert_eq!(rig.payload(bob, "agent:error")["code"], "PERMISSION_DENIED");
+    rig.clear();
+    rig.send(ann, "message:send", json!({"channelId": "lobby", "content": "x"}));
+    rig.send(ann, "message:direct", json!({"targetAgentId": "a2", "content": "x"}));
+    assert!(rig.seen(bob).is_empty());
+    rig.ask(bob, "message:send", json!({"channelId": "lobby", "content": "x"}), 1);
+    assert_eq!(rig.ack(bob, 1)["code"], "PERMISSION_DENIED");
+    rig.ask(bob, "agent:register", json!({"agentId": "a2", "name": "A2", "channelId": "lobby"}), 2);
+    assert_eq!(rig.ack(bob, 2)["code"], "PERMISSION_DENIED");
+}

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use sha1::Digest as _;
 
+pub use crate::iso::iso;
 use crate::session::Message;
 
 /// What stands in an envelope's `agentId` or `channelId` where there is none; they are never empty (MXF notes §9).
@@ -27,11 +28,6 @@ pub fn text(payload: &impl Serialize) -> String {
 /// The same as a value.
 pub fn value(payload: &impl Serialize) -> Value {
     serde_json::to_value(payload).unwrap_or_default()
-}
-
-/// ISO 8601 in UTC with milliseconds, as JavaScript writes it.
-pub fn iso(at: Time) -> String {
-    jiff::Timestamp::from_millisecond(at.0).map_or_else(|_| String::new(), |at| format!("{at:.3}"))
 }
 
 /// A cursor as clients carry it: `epoch-offset`.
@@ -268,12 +264,6 @@ impl Superset<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_always_have_milliseconds() {
-        assert_eq!(iso(Time(0)), "1970-01-01T00:00:00.000Z");
-        assert_eq!(iso(Time(1_700_000_000_120)), "2023-11-14T22:13:20.120Z");
-    }
 
     #[test]
     fn event_ids_are_uuids_of_version_5() {

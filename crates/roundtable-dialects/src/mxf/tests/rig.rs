@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use roundtable_core::access::may_receive;
+use roundtable_core::agents::AgentChanges;
 use roundtable_core::command::Command;
 use roundtable_core::delivery::{self, Delivery, Item, Topic};
 use roundtable_core::engine::{self, Context, Outcome};
@@ -97,6 +99,12 @@ impl Rig {
             expires_at: None,
             name: String::new(),
         }));
+    }
+
+    /// The server suspends an agent.
+    pub fn suspend(&mut self, agent: &str) {
+        let changes = AgentChanges { suspended: Some(true), ..AgentChanges::default() };
+        self.system(Command::UpdateAgent(AgentId::new(agent).unwrap(), changes));
     }
 
     pub fn revoke(&mut self, key: &str) {
@@ -268,6 +276,8 @@ impl Rig {
                 }
                 Output::Ask(ask) => self.answer(at, ask),
                 Output::Subscribe(topic, cursor) => {
+                    let who = self.sockets[at].who.clone().unwrap();
+                    assert!(may_receive(&self.state, &who, &topic), "{who} may not receive {topic:?}");
                     let new = self.sockets[at].topics.insert(topic.clone());
                     assert!(new, "{topic:?} is subscribed to already");
                     if cursor.is_some_and(|cursor| cursor.epoch != 1) {
