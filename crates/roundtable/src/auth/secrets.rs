@@ -21,25 +21,18 @@ pub struct Secrets {
     pub signing: [u8; 32],
     /// SHA-256 of the admin token, 64 hex digits.
     pub admin_token_hash: String,
-    /// The name of this server process, if the settings give none.
-    pub node: String,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Wire {
     signing: String,
     admin_token_hash: String,
-    node: String,
 }
 
 impl Secrets {
     /// Fresh ones, for an admin token that was drawn elsewhere.
     pub fn draw(admin_token: &str) -> Self {
-        Self {
-            signing: clock::random_bytes(),
-            admin_token_hash: keys::sha256_hex(admin_token.as_bytes()),
-            node: format!("node-{:012x}", clock::random_u64() >> 16),
-        }
+        Self { signing: clock::random_bytes(), admin_token_hash: keys::sha256_hex(admin_token.as_bytes()) }
     }
 
     /// Those of a data directory; `None` before the first start. Fails when the file cannot be read or is damaged.
@@ -54,16 +47,13 @@ impl Secrets {
         let wire: Wire = serde_json::from_str(&text).map_err(|_| damaged())?;
         let signing = STANDARD.decode(&wire.signing).map_err(|_| damaged())?;
         let signing = <[u8; 32]>::try_from(signing).map_err(|_| damaged())?;
-        Ok(Some(Self { signing, admin_token_hash: wire.admin_token_hash, node: wire.node }))
+        Ok(Some(Self { signing, admin_token_hash: wire.admin_token_hash }))
     }
 
     /// Writes them into a data directory.
     pub fn write(&self, dir: &Path) -> io::Result<()> {
-        let wire = Wire {
-            signing: STANDARD.encode(self.signing),
-            admin_token_hash: self.admin_token_hash.clone(),
-            node: self.node.clone(),
-        };
+        let wire =
+            Wire { signing: STANDARD.encode(self.signing), admin_token_hash: self.admin_token_hash.clone() };
         write_private(&dir.join(FILE), &wire)
     }
 
@@ -75,7 +65,7 @@ impl Secrets {
 
 impl std::fmt::Debug for Secrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Secrets(hidden, node {})", self.node)
+        f.write_str("Secrets(hidden)")
     }
 }
 
@@ -150,7 +140,6 @@ mod tests {
     fn two_installations_differ() {
         let (a, b) = (Secrets::draw("t"), Secrets::draw("t"));
         assert_ne!(a.signing, b.signing);
-        assert_ne!(a.node, b.node);
         assert!(a.is_admin("t") && !a.is_admin("u") && !a.is_admin(""));
         assert!(!format!("{a:?}").contains(&a.admin_token_hash));
     }
@@ -158,7 +147,7 @@ mod tests {
     #[test]
     fn a_damaged_file_is_an_error_not_a_new_start() {
         let dir = tempfile::tempdir().unwrap();
-        for text in ["", "{}", "{\"signing\":\"AAAA\",\"admin_token_hash\":\"\",\"node\":\"\"}"] {
+        for text in ["", "{}", "{\"signing\":\"AAAA\",\"admin_token_hash\":\"\"}"] {
             std::fs::write(dir.path().join(FILE), text).unwrap();
             assert!(Secrets::read(dir.path()).unwrap_err().to_string().contains("damaged"));
         }

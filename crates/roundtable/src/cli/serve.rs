@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::auth::first_start::CREDENTIALS;
+use crate::auth::secrets::make_private_dir;
 use crate::cli::place::{Bound, Place};
 use crate::cli::{Exit, Target, Terminal};
 use crate::config::{Config, Sources};
@@ -72,6 +73,10 @@ pub(super) fn start(args: &SettingArgs, target: &Target, terminal: &mut Terminal
         return Exit::Server;
     }
     let (dir, json) = (config.storage.dir.clone(), target.json);
+    if let Err(error) = make_private_dir(&dir) {
+        terminal.note(&format!("roundtable: {error}"));
+        return Exit::Server;
+    }
     let noted = dir.clone();
     let ready: Ready = Box::new(move |listeners| {
         let place = Place::here(listeners);
