@@ -1,7 +1,7 @@
 //! Records as the operator sees them: JSON without hashes, or one line of text.
 
 use roundtable_core::event::{Event, Record};
-use roundtable_core::time::Time;
+use roundtable_dialects::iso::iso;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -28,11 +28,6 @@ pub struct Seen {
 
 /// Members of events that are hashes of secrets: of no use to anybody who looks on.
 const HASHES: [&str; 4] = ["password", "hash", "secret", "domain_key_hash"];
-
-/// A moment as ISO 8601 in UTC.
-pub fn iso(time: Time) -> String {
-    jiff::Timestamp::from_millisecond(time.0).map_or_else(|_| time.0.to_string(), |at| at.to_string())
-}
 
 impl Seen {
     /// A record as it is shown.
@@ -116,7 +111,7 @@ mod tests {
         assert_eq!(seen.event, json!({"user": "ann", "role": "viewer"}));
         assert_eq!(
             seen.line(),
-            "1970-01-01T00:00:01.5Z #3 system user.added {\"user\":\"ann\",\"role\":\"viewer\"}"
+            "1970-01-01T00:00:01.500Z #3 system user.added {\"user\":\"ann\",\"role\":\"viewer\"}"
         );
     }
 
@@ -131,6 +126,6 @@ mod tests {
             kind: "message.posted".into(),
             event: json!({"from_name": "Ann\u{1b}[2J", "content": {"text": "hi\nthere\u{7}"}}),
         };
-        assert_eq!(seen.line(), "1970-01-01T00:00:00Z #7 [lobby] Ann [2J: hi there ");
+        assert_eq!(seen.line(), "1970-01-01T00:00:00.000Z #7 [lobby] Ann [2J: hi there ");
     }
 }

@@ -8,13 +8,13 @@ use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::ids::{AgentId, KeyId, NodeId, Principal, RoomId, UserId};
 use roundtable_core::state::State;
 use roundtable_core::users::{KeyAdded, KeyFor, TokenRevoked};
+use roundtable_dialects::iso::iso;
 use roundtable_dialects::rest::TokenOrder;
 use roundtable_dialects::session::Family;
 use serde_json::json;
 
 use crate::admin::answer::{Refused, body, json_response};
 use crate::admin::claims::claims;
-use crate::admin::records::iso;
 use crate::admin::wire::{AddKey, AddedKey, IssueToken, IssuedToken, RevokeToken, TokenDialect};
 use crate::admin::{Desk, Office};
 use crate::auth::keys::FreshKey;
