@@ -158,7 +158,8 @@ pub fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Decisio
         }
         Command::Act { room, action, data } => {
             let (who, action, data) = (ctx.actor.clone(), action.clone(), data.clone());
-            in_room_only(state, ctx, room, SignalBody::Action { who, action, data })
+            let id = MessageId::fresh(ctx.now, ctx.random);
+            in_room_only(state, ctx, room, SignalBody::Action { id, who, action, data })
         }
         Command::RaiseAlert(event) => alerts::raise(state, ctx, event),
         Command::ClearAlert(source) => alerts::clear(state, ctx, source),

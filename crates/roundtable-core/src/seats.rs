@@ -152,6 +152,7 @@ mod tests {
         let seat = state.seat(&RoomId::new("s").unwrap()).unwrap();
         assert_eq!(seat.owner, guest("ada"));
         assert_eq!(seat.connections.as_slice(), [ConnectionId(1), ConnectionId(2)]);
+        assert_eq!(state.seat_of(ConnectionId(1)), Some((&RoomId::new("s").unwrap(), seat)));
         assert_eq!(seat.rooms.values().copied().collect::<Vec<_>>(), [Offset(1)]);
     }
 
@@ -163,6 +164,7 @@ mod tests {
         keep(&mut state, &guest("ada"), "kept", 10).unwrap();
         keep(&mut state, &guest("bob"), "new", limits::SEAT_MS + 1).unwrap();
         assert!(state.seat(&RoomId::new("old").unwrap()).is_none());
+        assert!(state.seat_of(ConnectionId(1)).is_none());
         assert!(state.seat(&RoomId::new("kept").unwrap()).is_some());
         assert_eq!(keep(&mut state, &guest("bob"), "old", limits::SEAT_MS + 2), Ok(()));
     }

@@ -1,6 +1,6 @@
 //! Signals: facts that are handed out and not kept.
 
-use crate::ids::{Principal, RoomId};
+use crate::ids::{MessageId, Principal, RoomId};
 use crate::json::Json;
 use crate::messages::Message;
 use crate::time::Time;
@@ -32,6 +32,8 @@ pub enum SignalBody {
     Message(Box<Message>),
     /// Something done together in a room that is worth nothing later (a cursor moved, …).
     Action {
+        /// Its own name, so that receivers can tell two alike apart: 24 hex digits.
+        id: MessageId,
         /// Who.
         who: Principal,
         /// What, in the clients' own words.

@@ -10,7 +10,7 @@ use crate::alerts::{Alert, Finding, SecurityNoticed};
 use crate::cluster::Node;
 use crate::engine::{Outcome, outcome_of};
 use crate::event::{Event, Record};
-use crate::ids::{AgentId, ClientId, KeyId, NodeId, Principal, RoomId, UserId};
+use crate::ids::{AgentId, ClientId, ConnectionId, KeyId, NodeId, Principal, RoomId, UserId};
 use crate::limits;
 use crate::presence::Presence;
 use crate::rooms::{LastMessage, Member, Room, RoomStatus};
@@ -54,6 +54,8 @@ pub struct State {
     blocks: OrdMap<String, (SecurityNoticed, Time)>,
     #[serde(default)]
     seats: OrdMap<RoomId, Arc<Seat>>,
+    #[serde(default)]
+    seats_by_connection: OrdMap<ConnectionId, RoomId>,
     #[serde(default)]
     seats_by_age: OrdSet<(Time, RoomId)>,
     repeats: OrdMap<Principal, OrdMap<ClientId, Outcome>>,
@@ -167,9 +169,10 @@ impl State {
         self.seats.get(id).map(|s| &**s)
     }
 
-    /// All seats, by id.
-    pub fn seats(&self) -> impl ExactSizeIterator<Item = (&RoomId, &Seat)> {
-        self.seats.iter().map(|(id, seat)| (id, &**seat))
+    /// The seat that a connection took, until it is forgotten.
+    pub fn seat_of(&self, connection: ConnectionId) -> Option<(&RoomId, &Seat)> {
+        let id = self.seats_by_connection.get(&connection)?;
+        self.seat(id).map(|seat| (id, seat))
     }
 
     /// What the same client id of the same principal gave the first time.
@@ -261,17 +264,29 @@ impl State {
     }
 
     fn forget_oldest_seat(&mut self) {
-        if let Some((_, seat)) = self.seats_by_age.remove_min() {
-            self.seats.remove(&seat);
+        if let Some((_, id)) = self.seats_by_age.remove_min()
+            && let Some(seat) = self.seats.remove(&id)
+        {
+            self.stand_up(&seat);
+        }
+    }
+
+    fn stand_up(&mut self, seat: &Seat) {
+        for connection in &seat.connections {
+            self.seats_by_connection.remove(connection);
         }
     }
 
     fn keep_seat(&mut self, event: &SeatKept, record: &Record) {
-        let before = self.seats.get(&event.seat);
-        if let Some(seat) = before {
+        let before = self.seats.remove(&event.seat);
+        if let Some(seat) = &before {
             self.seats_by_age.remove(&(seat.kept_at, event.seat.clone()));
+            self.stand_up(seat);
         }
-        let seat = Seat::after(before.map(|s| &**s), event, &record.actor, record.at);
+        let seat = Seat::after(before.as_deref(), event, &record.actor, record.at);
+        for connection in &seat.connections {
+            self.seats_by_connection.insert(*connection, event.seat.clone());
+        }
         self.seats.insert(event.seat.clone(), Arc::new(seat));
         self.seats_by_age.insert((record.at, event.seat.clone()));
         if self.seats.len() > limits::MAX_SEATS {

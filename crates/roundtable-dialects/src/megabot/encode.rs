@@ -1,0 +1,366 @@
+//! What MegaBot clients receive: deliveries and answers as envelopes (MegaBot notes §2, §4, §6, §8).
+
+use std::io::Write;
+
+use bytes::Bytes;
+use roundtable_core::alerts::{AlertCleared, AlertRaised, Level};
+use roundtable_core::delivery::{Delivery, Item, Topic};
+use roundtable_core::event::{Event, Record};
+use roundtable_core::ids::{Principal, RoomId};
+use roundtable_core::json::Json;
+use roundtable_core::messages::{Message as Said, MessageKind, Role};
+use roundtable_core::rooms::Room;
+use roundtable_core::state::State;
+use roundtable_core::time::Time;
+use serde::Serialize;
+use smallvec::smallvec;
+
+use crate::session::{Form, Message, Messages, Scene};
+
+/// Frames as text.
+pub const TEXT: Form = Form(0);
+/// Frames of 1 KiB and more as gzip in binary frames, for clients that asked for it (MegaBot notes §6).
+pub const GZIP: Form = Form(1);
+/// From this size on gzip is worth its header, in bytes.
+const GZIP_FROM: usize = 1_024;
+/// Largest frame in bytes: `websockets` closes above it (protocol README §3).
+const MAX_FRAME: usize = 1 << 20;
+/// Largest piece of a text that does not fit into one frame, in bytes of JSON.
+const PIECE: usize = 256 << 10;
+/// Where an agent sits, as far as people are concerned.
+const AGENT_PLATFORM: &str = "megabot";
+
+#[derive(Serialize)]
+struct Envelope<'a, P> {
+    id: &'a str,
+    r#type: &'a str,
+    payload: P,
+    timestamp: i64,
+    metadata: Metadata<'a>,
+}
+
+/// Whom a frame is about: the sender of what others said, the receiver of everything else.
+#[derive(Clone, Copy, Serialize, Debug)]
+pub struct Metadata<'a> {
+    /// The user, agent or guest.
+    pub user_id: Option<&'a str>,
+    /// The session.
+    pub session_id: Option<&'a str>,
+    /// Where the user sits.
+    pub platform: Option<&'a str>,
+}
+
+/// One frame as JSON.
+pub fn frame(id: &str, kind: &str, payload: impl Serialize, at: Time, metadata: Metadata<'_>) -> String {
+    let envelope = Envelope { id, r#type: kind, payload, timestamp: at.as_seconds(), metadata };
+    serde_json::to_string(&envelope).unwrap_or_default()
+}
+
+/// A frame in the form a connection asked for.
+pub fn shaped(form: Form, text: String) -> Message {
+    if form != GZIP || text.len() < GZIP_FROM {
+        return Message::Text(text);
+    }
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(3));
+    match gzip.write_all(text.as_bytes()).and_then(|()| gzip.finish()) {
+        Ok(packed) => Message::Binary(Bytes::from(packed)),
+        Err(_) => Message::Text(text),
+    }
+}
+
+/// The frames that everybody with this form gets of a delivery.
+pub fn encode(form: Form, delivery: &Delivery<'_>, scene: Scene<'_>) -> Messages {
+    let texts = match (delivery.item, delivery.topic) {
+        (Item::Record(record), Topic::Room(room)) => of_room(record, room, scene),
+        (Item::Record(record), Topic::Feed(_)) => of_feed(record, scene),
+        (Item::Signal(signal), Topic::Room(room)) => match &signal.body {
+            roundtable_core::signal::SignalBody::Message(said) => {
+                chat(said, &About { room, at: signal.at, request: None })
+            }
+            roundtable_core::signal::SignalBody::Action { id, who, action, data } => {
+                let doing = Doing { session_id: room, action, data: data.as_ref(), user_id: who.id() };
+                let id = format!("msg_{id}");
+                smallvec![frame(&id, "collaborative_action", doing, signal.at, about(who, room, scene.state))]
+            }
+            _ => Texts::new(),
+        },
+        _ => Texts::new(),
+    };
+    texts.into_iter().map(|text| shaped(form, text)).collect()
+}
+
+/// The frames of one message for somebody who asked for it: with the id of the request that it answers.
+pub fn answer(form: Form, said: &Said, room: &RoomId, at: Time, request: Option<&str>) -> Messages {
+    let texts = chat(said, &About { room, at, request });
+    texts.into_iter().map(|text| shaped(form, text)).collect()
+}
+
+type Texts = smallvec::SmallVec<[String; 1]>;
+
+/// Whether people see a message: an agent's reasoning and its dealings with tools are not for them.
+pub fn shown(said: &Said) -> bool {
+    match said.kind {
+        MessageKind::Thinking | MessageKind::ToolCall | MessageKind::ToolResult => false,
+        MessageKind::Text
+        | MessageKind::Error
+        | MessageKind::System
+        | MessageKind::Announcement
+        | MessageKind::Alert
+        | MessageKind::Update => true,
+    }
+}
+
+fn of_room(record: &Record, room: &RoomId, scene: Scene<'_>) -> Texts {
+    let named = |kind: &str, who: &Principal| {
+        let meta = about(who, room, scene.state);
+        let person = Person { session_id: Some(room), user_id: who.id(), platform: meta.platform };
+        smallvec![frame(&record_id(record, scene), kind, person, record.at, meta)]
+    };
+    match &record.event {
+        Event::MessagePosted(said) if shown(said) => {
+            let request = record.client.as_ref().map(|client| client.as_str());
+            chat(said, &About { room, at: record.at, request })
+        }
+        Event::RoomJoined(e) => named("participant_joined", &e.member),
+        Event::PresenceConnected(e) if e.first => named("participant_joined", &e.principal),
+        Event::RoomLeft(e) => named("participant_left", &e.member),
+        Event::PresenceDisconnected(e) if e.last => named("participant_left", &e.principal),
+        _ => Texts::new(),
+    }
+}
+
+fn of_feed(record: &Record, scene: Scene<'_>) -> Texts {
+    let notice = match &record.event {
+        Event::AlertRaised(e) => Notice::raised(e),
+        Event::AlertCleared(e) => Notice::cleared(e),
+        _ => return Texts::new(),
+    };
+    let nobody = Metadata { user_id: None, session_id: None, platform: None };
+    smallvec![frame(&record_id(record, scene), "notification", notice, record.at, nobody)]
+}
+
+/// The id of a frame that tells of a record: the same whenever it is sent again.
+fn record_id(record: &Record, scene: Scene<'_>) -> String {
+    format!("msg_{:08x}{:016x}", scene.epoch, record.offset.0)
+}
+
+/// Where and when something was said, and what it answers.
+struct About<'a> {
+    room: &'a RoomId,
+    at: Time,
+    request: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct ChatReceive<'a> {
+    content: &'a str,
+    sender: &'static str,
+    platform: &'a str,
+    timestamp: i64,
+    message_id: &'a str,
+    session_id: &'a RoomId,
+    request_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attachments: Option<Json>,
+}
+
+#[derive(Serialize)]
+struct ChatStream<'a> {
+    id: &'a str,
+    chunk: &'a str,
+    is_complete: bool,
+    sequence: usize,
+    session_id: &'a RoomId,
+    request_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent_id: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Doing<'a> {
+    session_id: &'a RoomId,
+    action: &'a str,
+    data: Option<&'a Json>,
+    user_id: &'a str,
+}
+
+/// Somebody who takes part in a session.
+#[derive(Serialize, Debug)]
+pub struct Person<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_id: Option<&'a RoomId>,
+    user_id: &'a str,
+    platform: Option<&'a str>,
+}
+
+/// The payload of a `notification`.
+#[derive(Serialize, Debug)]
+pub struct Notice<'a> {
+    r#type: &'static str,
+    title: &'a str,
+    message: &'a str,
+    action_url: Option<&'a str>,
+    dismissible: bool,
+}
+
+impl<'a> Notice<'a> {
+    /// Something a person should know, though nothing is broken.
+    pub fn warning(title: &'a str, message: &'a str) -> Self {
+        Self { r#type: "warning", title, message, action_url: None, dismissible: true }
+    }
+
+    fn raised(alert: &'a AlertRaised) -> Self {
+        let kind = match alert.level {
+            Level::Info => "info",
+            Level::Warning => "warning",
+            Level::Critical => "error",
+        };
+        Self { r#type: kind, ..Self::warning(&alert.title, &alert.message) }
+    }
+
+    fn cleared(alert: &'a AlertCleared) -> Self {
+        Self { r#type: "success", ..Self::warning(&alert.source, "The alert is over") }
+    }
+}
+
+/// Who of a room's members is here now.
+pub fn participants<'a>(room: &'a Room, state: &'a State) -> Vec<Person<'a>> {
+    let here = room.members.keys().filter(|who| state.online(who));
+    here.map(|who| Person { session_id: None, user_id: who.id(), platform: platform_of(who, state) })
+        .collect()
+}
+
+fn platform_of<'a>(who: &Principal, state: &'a State) -> Option<&'a str> {
+    match who {
+        Principal::Agent(_) | Principal::Node(_) | Principal::System => Some(AGENT_PLATFORM),
+        Principal::User(_) | Principal::Guest(_) => state.presence(who).and_then(|p| p.platform.as_deref()),
+    }
+}
+
+fn about<'a>(who: &'a Principal, room: &'a RoomId, state: &'a State) -> Metadata<'a> {
+    Metadata { user_id: Some(who.id()), session_id: Some(room.as_str()), platform: platform_of(who, state) }
+}
+
+fn chat(said: &Said, about: &About<'_>) -> Texts {
+    let person = !matches!(said.from, Principal::Agent(_) | Principal::Node(_) | Principal::System);
+    let platform = said.platform.as_deref().filter(|_| person).unwrap_or(AGENT_PLATFORM);
+    let sender = match said.from {
+        Principal::System => "system",
+        _ if said.role == Role::System => "system",
+        Principal::Agent(_) | Principal::Node(_) => "assistant",
+        Principal::User(_) | Principal::Guest(_) => "user",
+    };
+    let (user_id, agent_id) = match &said.from {
+        Principal::Agent(id) => (None, Some(id.as_str())),
+        Principal::User(_) | Principal::Guest(_) | Principal::Node(_) => (Some(said.from.id()), None),
+        Principal::System => (None, None),
+    };
+    let meta = Metadata {
+        user_id: Some(said.from.id()),
+        session_id: Some(about.room.as_str()),
+        platform: Some(platform),
+    };
+    let id = format!("msg_{}", said.id);
+    let receive = ChatReceive {
+        content: said.content.as_text(),
+        sender,
+        platform,
+        timestamp: about.at.as_seconds(),
+        message_id: said.id.as_str(),
+        session_id: about.room,
+        request_id: about.request,
+        user_id,
+        agent_id,
+        attachments: attachments(said),
+    };
+    let whole = frame(&id, "chat_receive", receive, about.at, meta);
+    if whole.len() <= MAX_FRAME {
+        return smallvec![whole];
+    }
+    let pieces = pieces(said.content.as_text());
+    let last = pieces.len();
+    let stream = |(sequence, chunk): (usize, &str)| {
+        let payload = ChatStream {
+            id: said.id.as_str(),
+            chunk,
+            is_complete: sequence == last,
+            sequence,
+            session_id: about.room,
+            request_id: about.request,
+            user_id,
+            agent_id,
+        };
+        frame(&format!("{id}_{sequence}"), "chat_stream", payload, about.at, meta)
+    };
+    (1..).zip(pieces).map(stream).collect()
+}
+
+/// The attachments that came with a message, if they are an array.
+fn attachments(said: &Said) -> Option<Json> {
+    #[derive(serde::Deserialize)]
+    struct Parts {
+        attachments: Option<Json>,
+    }
+    said.parts.as_ref()?.read::<Parts>()?.attachments.filter(|json| json.as_str().starts_with('['))
+}
+
+/// A text in pieces of at most [`PIECE`] bytes of JSON each, never cut within a character.
+fn pieces(mut text: &str) -> Vec<&str> {
+    let mut pieces = Vec::new();
+    while !text.is_empty() {
+        let mut size = 0;
+        let fits = text.char_indices().find(|(_, c)| {
+            size += json_length(*c);
+            size > PIECE
+        });
+        let (piece, rest) = text.split_at(fits.map_or(text.len(), |(at, _)| at));
+        pieces.push(piece);
+        text = rest;
+    }
+    pieces
+}
+
+/// How many bytes a character takes within a JSON string.
+fn json_length(c: char) -> usize {
+    match c {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+        '\0'..='\u{1f}' => 6,
+        other => other.len_utf8(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{GZIP, PIECE, TEXT, pieces, shaped};
+    use crate::session::Message;
+    use std::io::Read;
+
+    #[test]
+    fn pieces_join_to_the_text_and_each_fits() {
+        let text: String = (0..400_000_u32).filter_map(|n| char::from_u32(n % 0x2500)).collect();
+        let cut = pieces(&text);
+        assert!(cut.len() > 3);
+        assert_eq!(cut.concat(), text);
+        for piece in cut {
+            let json = serde_json::to_string(piece).unwrap();
+            assert!(json.len() <= PIECE + 2 && json.len() > PIECE / 2 || text.ends_with(piece));
+        }
+    }
+
+    #[test]
+    fn only_long_frames_are_packed_and_only_if_asked() {
+        let long = "x".repeat(1_024);
+        assert_eq!(shaped(GZIP, "x".repeat(1_023)), Message::Text("x".repeat(1_023)));
+        assert_eq!(shaped(TEXT, long.clone()), Message::Text(long.clone()));
+        let Message::Binary(packed) = shaped(GZIP, long.clone()) else { panic!("not packed") };
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(packed.as_ref()).read_to_string(&mut text).unwrap();
+        assert_eq!(text, long);
+    }
+}

@@ -1,0 +1,225 @@
+//! What a client asks for: limits first, then one question to the engine per message (MegaBot notes §4–§6, §8).
+
+use std::fmt::Write;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use roundtable_core::command::Command;
+use roundtable_core::delivery::Topic;
+use roundtable_core::ids::{AgentId, ClientId, Principal, RoomId};
+use roundtable_core::json::Json;
+use roundtable_core::limits::MAX_SEAT_ROOMS;
+use roundtable_core::messages::Post;
+use roundtable_core::rooms::Entry;
+use roundtable_core::state::State;
+use sha2::{Digest, Sha256};
+
+use super::errors::Fault;
+use super::wire::{self, Act, Chat, Request};
+use super::{Asked, Early, Heard, MAX_EARLY, MAX_RECENT, MegaBotSession, Phase, Waiting, reply};
+use crate::session::{Ask, Input, Output, Outputs, Scene};
+use crate::websocket::close;
+
+impl MegaBotSession {
+    /// Something came. What comes before the session is ready waits.
+    pub(super) fn take(&mut self, input: Input<'_>, scene: Scene<'_>, out: &mut Outputs) {
+        if self.phase == Phase::Over {
+            return;
+        }
+        let limit = (self.settings.frames_per_second, self.settings.frame_burst);
+        let early = match (self.frames.take(1, limit, scene.now), input) {
+            (Ok(()), Input::Text(text)) if self.phase == Phase::Open => {
+                return self.done(scene, out, |me, out| me.text(text, scene, out));
+            }
+            (Ok(()), Input::Binary(bytes)) if self.phase == Phase::Open => {
+                return self.done(scene, out, |me, out| me.binary(bytes, scene, out));
+            }
+            (Ok(()), Input::Text(text)) => Early::Text(text.to_owned()),
+            (Ok(()), Input::Binary(bytes)) => Early::Binary(bytes.to_vec()),
+            (Err(after), Input::Text(text)) => Early::Refused(wire::id_of(text), Fault::too_often(after)),
+            (Err(after), Input::Binary(_)) => Early::Refused(None, Fault::too_often(after)),
+            (_, Input::Event { .. }) => return,
+        };
+        match early {
+            Early::Refused(id, fault) if self.phase == Phase::Open => {
+                self.error(id.as_deref(), &fault, scene, out);
+            }
+            early if self.early.len() < MAX_EARLY => self.early.push(early),
+            _ => self.end(close::POLICY, "Too many messages before the first answer", out),
+        }
+    }
+
+    /// Does something for the client, and takes its frame as an occasion to find out what has arrived.
+    fn done(&mut self, scene: Scene<'_>, out: &mut Outputs, run: impl FnOnce(&mut Self, &mut Outputs)) {
+        run(self, out);
+        self.probe_early(scene, out);
+        self.arm(out);
+    }
+
+    /// A text frame.
+    pub(super) fn text(&mut self, text: &str, scene: Scene<'_>, out: &mut Outputs) {
+        if text.len() > self.settings.max_message_bytes {
+            return self.too_large(scene, out);
+        }
+        match wire::read(text) {
+            Ok(incoming) => match incoming.request {
+                Request::Batch(items) => self.batch(incoming.id.as_deref(), &items, scene, out),
+                request => self.single(incoming.id, request, scene, out),
+            },
+            Err((id, fault)) => self.error(id.as_deref(), &fault, scene, out),
+        }
+    }
+
+    /// A binary frame: only gzip has a meaning.
+    pub(super) fn binary(&mut self, bytes: &[u8], scene: Scene<'_>, out: &mut Outputs) {
+        match wire::unpack(bytes, self.settings.max_message_bytes) {
+            Ok(text) => self.text(&text, scene, out),
+            Err(fault) if fault.code == 413 => self.too_large(scene, out),
+            Err(fault) => self.error(None, &fault, scene, out),
+        }
+    }
+
+    fn too_large(&mut self, scene: Scene<'_>, out: &mut Outputs) {
+        let fault = Fault::too_large();
+        self.error(None, &fault, scene, out);
+        self.end(close::TOO_BIG, fault.message, out);
+    }
+
+    fn batch(
+        &mut self,
+        id: Option<&str>,
+        items: &[&serde_json::value::RawValue],
+        scene: Scene<'_>,
+        out: &mut Outputs,
+    ) {
+        if items.len() > self.settings.max_batch {
+            return self.error(id, &Fault::field("messages"), scene, out);
+        }
+        let limit = (self.settings.batched_per_second, self.settings.batched_burst);
+        let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
+        if let Err(after) = self.batched.take(count, limit, scene.now) {
+            return self.error(id, &Fault::too_often(after), scene, out);
+        }
+        for item in items {
+            match wire::read(item.get()) {
+                Ok(incoming) => self.single(incoming.id, incoming.request, scene, out),
+                Err((id, fault)) => self.error(id.as_deref(), &fault, scene, out),
+            }
+        }
+    }
+
+    /// One message that is not a batch, or an item of one.
+    fn single(&mut self, id: Option<String>, request: Request<'_>, scene: Scene<'_>, out: &mut Outputs) {
+        let asked = match (request, id.clone()) {
+            (Request::Ping, _) => {
+                self.send("pong", serde_json::Map::new(), scene, out);
+                Ok(())
+            }
+            (Request::Batch(_), _) => Err(Fault::field("type")),
+            (Request::Chat(chat), Some(id)) => self.chat(id, chat, scene, out),
+            (_, Some(id)) if self.repeats(&id) => Ok(()),
+            (Request::Join(room), Some(id)) => self.join(id, room, scene, out),
+            (Request::Leave(room), Some(id)) => self.leave(id, room, scene, out),
+            (Request::Act(act), Some(id)) => self.act(id, act, out),
+            (_, None) => Err(Fault::incomplete()),
+        };
+        if let Err(fault) = asked {
+            self.error(id.as_deref(), &fault, scene, out);
+        }
+    }
+
+    fn chat(&mut self, id: String, chat: Chat, scene: Scene<'_>, out: &mut Outputs) -> Result<(), Fault> {
+        let (Some(who), Some(own)) = (self.who.clone(), self.own.clone()) else { return Ok(()) };
+        let room = chat.session.unwrap_or_else(|| own.clone());
+        if let Some(agent) = &chat.agent
+            && !has_agent(scene.state, &room, agent)
+        {
+            return Err(Fault::new("not_found", 404, "No such agent in this session"));
+        }
+        if !self.rooms.contains_key(&room) {
+            if room != own {
+                return Err(Fault::not_in_session());
+            }
+            self.rooms.insert(own.clone(), Heard::from(scene.state.head));
+            let join = self.joining(&own, &who);
+            self.ask(join, Waiting::OwnRoom, out);
+        }
+        let parts = chat.attachments.map(|list| Json::of(&serde_json::json!({ "attachments": list })));
+        let topic = reply::Topic::of(&chat.content);
+        let post = Post {
+            parts,
+            platform: Some(chat.platform.unwrap_or_else(|| self.platform.clone())),
+            ..Post::text(room.clone(), who, chat.content)
+        };
+        let client = client_id(&id);
+        let asked = Asked { request: id, room, agent: chat.agent, topic };
+        let token = self.expect(Waiting::Chat(Box::new(asked)));
+        out.push(Output::Ask(Ask { client, ..Ask::new(token, Command::Post(Box::new(post))) }));
+        Ok(())
+    }
+
+    fn join(&mut self, id: String, room: RoomId, scene: Scene<'_>, out: &mut Outputs) -> Result<(), Fault> {
+        let Some(who) = self.who.clone() else { return Ok(()) };
+        let taken = scene.state.seat(&room).is_some_and(|seat| seat.owner != who);
+        if taken || self.rooms.len() >= MAX_SEAT_ROOMS {
+            return Err(Fault::new("forbidden", 403, "This session cannot be entered"));
+        }
+        self.rooms.entry(room.clone()).or_insert_with(|| Heard::from(scene.state.head));
+        let command = self.joining(&room, &who);
+        self.ask(command, Waiting::Join(id, room), out);
+        Ok(())
+    }
+
+    fn leave(&mut self, id: String, room: RoomId, scene: Scene<'_>, out: &mut Outputs) -> Result<(), Fault> {
+        let Some(who) = self.who.clone() else { return Ok(()) };
+        if self.own.as_ref() == Some(&room) || self.rooms.remove(&room).is_none() {
+            return Err(Fault::not_in_session());
+        }
+        out.push(Output::Unsubscribe(Topic::Room(room.clone())));
+        let joined_by_itself = scene.state.room(&room).is_none_or(|r| r.card.entry == Entry::Open);
+        if joined_by_itself && !self.others_in(&room, scene.state) {
+            self.ask(Command::LeaveRoom(room, who), Waiting::Quiet(id), out);
+        }
+        self.keep_seat(Waiting::Nothing, scene, out);
+        Ok(())
+    }
+
+    fn act(&mut self, id: String, act: Act, out: &mut Outputs) -> Result<(), Fault> {
+        if !self.rooms.contains_key(&act.session) {
+            return Err(Fault::not_in_session());
+        }
+        let command = Command::Act { room: act.session, action: act.action, data: act.data };
+        self.ask(command, Waiting::Quiet(id), out);
+        Ok(())
+    }
+
+    /// Whether an id came before on this connection. Chat messages need no such memory: the log has one for a day.
+    fn repeats(&mut self, id: &str) -> bool {
+        let mut hasher = DefaultHasher::new();
+        id.hash(&mut hasher);
+        let hash = hasher.finish();
+        if self.recent.contains(&hash) {
+            return true;
+        }
+        if self.recent.len() == MAX_RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(hash);
+        false
+    }
+}
+
+/// The client's name for a message as the log remembers it: longer ones by their hash.
+fn client_id(id: &str) -> Option<ClientId> {
+    ClientId::new(id).ok().or_else(|| {
+        let mut hash = String::from("sha256:");
+        for byte in Sha256::digest(id.as_bytes()) {
+            let _ = write!(hash, "{byte:02x}");
+        }
+        ClientId::new(&hash).ok()
+    })
+}
+
+fn has_agent(state: &State, room: &RoomId, agent: &AgentId) -> bool {
+    let agent = Principal::Agent(agent.clone());
+    state.room(room).is_some_and(|room| room.members.contains_key(&agent))
+}

@@ -1,0 +1,194 @@
+//! The way in and out: credentials, guests, seats that are taken again, goodbyes (MegaBot notes §1, §7).
+
+use std::collections::BTreeMap;
+
+use roundtable_core::access;
+use roundtable_core::command::Command;
+use roundtable_core::delivery::Topic;
+use roundtable_core::feeds::Feed;
+use roundtable_core::ids::{ConnectionId, Principal, RoomId};
+use roundtable_core::rooms::{Entry, JoinRoom, RoomCard};
+use roundtable_core::seats::KeepSeat;
+use roundtable_core::state::State;
+use roundtable_core::time::{Cursor, Offset};
+use serde::Serialize;
+
+use super::errors::Fault;
+use super::wire::MAX_PLATFORM_CHARS;
+use super::{Early, Heard, MegaBotSession, Phase, Waiting, encode};
+use crate::session::{
+    Credential, Credentials, Family, Identity, Opening, Output, Outputs, Proof, Refusal, Scene, bearer,
+    query_value,
+};
+use crate::websocket::close;
+
+/// Where a client sits that does not say so.
+const DEFAULT_PLATFORM: &str = "web";
+/// Longest name of a guest.
+const MAX_GUEST_CHARS: usize = 64;
+/// What this server can do for a client.
+const CAPABILITIES: [&str; 6] = ["chat", "realtime", "streaming", "collaboration", "batch", "resume"];
+/// Other connections of the same user that are looked at one by one when a room is left.
+const MAX_LOOKED_AT: usize = 64;
+
+impl MegaBotSession {
+    /// Reads the request and asks who this is.
+    pub(super) fn knock(&mut self, opening: &Opening<'_>, scene: Scene<'_>, out: &mut Outputs) {
+        let query = |name| query_value(opening.query, name);
+        self.connection = opening.connection;
+        self.platform = query("platform")
+            .filter(|p| (1..=MAX_PLATFORM_CHARS).contains(&p.chars().count()))
+            .unwrap_or_else(|| DEFAULT_PLATFORM.to_owned());
+        let asked = query("compression").is_some_and(|c| matches!(c.as_str(), "gzip" | "true" | "1"));
+        if asked && !opening.deflate {
+            self.form = encode::GZIP;
+        }
+        self.own = RoomId::new(&format!("sess_{:032x}", opening.random)).ok();
+        self.wanted = query("session_id").and_then(|id| RoomId::new(&id).ok());
+        let proof = match credential(opening) {
+            Some(proof) => proof,
+            None if !opening.anonymous => return self.refuse(Refusal::Missing, scene, out),
+            None => Proof::Guest(self.guest_name(query("user_id"), scene.state)),
+        };
+        self.key = matches!(proof, Proof::ApiKey(_));
+        out.push(Output::Authenticate(Credentials { domain_key: None, proof }));
+    }
+
+    /// The name a guest asks for; one that comes back with its session and no name gets its former name.
+    fn guest_name(&self, asked: Option<String>, state: &State) -> Option<String> {
+        if asked.is_none()
+            && let Some(seat) = self.wanted.as_ref().and_then(|id| state.seat(id))
+            && let Principal::Guest(name) = &seat.owner
+        {
+            return Some(name.as_str().to_owned());
+        }
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        asked.filter(|name| (1..=MAX_GUEST_CHARS).contains(&name.len()) && name.chars().all(plain))
+    }
+
+    /// Says why not, and closes.
+    pub(super) fn refuse(&mut self, refusal: Refusal, scene: Scene<'_>, out: &mut Outputs) {
+        let fault = Fault::refusal(refusal, self.key);
+        self.send("connection_error", &fault, scene, out);
+        self.end(close::POLICY, fault.message, out);
+    }
+
+    /// Takes the seat that was asked for, or a new one.
+    pub(super) fn sit(&mut self, identity: &Identity, scene: Scene<'_>, out: &mut Outputs) {
+        let who = identity.principal.clone();
+        self.verified = identity.credential != Credential::Guest;
+        self.epoch = scene.epoch;
+        self.feed = Heard::from(scene.state.head);
+        let wanted = self.wanted.take();
+        if let Some(id) = wanted
+            && let Some(seat) = scene.state.seat(&id).filter(|seat| seat.owner == who)
+        {
+            self.own = Some(id);
+            self.resumed = true;
+            self.epoch = seat.epoch;
+            self.feed = Heard::from(seat.seen);
+            self.former.clone_from(&seat.connections);
+            let heard = |(room, offset): (&RoomId, &Offset)| (room.clone(), Heard::from(*offset));
+            self.rooms = seat.rooms.iter().map(heard).collect();
+        }
+        self.who = Some(who);
+        self.ask(Command::Connect(Some(self.platform.clone())), Waiting::Nothing, out);
+        self.keep_seat(Waiting::Seat, scene, out);
+    }
+
+    /// The session begins: the client is told, then gets what it missed, then what it sent early is done.
+    pub(super) fn begin(&mut self, kept: bool, scene: Scene<'_>, out: &mut Outputs) {
+        #[derive(Serialize)]
+        struct Established<'a> {
+            session_id: Option<&'a RoomId>,
+            user_id: &'a str,
+            capabilities: &'a [&'static str],
+            verified: bool,
+            resumed: bool,
+        }
+        let Some(who) = self.who.clone() else { return };
+        let (own, known) = (self.own.clone(), CAPABILITIES.iter().filter(|c| kept || **c != "resume"));
+        let payload = Established {
+            session_id: own.as_ref(),
+            user_id: who.id(),
+            capabilities: &known.copied().collect::<Vec<_>>(),
+            verified: self.verified,
+            resumed: self.resumed,
+        };
+        self.phase = Phase::Open;
+        self.send("connection_established", payload, scene, out);
+        let since = |heard: Heard, epoch| Cursor { epoch, offset: heard.arrived };
+        if access::may_operate(scene.state, &who) {
+            let from = self.resumed.then(|| since(self.feed, self.epoch));
+            out.push(Output::Subscribe(Topic::Feed(Feed::Activity), from));
+        }
+        for room in self.rooms.keys().cloned().collect::<Vec<_>>() {
+            let join = self.joining(&room, &who);
+            self.ask(join, Waiting::Rejoin(room), out);
+        }
+        for early in std::mem::take(&mut self.early) {
+            match early {
+                Early::Text(text) => self.text(&text, scene, out),
+                Early::Binary(bytes) => self.binary(&bytes, scene, out),
+                Early::Refused(id, fault) => self.error(id.as_deref(), &fault, scene, out),
+            }
+        }
+    }
+
+    /// The question that makes somebody a member, and the room if there is none.
+    pub(super) fn joining(&self, room: &RoomId, who: &Principal) -> Command {
+        let entry = if self.own.as_ref() == Some(room) { Entry::Private } else { Entry::Open };
+        let card = RoomCard { name: room.as_str().to_owned(), entry, ..RoomCard::default() };
+        Command::JoinRoom(JoinRoom {
+            room: room.clone(),
+            member: who.clone(),
+            create: Some(card),
+            by_key: false,
+        })
+    }
+
+    /// Tells the log what is known to have arrived.
+    pub(super) fn keep_seat(&mut self, purpose: Waiting, scene: Scene<'_>, out: &mut Outputs) {
+        let Some(seat) = self.own.clone() else { return };
+        let rooms: BTreeMap<_, _> =
+            self.rooms.iter().map(|(id, heard)| (id.clone(), heard.arrived)).collect();
+        self.kept.last = scene.now;
+        self.kept.due = None;
+        let keep = KeepSeat { seat, epoch: self.epoch, seen: self.feed.arrived, rooms };
+        self.ask(Command::KeepSeat(keep), purpose, out);
+    }
+
+    /// Whether another connection of the same user may be in a room. Connections of other kinds are taken to be.
+    pub(super) fn others_in(&self, room: &RoomId, state: &State) -> bool {
+        let Some(presence) = self.who.as_ref().and_then(|who| state.presence(who)) else { return false };
+        let mut others = presence.connections.iter().filter(|c| **c != self.connection);
+        let inside =
+            |c: &ConnectionId| state.seat_of(*c).is_none_or(|(_, seat)| seat.rooms.contains_key(room));
+        others.by_ref().take(MAX_LOOKED_AT).any(inside) || others.next().is_some()
+    }
+
+    /// Says goodbye: open rooms that no other connection of the user is in are left, and the seat is kept for coming back.
+    pub(super) fn go(&mut self, scene: Scene<'_>, out: &mut Outputs) {
+        self.phase = Phase::Over;
+        let Some(who) = self.who.clone() else { return };
+        for room in self.rooms.keys().cloned().collect::<Vec<_>>() {
+            let open = scene.state.room(&room).is_some_and(|r| r.card.entry == Entry::Open);
+            if open && !self.others_in(&room, scene.state) {
+                self.ask(Command::LeaveRoom(room, who.clone()), Waiting::Nothing, out);
+            }
+        }
+        self.keep_seat(Waiting::Nothing, scene, out);
+        self.ask(Command::Disconnect, Waiting::Nothing, out);
+    }
+}
+
+/// The first credential that is there decides (MegaBot notes §1).
+fn credential(opening: &Opening<'_>) -> Option<Proof> {
+    if let Some(token) = query_value(opening.query, "token") {
+        return Some(Proof::Bearer(Family::Login, token));
+    }
+    if let Some(token) = opening.authorization.and_then(bearer) {
+        return Some(Proof::Bearer(Family::Login, token.to_owned()));
+    }
+    opening.api_key.map(|key| Proof::ApiKey(key.to_owned()))
+}

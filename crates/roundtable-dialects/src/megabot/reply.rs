@@ -1,0 +1,216 @@
+//! The engine's answers as MegaBot clients see them, and the command agent that answers when nobody else does
+//! (MegaBot notes §5, §8).
+
+use roundtable_core::delivery;
+use roundtable_core::engine::Outcome;
+use roundtable_core::error::{Error, ErrorKind};
+use roundtable_core::ids::{MessageId, Principal, RoomId};
+use roundtable_core::rooms::Room;
+use roundtable_core::state::State;
+use roundtable_core::time::{Cursor, Time};
+use serde::Serialize;
+
+use super::errors::Fault;
+use super::{Asked, Heard, MAX_SAID, MegaBotSession, Said, Waiting, encode};
+use crate::session::{Output, Outputs, Scene};
+
+/// What the command agent was asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Topic {
+    /// What it can do.
+    Help,
+    /// Who is here.
+    Who,
+    /// Something that it cannot answer.
+    Other,
+}
+
+impl Topic {
+    /// The topic of a chat message: a word of its own, in any case, with or without a slash.
+    pub(super) fn of(content: &str) -> Self {
+        match content.trim().trim_start_matches('/').to_ascii_lowercase().as_str() {
+            "help" => Self::Help,
+            "who" => Self::Who,
+            _ => Self::Other,
+        }
+    }
+
+    fn answer(self, room: &Room, state: &State) -> String {
+        const COMMANDS: &str = "help: this list. who: who is here.";
+        match self {
+            Self::Help => format!("I am the command agent. I understand: {COMMANDS}"),
+            Self::Other => format!(
+                "No agent or model is configured, so there is nobody to answer. \
+                 I am the command agent and understand: {COMMANDS}"
+            ),
+            Self::Who => {
+                let here = names(room.members.keys().filter(|who| state.online(who)).map(Principal::id));
+                let online = |agent: &&roundtable_core::agents::Agent| {
+                    state.online(&Principal::Agent(agent.id.clone()))
+                };
+                let agents = names(state.agents().filter(online).map(|agent| agent.id.as_str()));
+                format!("In this session: {here}. Agents online: {agents}.")
+            }
+        }
+    }
+}
+
+/// At most 50 names, and how many more there are.
+fn names<'a>(all: impl Iterator<Item = &'a str>) -> String {
+    let mut all = all;
+    let mut shown: Vec<String> = all.by_ref().take(50).map(str::to_owned).collect();
+    match all.count() {
+        0 if shown.is_empty() => return "nobody".to_owned(),
+        0 => {}
+        more => shown.push(format!("{more} more")),
+    }
+    shown.join(", ")
+}
+
+impl MegaBotSession {
+    /// An answer came.
+    pub(super) fn answered(
+        &mut self,
+        purpose: Waiting,
+        reply: Result<&Outcome, &Error>,
+        scene: Scene<'_>,
+        out: &mut Outputs,
+    ) {
+        match (purpose, reply) {
+            (Waiting::Seat, reply) => self.begin(reply.is_ok(), scene, out),
+            (Waiting::Rejoin(room), Ok(_)) => self.rejoined(room, out),
+            (Waiting::Rejoin(room), Err(_)) => self.lost(&room, scene, out),
+            (Waiting::OwnRoom, reply) => self.own_room(reply.is_ok(), scene, out),
+            (Waiting::Join(..) | Waiting::Chat(_), Ok(Outcome::Repeated(_))) => {}
+            (Waiting::Join(_, room), Ok(_)) => self.joined(&room, scene, out),
+            (Waiting::Join(request, room), Err(error)) => {
+                self.rooms.remove(&room);
+                self.error(Some(&request), &not_entered(error), scene, out);
+            }
+            (Waiting::Chat(asked), Ok(Outcome::Message(id))) => self.spoken(*asked, id, scene, out),
+            (Waiting::Chat(asked), Err(error)) => {
+                self.error(Some(&asked.request), &Fault::of(error), scene, out);
+            }
+            (Waiting::Quiet(request), Err(error)) => {
+                self.error(Some(&request), &Fault::of(error), scene, out);
+            }
+            (Waiting::Nothing | Waiting::Quiet(_) | Waiting::Chat(_), _) => {}
+        }
+    }
+
+    fn rejoined(&mut self, room: RoomId, out: &mut Outputs) {
+        if let Some(heard) = self.rooms.get(&room) {
+            let since = Cursor { epoch: self.epoch, offset: heard.arrived };
+            out.push(Output::Subscribe(delivery::Topic::Room(room), Some(since)));
+        }
+    }
+
+    /// A room that the session was in is closed to it now.
+    pub(super) fn lost(&mut self, room: &RoomId, scene: Scene<'_>, out: &mut Outputs) {
+        self.rooms.remove(room);
+        let message = format!("You are no longer in session {room}");
+        self.send("notification", encode::Notice::warning("Session left", &message), scene, out);
+    }
+
+    fn own_room(&mut self, made: bool, scene: Scene<'_>, out: &mut Outputs) {
+        let Some(own) = self.own.clone() else { return };
+        if made {
+            self.enter(own, scene, out);
+        } else {
+            self.rooms.remove(&own);
+        }
+    }
+
+    /// From now on the connection hears a room.
+    fn enter(&mut self, room: RoomId, scene: Scene<'_>, out: &mut Outputs) {
+        self.rooms.insert(room.clone(), Heard::from(scene.state.head));
+        out.push(Output::Subscribe(delivery::Topic::Room(room), None));
+        self.keep_seat(Waiting::Nothing, scene, out);
+    }
+
+    fn joined(&mut self, room: &RoomId, scene: Scene<'_>, out: &mut Outputs) {
+        #[derive(Serialize)]
+        struct Joined<'a> {
+            session_id: &'a RoomId,
+            user_id: &'a str,
+            participants: Vec<encode::Person<'a>>,
+        }
+        let (Some(who), Some(found)) = (self.who.clone(), scene.state.room(room)) else { return };
+        if !self.rooms.contains_key(room) {
+            return;
+        }
+        self.enter(room.clone(), scene, out);
+        let participants = encode::participants(found, scene.state);
+        self.send("session_joined", Joined { session_id: room, user_id: who.id(), participants }, scene, out);
+    }
+
+    /// A chat message is in the log. In the connection's own session somebody is to answer: if nobody else is there, the
+    /// command agent does. A session for several people may be silent.
+    fn spoken(&mut self, asked: Asked, id: &MessageId, scene: Scene<'_>, out: &mut Outputs) {
+        let Some(room) = scene.state.room(&asked.room) else { return };
+        let own = self.own.as_ref() == Some(&asked.room);
+        let agents = room.members.keys().any(|who| who.agent().is_some());
+        if own && !agents && room.members.len() == 1 {
+            return self.command_agent(&asked, room, scene, out);
+        }
+        let expected = asked.agent.is_some() || (own && agents);
+        let due = expected.then(|| scene.now.plus(self.settings.answer_timeout_ms));
+        if self.said.len() == MAX_SAID {
+            self.said.pop_front();
+        }
+        self.said.push_back(Said {
+            message: id.clone(),
+            request: asked.request,
+            room: asked.room,
+            agent: asked.agent,
+            answered: false,
+            due,
+        });
+    }
+
+    fn command_agent(&mut self, asked: &Asked, room: &Room, scene: Scene<'_>, out: &mut Outputs) {
+        #[derive(Serialize)]
+        struct Answer<'a> {
+            content: &'a str,
+            sender: &'static str,
+            platform: &'static str,
+            timestamp: i64,
+            message_id: String,
+            session_id: &'a RoomId,
+            request_id: &'a str,
+        }
+        let content = asked.topic.answer(room, scene.state);
+        let answer = Answer {
+            content: &content,
+            sender: "system",
+            platform: "megabot",
+            timestamp: scene.now.as_seconds(),
+            message_id: format!("{:016x}_{}", self.connection.0, self.made.wrapping_add(1)),
+            session_id: &asked.room,
+            request_id: &asked.request,
+        };
+        self.send("chat_receive", answer, scene, out);
+    }
+
+    /// Tells of chat messages that nobody answered in time.
+    pub(super) fn complain(&mut self, scene: Scene<'_>, out: &mut Outputs) {
+        let late = |due: &Time| *due <= scene.now;
+        let overdue = self
+            .said
+            .iter_mut()
+            .filter_map(|said| said.due.take_if(|due| late(due)).map(|_| said.request.clone()));
+        for request in overdue.collect::<Vec<_>>() {
+            self.error(Some(&request), &Fault::no_answer(), scene, out);
+        }
+    }
+}
+
+/// Why a session cannot be entered; whether it exists is nobody's business.
+fn not_entered(error: &Error) -> Fault {
+    match error.kind {
+        ErrorKind::RoomNotFound | ErrorKind::Forbidden => {
+            Fault::new("forbidden", 403, "This session cannot be entered")
+        }
+        _ => Fault::of(error),
+    }
+}

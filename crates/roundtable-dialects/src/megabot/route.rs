@@ -1,0 +1,210 @@
+//! What others do: who gets which frame of it, and what is known to have arrived (MegaBot notes §4, §5, §7, §8).
+
+use roundtable_core::delivery::{Delivery, Item, Topic};
+use roundtable_core::event::{Event, Record};
+use roundtable_core::ids::{ConnectionId, Principal, RoomId};
+use roundtable_core::messages::Message;
+use roundtable_core::signal::SignalBody;
+use roundtable_core::time::Cursor;
+
+use super::{Heard, MegaBotSession, Phase, Waiting, encode};
+use crate::session::{Output, Outputs, Route, Scene};
+
+impl MegaBotSession {
+    /// What this connection gets of a delivery.
+    pub(super) fn hear(&mut self, delivery: &Delivery<'_>, scene: Scene<'_>) -> Route {
+        if self.phase != Phase::Open {
+            return Route::Skip;
+        }
+        if let Item::Record(record) = delivery.item {
+            let heard = match delivery.topic {
+                Topic::Room(room) => self.rooms.get_mut(room),
+                Topic::Feed(_) => Some(&mut self.feed),
+                Topic::Principal(_) => None,
+            };
+            let Some(heard) = heard else { return Route::Skip };
+            heard.sent = record.offset;
+        }
+        let wanted = match (delivery.item, delivery.topic) {
+            (Item::Record(record), Topic::Room(room)) => match &record.event {
+                // When a session is taken up again, its own leaving is among what it missed.
+                Event::RoomLeft(e) if Some(&e.member) == self.who.as_ref() => {
+                    let inside = scene.state.room(room).is_some_and(|r| r.members.contains_key(&e.member));
+                    if inside { Route::Skip } else { Route::Own }
+                }
+                _ => self.wants(record, room, delivery.origin),
+            },
+            (Item::Record(record), Topic::Feed(_)) => {
+                shares(matches!(record.event, Event::AlertRaised(_) | Event::AlertCleared(_)))
+            }
+            (Item::Signal(signal), Topic::Room(room)) if self.rooms.contains_key(room) => {
+                match &signal.body {
+                    SignalBody::Message(said) => self.wants_said(said, room, delivery.origin),
+                    SignalBody::Action { .. } => shares(delivery.origin != Some(self.connection)),
+                    SignalBody::Typing { .. } | SignalBody::Metric(_) => Route::Skip,
+                }
+            }
+            _ => Route::Skip,
+        };
+        let begins =
+            matches!((wanted, delivery.item), (Route::Shared(_), Item::Record(_))) && !self.probes.open;
+        match wanted {
+            Route::Shared(_) if begins => Route::Own,
+            Route::Shared(_) => Route::Shared(self.form),
+            other => other,
+        }
+    }
+
+    fn wants(&self, record: &Record, room: &RoomId, origin: Option<ConnectionId>) -> Route {
+        let own = |who: &Principal| self.who.as_ref() == Some(who);
+        match &record.event {
+            Event::MessagePosted(said) => self.wants_said(said, room, origin),
+            Event::RoomLeft(e) => shares(!own(&e.member)),
+            Event::RoomJoined(e) => shares(!own(&e.member)),
+            Event::PresenceConnected(e) => shares(e.first && !own(&e.principal)),
+            Event::PresenceDisconnected(e) => shares(e.last && !own(&e.principal)),
+            _ => Route::Skip,
+        }
+    }
+
+    fn wants_said(&self, said: &Message, room: &RoomId, origin: Option<ConnectionId>) -> Route {
+        let here = |c: &ConnectionId| *c == self.connection || self.former.contains(c);
+        let own = origin == Some(self.connection) || (origin.is_none() && said.via.is_some_and(|c| here(&c)));
+        if own || !encode::shown(said) {
+            return Route::Skip;
+        }
+        if self.asked_by(said, room).is_some() { Route::Own } else { shares(true) }
+    }
+
+    /// Which of the connection's own messages an agent's message answers: the one it names, else the oldest unanswered one
+    /// that was meant for it.
+    fn asked_by(&self, said: &Message, room: &RoomId) -> Option<usize> {
+        let agent = said.from.agent()?;
+        let named = |s: &super::Said| said.reply_to.as_deref() == Some(s.message.as_str());
+        let meant = |s: &super::Said| match &s.agent {
+            Some(asked) => asked == agent,
+            None => self.own.as_ref() == Some(room),
+        };
+        let fits = |s: &super::Said| !s.answered && s.room == *room && meant(s);
+        self.said.iter().position(named).or_else(|| self.said.iter().position(fits))
+    }
+
+    /// The connection's own frames of a delivery.
+    pub(super) fn hand_out(&mut self, delivery: &Delivery<'_>, scene: Scene<'_>, out: &mut Outputs) {
+        if let (Item::Record(record), Topic::Room(room)) = (delivery.item, delivery.topic)
+            && let Event::RoomLeft(left) = &record.event
+            && self.who.as_ref() == Some(&left.member)
+        {
+            out.push(Output::Unsubscribe(delivery.topic.clone()));
+            return self.lost(room, scene, out);
+        }
+        let said = match (delivery.item, delivery.topic) {
+            (Item::Record(record), Topic::Room(room)) => match &record.event {
+                Event::MessagePosted(said) => Some((said, room, record.at)),
+                _ => None,
+            },
+            (Item::Signal(signal), Topic::Room(room)) => match &signal.body {
+                SignalBody::Message(said) => Some((&**said, room, signal.at)),
+                _ => None,
+            },
+            _ => None,
+        };
+        let request = said.and_then(|(said, room, _)| {
+            let asked = self.asked_by(said, room).and_then(|at| self.said.get_mut(at))?;
+            asked.answered = true;
+            asked.due = None;
+            Some(asked.request.clone())
+        });
+        let frames = match (said, request) {
+            (Some((said, room, at)), Some(request)) => {
+                encode::answer(self.form, said, room, at, Some(&request))
+            }
+            _ => encode::encode(self.form, delivery, scene),
+        };
+        out.extend(frames.into_iter().map(Output::Send));
+        if matches!(delivery.item, Item::Record(_)) {
+            self.probes.open = true;
+            if !self.probes.under_way && self.probes.due.is_none() {
+                self.probe_soon(scene, out);
+            }
+        }
+    }
+
+    /// A probe now, or as soon as the last one is long enough ago.
+    fn probe_soon(&mut self, scene: Scene<'_>, out: &mut Outputs) {
+        let next = self.probes.last.plus(self.settings.probe_ms);
+        if next <= scene.now {
+            self.probe(scene, out);
+        } else {
+            self.probes.due = Some(next);
+        }
+    }
+
+    fn probe(&mut self, scene: Scene<'_>, out: &mut Outputs) {
+        for heard in self.rooms.values_mut().chain([&mut self.feed]) {
+            heard.probed = heard.sent;
+        }
+        self.probes.number = self.probes.number.wrapping_add(1);
+        self.probes.under_way = true;
+        self.probes.last = scene.now;
+        self.probes.due = None;
+        out.push(Output::Probe(self.probes.number));
+    }
+
+    /// The client is alive and well: a good moment, if a probe waits for its time.
+    pub(super) fn probe_early(&mut self, scene: Scene<'_>, out: &mut Outputs) {
+        if self.probes.due.is_some() {
+            self.probe(scene, out);
+        }
+    }
+
+    pub(super) fn probe_if_due(&mut self, scene: Scene<'_>, out: &mut Outputs) {
+        if self.probes.due.is_some_and(|at| at <= scene.now) {
+            self.probe(scene, out);
+        }
+    }
+
+    /// Everything sent before a probe has arrived.
+    pub(super) fn arrived(&mut self, probe: u32, scene: Scene<'_>, out: &mut Outputs) {
+        if probe != self.probes.number || !self.probes.under_way || self.phase != Phase::Open {
+            return;
+        }
+        self.probes.under_way = false;
+        let mut more = false;
+        for heard in self.rooms.values_mut().chain([&mut self.feed]) {
+            heard.arrived = heard.arrived.max(heard.probed);
+            more |= heard.sent > heard.arrived;
+        }
+        self.probes.open = more;
+        if more {
+            self.probe_soon(scene, out);
+        }
+        self.kept.due.get_or_insert(self.kept.last.plus(self.settings.keep_ms));
+        self.keep_if_due(scene, out);
+    }
+
+    pub(super) fn keep_if_due(&mut self, scene: Scene<'_>, out: &mut Outputs) {
+        if self.kept.due.is_some_and(|at| at <= scene.now) {
+            self.keep_seat(Waiting::Nothing, scene, out);
+        }
+    }
+
+    /// What was missed is not kept any more; the client is told and goes on with what there is.
+    pub(super) fn resume_from(&mut self, topic: &Topic, first: Cursor, scene: Scene<'_>, out: &mut Outputs) {
+        let heard = match topic {
+            Topic::Room(room) => self.rooms.get_mut(room),
+            Topic::Feed(_) => Some(&mut self.feed),
+            Topic::Principal(_) => None,
+        };
+        let Some(heard) = heard else { return };
+        *heard = Heard::from(first.offset);
+        self.epoch = first.epoch;
+        let notice = encode::Notice::warning("Messages lost", "Some older messages are no longer kept");
+        self.send("notification", notice, scene, out);
+        out.push(Output::Subscribe(topic.clone(), Some(first)));
+    }
+}
+
+fn shares(wanted: bool) -> Route {
+    if wanted { Route::Shared(encode::TEXT) } else { Route::Skip }
+}
