@@ -37,7 +37,7 @@ impl MegaBotSession {
             (Ok(()), Input::Binary(bytes)) => Early::Binary(bytes.to_vec()),
             (Err(after), Input::Text(text)) => Early::Refused(wire::id_of(text), Fault::too_often(after)),
             (Err(after), Input::Binary(_)) => Early::Refused(None, Fault::too_often(after)),
-            (_, Input::Event { .. }) => return,
+            (_, Input::Event { .. } | Input::Answer { .. }) => return,
         };
         match early {
             Early::Refused(id, fault) if self.phase == Phase::Open => {
