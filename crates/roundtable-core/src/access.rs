@@ -17,7 +17,7 @@ pub fn may_operate(state: &State, who: &Principal) -> bool {
     }
 }
 
-/// Whether it makes, changes and removes agents that are not its own: who runs the workspace, and guests. Guests exist on
+/// Whether it makes, changes and removes agents that are not its own, and looks after alerts: who runs the workspace, and guests. Guests exist on
 /// loopback listeners only, where who can connect is at home (Hive notes §1); they never speak as an agent.
 pub fn may_run_agents(state: &State, who: &Principal) -> bool {
     may_operate(state, who) || matches!(who, Principal::Guest(_))

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::access;
 use crate::engine::{Context, Decision};
 use crate::error::{Error, ErrorKind};
 use crate::event::Event;
@@ -46,6 +47,17 @@ pub struct AlertRaised {
     pub details: Json,
 }
 
+/// Event: somebody looks after an active alert.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct AlertAcknowledged {
+    /// Which.
+    pub alert: AlertId,
+    /// What it is about.
+    pub source: String,
+    /// Who.
+    pub by: Principal,
+}
+
 /// Event: the value is well again.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct AlertCleared {
@@ -62,6 +74,9 @@ pub struct Alert {
     pub raised: AlertRaised,
     /// When.
     pub at: Time,
+    /// Who looks after it.
+    #[serde(default)]
+    pub acknowledged: Option<Principal>,
 }
 
 /// What a security rule did.
@@ -114,6 +129,20 @@ pub(crate) fn raise(state: &State, ctx: &Context, event: &AlertRaised) -> Result
         return Ok(Decision::default());
     }
     Ok(Decision::of(Event::AlertRaised(event.clone())))
+}
+
+pub(crate) fn acknowledge(state: &State, ctx: &Context, alert: &AlertId) -> Result<Decision, Error> {
+    if !access::may_run_agents(state, &ctx.actor) {
+        return Err(Error::forbidden(format!("{} may not look after alerts", ctx.actor.id())));
+    }
+    let unknown = || Error::invalid("alert_id", "must be the id of an active alert");
+    let active = state.alerts().find(|active| active.raised.alert == *alert).ok_or_else(unknown)?;
+    if active.acknowledged.is_some() {
+        return Ok(Decision::default());
+    }
+    let (alert, source) = (alert.clone(), active.raised.source.clone());
+    let event = AlertAcknowledged { alert, source, by: ctx.actor.clone() };
+    Ok(Decision::of(Event::AlertAcknowledged(event)))
 }
 
 pub(crate) fn clear(state: &State, ctx: &Context, source: &str) -> Result<Decision, Error> {

@@ -4,7 +4,7 @@ use crate::agents::{AgentChanges, AgentStatus, RegisterAgent};
 use crate::alerts::{AlertRaised, SecurityNoticed};
 use crate::cluster::{NodeJoined, NodeLeft, ServerStarted};
 use crate::feeds::Feed;
-use crate::ids::{AgentId, KeyId, MessageId, Principal, RoomId};
+use crate::ids::{AgentId, AlertId, KeyId, MessageId, Principal, RoomId};
 use crate::json::Json;
 use crate::messages::{Direct, Post};
 use crate::rooms::{CreateRoom, EnterOwnRoom, JoinRoom, RoomUpdated};
@@ -86,6 +86,8 @@ pub enum Command {
     },
     /// Raise an alert.
     RaiseAlert(AlertRaised),
+    /// Say that the actor looks after an active alert.
+    AcknowledgeAlert(AlertId),
     /// Clear the active alert of a source.
     ClearAlert(String),
     /// Note a security event.

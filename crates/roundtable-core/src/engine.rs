@@ -162,6 +162,7 @@ pub fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Decisio
             in_room_only(state, ctx, room, SignalBody::Action { id, who, action, data })
         }
         Command::RaiseAlert(event) => alerts::raise(state, ctx, event),
+        Command::AcknowledgeAlert(alert) => alerts::acknowledge(state, ctx, alert),
         Command::ClearAlert(source) => alerts::clear(state, ctx, source),
         Command::Notice(event) => alerts::notice(ctx, event),
         Command::Mark(feed, report) => {

@@ -120,6 +120,8 @@ events! {
     "seat.kept" SeatKept(seats::SeatKept),
     /// A threshold was crossed.
     "alert.raised" AlertRaised(alerts::AlertRaised),
+    /// Somebody looks after an active alert.
+    "alert.acknowledged" AlertAcknowledged(alerts::AlertAcknowledged),
     /// A value is well again.
     "alert.cleared" AlertCleared(alerts::AlertCleared),
     /// A rule noticed something about safety.

@@ -212,7 +212,13 @@ impl State {
                 self.nodes.remove(&e.node);
             }
             Event::AlertRaised(e) => {
-                self.alerts.insert(e.source.clone(), Alert { raised: e.clone(), at: record.at });
+                self.alerts
+                    .insert(e.source.clone(), Alert { raised: e.clone(), at: record.at, acknowledged: None });
+            }
+            Event::AlertAcknowledged(e) => {
+                if let Some(alert) = self.alerts.get_mut(&e.source) {
+                    alert.acknowledged = Some(e.by.clone());
+                }
             }
             Event::AlertCleared(e) => {
                 self.alerts.remove(&e.source);
