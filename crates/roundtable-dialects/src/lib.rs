@@ -2,6 +2,7 @@
 
 pub mod aiwm;
 pub mod engineio;
+pub mod hive;
 pub mod megabot;
 pub mod mxf;
 pub mod open_agi;
