@@ -39,7 +39,7 @@ pub enum Outcome {
     Message(MessageId),
     /// A room was made or entered.
     Room(RoomId),
-    /// The same client id came before: this is the first result, nothing happened now.
+    /// The same client id came before, or the token was revoked before: this is the first result, nothing happened now.
     Repeated(Box<Outcome>),
 }
 

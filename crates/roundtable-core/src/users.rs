@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Context, Decision};
+use crate::engine::{Context, Decision, Outcome};
 use crate::error::{Error, ErrorKind};
 use crate::event::Event;
 use crate::ids::{AgentId, KeyId, Principal, RoomId, UserId};
@@ -237,7 +237,9 @@ pub(crate) fn revoke_key(state: &State, ctx: &Context, key: &KeyId) -> Result<De
 
 pub(crate) fn revoke_token(state: &State, event: &TokenRevoked) -> Decision {
     if state.token_revoked(&event.jti) {
-        return Decision::default();
+        let mut decision = Decision::default();
+        decision.outcome(Outcome::Repeated(Box::new(Outcome::Done)));
+        return decision;
     }
     Decision::of(Event::TokenRevoked(event.clone()))
 }

@@ -26,6 +26,7 @@ pub mod errors;
 mod input;
 mod login;
 mod reply;
+pub mod rest;
 mod route;
 pub mod wire;
 

@@ -112,6 +112,14 @@ pub trait Desk: Send + Sync {
     /// The slow hash of a password or an agent's secret, for the log. Fails with `InvalidField` when it is empty or too long,
     /// with `Unavailable` when too many wait.
     fn hash_secret(&self, secret: String) -> impl Future<Output = Result<String, Error>> + Send;
+    /// How long tokens of a family live, in seconds; the protocol notes' values unless the operator says otherwise.
+    fn lifetime_s(&self, family: Family) -> u32 {
+        match family {
+            Family::Mxf | Family::Aiwm => 24 * 3_600,
+            Family::OpenAgi | Family::Login => 3_600,
+            Family::Refresh => 30 * 24 * 3_600,
+        }
+    }
     /// Makes a token. Fails with `Internal` only.
     fn issue(&self, order: TokenOrder) -> Result<IssuedToken, Error>;
     /// Asks the engine; resolves when it is in the log. The state is the one after it.
