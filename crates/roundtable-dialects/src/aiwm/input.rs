@@ -6,6 +6,7 @@ use roundtable_core::error::Error;
 use roundtable_core::ids::{AgentId, ClientId, MessageId, Principal, RoomId};
 use roundtable_core::messages::{Content, Post, Role};
 use roundtable_core::rooms::{self, JoinRoom};
+use roundtable_core::state::State;
 use roundtable_core::time::Offset;
 use serde_json::value::RawValue;
 
@@ -64,7 +65,8 @@ pub(super) struct Held {
 /// Most events that wait so; one more is refused.
 const MAX_HELD: usize = 256;
 
-const UNKNOWN_PARENT: &str = "Validation error: parentId must be a message of the same conversation";
+pub(super) const UNKNOWN_PARENT: &str =
+    "Validation error: parentId must be a message of the same conversation";
 const UNKNOWN_MESSAGE: &str = "Message not found";
 
 /// Events of the client.
@@ -146,33 +148,12 @@ impl AiwmSession {
     ) -> Result<(), String> {
         let Some(me) = self.me.clone() else { return Err(NO_CONVERSATION.into()) };
         let send = wire::send::read(data, self.door == Door::Later)?;
-        let room = self.meant(send.conversation)?;
-        if send.participant.is_some_and(|id| id != me.id()) {
-            return Err("Permission denied: participantId must be your own".into());
-        }
-        let allowed = match (&me, send.role) {
-            (Principal::Agent(_), _) | (_, Role::User) => true,
-            (_, Role::System) => access::may_operate(scene.state, &me),
-            (_, Role::Assistant | Role::Tool) => false,
-        };
-        if !allowed {
-            return Err(format!("Permission denied: you may not use the role {}", encode::role(send.role)));
-        }
-        let post = Post {
-            room,
-            from: me.clone(),
-            role: send.role,
-            kind: send.kind,
-            content: Content::Text(send.content),
-            parts: Some(send.parts),
-            metadata: None,
-            reply_to: send.parent.clone(),
-            platform: None,
-            tokens: send.tokens,
-        };
-        let saying = Saying { post, client: send.client, reply: reply.clone() };
+        let room = self.meant(send.conversation.clone())?;
+        let (client, parent) = (send.client.clone(), send.parent.clone());
+        let post = post_of(send, &me, room, scene.state)?;
+        let saying = Saying { post, client, reply: reply.clone() };
         let inside = scene.state.room(&saying.post.room).is_some_and(|room| room.members.contains_key(&me));
-        match send.parent {
+        match parent {
             Some(parent) if inside => {
                 let (search, step) = Search::new(&parent).ok_or(UNKNOWN_PARENT)?;
                 self.step(Reading::Parent(Box::new(search), Box::new(saying)), step, scene, out);
@@ -390,4 +371,36 @@ impl AiwmSession {
             }
         }
     }
+}
+
+/// The command of a message that somebody may send. Fails with the text for the client if its role or sender is not theirs.
+pub(super) fn post_of(
+    send: wire::send::Send,
+    me: &Principal,
+    room: RoomId,
+    state: &State,
+) -> Result<Post, String> {
+    if send.participant.is_some_and(|id| id != me.id()) {
+        return Err("Permission denied: participantId must be your own".into());
+    }
+    let allowed = match (me, send.role) {
+        (Principal::Agent(_), _) | (_, Role::User) => true,
+        (_, Role::System) => access::may_operate(state, me),
+        (_, Role::Assistant | Role::Tool) => false,
+    };
+    if !allowed {
+        return Err(format!("Permission denied: you may not use the role {}", encode::role(send.role)));
+    }
+    Ok(Post {
+        room,
+        from: me.clone(),
+        role: send.role,
+        kind: send.kind,
+        content: Content::Text(send.content),
+        parts: Some(send.parts),
+        metadata: None,
+        reply_to: send.parent,
+        platform: None,
+        tokens: send.tokens,
+    })
 }

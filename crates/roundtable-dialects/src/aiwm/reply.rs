@@ -201,7 +201,7 @@ impl AiwmSession {
 }
 
 /// The message that a post becomes.
-fn as_said(post: &Post, id: MessageId) -> Said {
+pub(super) fn as_said(post: &Post, id: MessageId) -> Said {
     Said {
         id,
         from: post.from.clone(),

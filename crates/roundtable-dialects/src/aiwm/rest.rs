@@ -1,7 +1,14 @@
-//! REST under `/dev/aiwm`: login, agents (notes §2, §10). One shape for errors, one for lists.
+//! REST under `/dev/aiwm`: login, agents, conversations, messages (notes §2, §10). One shape for errors, one for lists.
 
 mod agents;
+mod conversations;
+mod lists;
+mod messages;
+mod start;
 
+use std::sync::Arc;
+
+use roundtable_core::command::Command;
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::ids::{Principal, UserId};
 use roundtable_core::state::State;
@@ -12,7 +19,7 @@ use serde_json::{Value, json};
 use super::errors::{self, AtDoor, Body};
 use crate::iso::iso;
 use crate::rest::{Desk, Request, Response, TokenOrder};
-use crate::session::{Credentials, Family, Identity, Proof, Refusal, bearer, query_value};
+use crate::session::{Ask, Credentials, Family, Identity, Proof, Refusal, Token, bearer, query_value};
 
 /// How long tokens live, in seconds: a day (notes §2).
 const TOKEN_S: u32 = 86_400;
@@ -83,6 +90,8 @@ pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response>
         (_, ["chat", ..] | ["ws", "socket.io", ..]) => return None,
         ("POST", ["auth", "login"]) => login(request, desk).await,
         (_, ["agents", rest @ ..]) => agents::handle(rest, request, desk).await,
+        (_, ["conversations", rest @ ..]) => conversations::handle(rest, request, desk).await,
+        (_, ["messages", rest @ ..]) => messages::handle(rest, request, desk).await,
         ("GET", ["ws"]) => Ok(about(desk)),
         ("GET", ["ws", "health"]) => Ok(health(desk)),
         _ => Err(nothing_here(request)),
@@ -191,6 +200,22 @@ async fn bearer_of(request: &Request<'_>, desk: &impl Desk) -> Result<Identity, 
     let proof = Proof::Token(Family::Aiwm, token.to_owned());
     let found = desk.identify(Credentials { domain_key: None, proof }, request.peer).await;
     found.map_err(Failure::at_door)
+}
+
+/// Done, and nothing to show.
+fn nothing() -> Response {
+    Response { status: 204, body: String::new(), content_type: "application/json", headers: Vec::new() }
+}
+
+/// The committed state of the asker's workspace.
+fn state_of(who: &Identity, desk: &impl Desk) -> Result<Arc<State>, Failure> {
+    desk.state(&who.workspace).ok_or_else(|| Failure::new(503, "The workspace is not there"))
+}
+
+/// Asks the engine; gives the state after it.
+async fn ask(desk: &impl Desk, who: &Identity, command: Command) -> Result<Arc<State>, Failure> {
+    let (_, state) = desk.ask(who, Ask::new(Token(0), command)).await?;
+    Ok(state)
 }
 
 fn about(desk: &impl Desk) -> Response {

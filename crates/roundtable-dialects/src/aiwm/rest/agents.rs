@@ -1,122 +1,218 @@
-//! REST of agents: how they get their token and what they are told about themselves.
+//! REST of agents: making, changing and removing them, and what they are told about themselves.
 
-use roundtable_core::agents::Agent;
+use roundtable_core::access;
+use roundtable_core::agents::{Agent, AgentCard, AgentChanges, RegisterAgent};
 use roundtable_core::command::Command;
-use roundtable_core::ids::AgentId;
+use roundtable_core::ids::{AgentId, Principal};
+use roundtable_core::json::Json;
 use roundtable_core::state::State;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::{Answer, Failure, TOKEN_S, bearer_of, body, is_agent, member_or, nothing_here};
-use crate::rest::{Desk, Request, Response, TokenOrder};
-use crate::session::{Ask, Credentials, Family, Proof, Refusal, Token};
+use super::start::{agent, beginning, standing};
+use super::{Answer, Failure, ask, bearer_of, body, is_agent, lists, nothing_here, state_of};
+use crate::iso::iso;
+use crate::rest::{Desk, Request, Response};
+use crate::session::Identity;
 
 pub(super) async fn handle(parts: &[&str], request: &Request<'_>, desk: &impl Desk) -> Answer {
+    if let ("POST", [id, "connect"]) = (request.method, parts) {
+        return super::start::connect(id, request, desk).await;
+    }
+    let who = bearer_of(request, desk).await?;
     match (request.method, parts) {
-        ("POST", [id, "connect"]) => connect(id, request, desk).await,
-        ("GET", [id, "config"]) => config(id, request, desk).await,
-        ("POST", [id, "heartbeat"]) => heartbeat(id, request, desk).await,
+        ("GET", []) => list(request, &who, desk),
+        ("POST", []) => create(request, &who, desk).await,
+        ("GET", [id]) => {
+            let state = state_of(&who, desk)?;
+            Ok(Response::json(200, &document(agent(&state, id)?, &who)))
+        }
+        ("PUT", [id]) => change(id, request, &who, desk).await,
+        ("DELETE", [id]) => remove(id, &who, desk).await,
+        ("GET", [id, "config"]) => config(id, &who, desk),
+        ("POST", [id, "heartbeat"]) => heartbeat(id, request, &who, desk).await,
+        ("POST", [id, "credentials", "regenerate"]) => new_secret(id, &who, desk).await,
+        ("POST", [id, "anonymous-token"]) => visitor_token(id, request, &who, desk),
         _ => Err(nothing_here(request)),
     }
 }
 
-fn unknown(id: &str) -> Failure {
-    let shown: String = id.chars().take(128).collect();
-    Failure::new(404, format!("Agent with ID {shown} not found"))
-}
-
-fn agent<'a>(state: &'a State, id: &str) -> Result<&'a Agent, Failure> {
-    let found = AgentId::new(id).ok().and_then(|id| state.agent(&id));
-    found.ok_or_else(|| unknown(id))
-}
-
-#[derive(Deserialize)]
-struct Connect {
-    #[serde(default)]
-    secret: Option<Value>,
-}
-
-/// `POST /agents/:id/connect`: the secret for a token and everything an agent needs to begin (notes §2).
-async fn connect(id: &str, request: &Request<'_>, desk: &impl Desk) -> Answer {
-    let secret = body::<Connect>(request)?.secret.unwrap_or_default();
-    let Some(secret) = secret.as_str().filter(|secret| !secret.is_empty()) else {
-        return Err(Failure::invalid("secret is required and must be a string"));
-    };
-    let proof = Proof::AgentSecret { agent: id.to_owned(), secret: secret.to_owned() };
-    let identity = match desk.identify(Credentials { domain_key: None, proof }, request.peer).await {
-        Ok(identity) => identity,
-        Err(refusal) => return Err(refused(id, refusal, desk)),
-    };
-    let state = desk.state(&identity.workspace).ok_or_else(|| unknown(id))?;
-    let agent = agent(&state, id)?;
-    let org = identity.workspace.as_str();
-    let claims = json!({
-        "username": format!("agent:{id}"), "status": status(agent), "roles": ["organization.viewer"],
-        "orgId": org, "groupId": "", "agentId": id, "userId": "", "type": "agent",
-    });
-    let token = desk.issue(TokenOrder {
-        family: Family::Aiwm,
-        subject: identity.principal.clone(),
-        workspace: identity.workspace.clone(),
-        ttl_s: TOKEN_S,
-        claims,
-    })?;
-    Ok(Response::json(200, &beginning(agent, &token.token, TOKEN_S)))
-}
-
-fn refused(id: &str, refusal: Refusal, desk: &impl Desk) -> Failure {
-    let state = desk.state(&desk.default_workspace());
-    let known = state.as_ref().map(|state| agent(state, id).map(|agent| agent.secret.is_some()));
-    match (refusal, known) {
-        (Refusal::TooManyFailures(_), _) => Failure::at_door(refusal),
-        (Refusal::Suspended, _) => Failure::new(403, "Agent is suspended"),
-        (_, Some(Err(unknown))) => unknown,
-        (_, Some(Ok(false))) => Failure::new(401, "Agent has no secret configured"),
-        (Refusal::Gone, _) => unknown(id),
-        _ => Failure::new(401, "Invalid credentials"),
-    }
-}
-
-/// What an agent is told at its start.
-fn beginning(agent: &Agent, token: &str, expires_in: u32) -> Value {
+/// An agent as a document, without its secret.
+fn document(agent: &Agent, who: &Identity) -> Value {
+    let metadata: Map<String, Value> = agent.card.metadata.read().unwrap_or_default();
     let config: Value = agent.card.config.as_ref().and_then(|config| config.read()).unwrap_or_default();
-    let no_instruction = json!({
-        "id": "", "systemPrompt": "No instruction configured for this agent.", "guidelines": [],
-    });
-    let mut answer = json!({
-        "accessToken": token,
-        "expiresIn": expires_in,
-        "refreshToken": null,
-        "refreshExpiresIn": 0,
-        "tokenType": "bearer",
-        "instruction": member_or(&config, "instruction", no_instruction),
-        "settings": member_or(&config, "settings", json!({})),
-        "mcpServers": member_or(&config, "mcpServers", json!({})),
-    });
-    let deployment = config.get("deployment").filter(|value| value.is_object());
-    if let (Some(deployment), Some(answer)) = (deployment, answer.as_object_mut()) {
-        answer.insert("deployment".into(), deployment.clone());
-    }
-    answer
+    let kept = |name: &str, otherwise: Value| metadata.get(name).cloned().unwrap_or(otherwise);
+    let kind = Some(agent.card.kind.as_str()).filter(|kind| TYPES.contains(kind)).unwrap_or("autonomous");
+    let owner = agent.owner.as_ref().map_or("", |user| user.as_str());
+    json!({
+        "_id": agent.id.as_str(),
+        "name": agent.card.name,
+        "description": agent.card.description.as_deref().unwrap_or(""),
+        "status": standing(agent),
+        "type": kept("type", kind.into()),
+        "role": agent.card.role,
+        "tags": kept("tags", json!([])),
+        "allowedToolIds": kept("allowedToolIds", json!([])),
+        "instructionId": kept("instructionId", Value::Null),
+        "settings": super::member_or(&config, "settings", json!({})),
+        "owner": { "orgId": who.workspace.as_str(), "groupId": "", "userId": owner, "agentId": "", "appId": "" },
+        "createdBy": owner,
+        "isDeleted": false,
+        "createdAt": iso(agent.created_at),
+        "updatedAt": iso(agent.updated_at),
+    })
 }
 
-/// The agent's standing in this dialect's words: `suspended`, or what its owner set, or `active`.
-fn status(agent: &Agent) -> String {
-    if agent.suspended {
-        return "suspended".into();
-    }
-    let metadata: Value = agent.card.metadata.read().unwrap_or_default();
-    let set = metadata.get("status").and_then(Value::as_str);
-    set.filter(|set| ["active", "inactive", "busy"].contains(set)).unwrap_or("active").to_owned()
+fn list(request: &Request<'_>, who: &Identity, desk: &impl Desk) -> Answer {
+    let state = state_of(who, desk)?;
+    lists::page(request, state.agents().map(|agent| document(agent, who)).collect())
 }
 
-/// `GET /agents/:id/config`: the same without a token, for users.
-async fn config(id: &str, request: &Request<'_>, desk: &impl Desk) -> Answer {
-    let who = bearer_of(request, desk).await?;
+const STATUSES: [&str; 4] = ["active", "inactive", "busy", "suspended"];
+const TYPES: [&str; 2] = ["managed", "autonomous"];
+
+/// What may be said about an agent; every member is optional here.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Fields {
+    name: Option<String>,
+    description: Option<String>,
+    status: Option<String>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    secret: Option<String>,
+    instruction_id: Option<String>,
+    role: Option<String>,
+    tags: Option<Vec<String>>,
+    allowed_tool_ids: Option<Vec<String>>,
+    settings: Option<Map<String, Value>>,
+}
+
+impl Fields {
+    /// Everything that is wrong, at once.
+    fn check(&self, all_required: bool) -> Result<(), Failure> {
+        let mut errors = Vec::new();
+        let required = [("name", &self.name), ("description", &self.description), ("status", &self.status)];
+        for (field, value) in required {
+            match value {
+                None if all_required => errors.push(format!("{field} is required")),
+                Some(text) if text.is_empty() => errors.push(format!("{field} must not be empty")),
+                _ => {}
+            }
+        }
+        let one_of = |field, value: &Option<String>, allowed: &[&str]| {
+            let wrong = value.as_deref().is_some_and(|value| !value.is_empty() && !allowed.contains(&value));
+            wrong.then(|| format!("{field} must be one of {}", allowed.join(", ")))
+        };
+        errors.extend(one_of("status", &self.status, &STATUSES));
+        errors.extend(one_of("type", &self.kind, &TYPES));
+        match errors.first().cloned() {
+            None => Ok(()),
+            Some(first) => Err(Failure { errors, ..Failure::new(400, first) }),
+        }
+    }
+
+    /// What has no place of its own on the card.
+    fn metadata(&self) -> Json {
+        let status = self.status.as_deref().filter(|status| *status != "suspended");
+        let members = [
+            ("status", status.map(Value::from)),
+            ("type", self.kind.clone().map(Value::from)),
+            ("tags", self.tags.clone().map(Value::from)),
+            ("allowedToolIds", self.allowed_tool_ids.clone().map(Value::from)),
+            ("instructionId", self.instruction_id.clone().map(Value::from)),
+        ];
+        let given = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        Json::of(&given.collect::<Map<String, Value>>())
+    }
+
+    /// The configuration with new settings, if there are any.
+    fn config(&self, before: Option<&Json>) -> Option<Json> {
+        let settings = Json::of(&json!({ "settings": self.settings.as_ref()? }));
+        Some(before.cloned().unwrap_or_default().merged(&settings))
+    }
+}
+
+/// Users that are no viewers may suspend; told before anything is written.
+fn may_suspend(fields: &Fields, who: &Identity, state: &State) -> Result<bool, Failure> {
+    let suspended = fields.status.as_deref() == Some("suspended");
+    if suspended && !access::may_operate(state, &who.principal) {
+        return Err(Failure::new(403, "Only owners and editors suspend agents"));
+    }
+    Ok(suspended)
+}
+
+async fn create(request: &Request<'_>, who: &Identity, desk: &impl Desk) -> Answer {
+    let fields: Fields = body(request)?;
+    fields.check(true)?;
+    if who.principal.user().is_none() {
+        return Err(Failure::new(403, "Only users make agents"));
+    }
+    let suspended = may_suspend(&fields, who, &*state_of(who, desk)?)?;
+    let id = AgentId::fresh(desk.now(), desk.random() as u64);
+    let hash = match &fields.secret {
+        Some(secret) => Some(desk.hash_secret(secret.clone()).await?),
+        None => None,
+    };
+    let card = AgentCard {
+        name: fields.name.clone().unwrap_or_default(),
+        kind: fields.kind.clone().unwrap_or_default(),
+        role: fields.role.clone(),
+        description: fields.description.clone(),
+        metadata: fields.metadata(),
+        config: fields.config(None),
+        ..AgentCard::default()
+    };
+    let mut state = ask(desk, who, Command::RegisterAgent(RegisterAgent { agent: id.clone(), card })).await?;
+    if let Some(hash) = hash {
+        state = ask(desk, who, Command::SetAgentSecret(id.clone(), hash)).await?;
+    }
+    if suspended {
+        let changes = AgentChanges { suspended: Some(true), ..AgentChanges::default() };
+        state = ask(desk, who, Command::UpdateAgent(id.clone(), changes)).await?;
+    }
+    Ok(Response::json(201, &document(agent(&state, id.as_str())?, who)))
+}
+
+async fn change(id: &str, request: &Request<'_>, who: &Identity, desk: &impl Desk) -> Answer {
+    let fields: Fields = body(request)?;
+    fields.check(false)?;
+    let state = state_of(who, desk)?;
+    let known = agent(&state, id)?;
+    access::may_act_as(&state, &who.principal, &Principal::Agent(known.id.clone()))?;
+    let suspended = may_suspend(&fields, who, &state)?;
+    let changes = AgentChanges {
+        name: fields.name.clone(),
+        role: fields.role.clone(),
+        description: fields.description.clone(),
+        metadata: Some(fields.metadata()).filter(|metadata| *metadata != Json::empty_object()),
+        config: fields.config(known.card.config.as_ref()),
+        suspended: fields.status.as_ref().map(|_| suspended).filter(|wanted| *wanted != known.suspended),
+        ..AgentChanges::default()
+    };
+    let hash = match &fields.secret {
+        Some(secret) => Some(desk.hash_secret(secret.clone()).await?),
+        None => None,
+    };
+    let mut after = ask(desk, who, Command::UpdateAgent(known.id.clone(), changes)).await?;
+    if let Some(hash) = hash {
+        after = ask(desk, who, Command::SetAgentSecret(known.id.clone(), hash)).await?;
+    }
+    Ok(Response::json(200, &document(agent(&after, id)?, who)))
+}
+
+async fn remove(id: &str, who: &Identity, desk: &impl Desk) -> Answer {
+    let agent = agent(&*state_of(who, desk)?, id)?.id.clone();
+    ask(desk, who, Command::RemoveAgent(agent, "removed by its owner".into())).await?;
+    Ok(Response::json(200, &json!({ "message": "Agent deleted successfully" })))
+}
+
+/// `GET /agents/:id/config`: what it is told at its start, without a token, for users.
+fn config(id: &str, who: &Identity, desk: &impl Desk) -> Answer {
     if who.principal.user().is_none() {
         return Err(Failure::new(403, "Only users read an agent's configuration"));
     }
-    let state = desk.state(&who.workspace).ok_or_else(|| unknown(id))?;
+    let state = state_of(who, desk)?;
     Ok(Response::json(200, &beginning(agent(&state, id)?, "", 0)))
 }
 
@@ -127,22 +223,81 @@ struct Heartbeat {
 
 /// `POST /agents/:id/heartbeat`: what the agent does. Without a connection it is not here, whatever it says: presence is a
 /// matter of connections alone (notes §11).
-async fn heartbeat(id: &str, request: &Request<'_>, desk: &impl Desk) -> Answer {
+async fn heartbeat(id: &str, request: &Request<'_>, who: &Identity, desk: &impl Desk) -> Answer {
     use roundtable_core::agents::AgentStatus::{Busy, Online};
-    let who = bearer_of(request, desk).await?;
     let Heartbeat { status } = body(request)?;
     let status = match status.as_str() {
         "online" | "idle" => Online,
         "busy" => Busy,
         _ => return Err(Failure::invalid("status must be one of online, busy, idle")),
     };
-    if !is_agent(&who, id) {
+    if !is_agent(who, id) {
         return Err(Failure::new(403, "An agent reports for itself only"));
     }
-    let state = desk.state(&who.workspace).ok_or_else(|| unknown(id))?;
+    let state = state_of(who, desk)?;
     if state.online(&who.principal) {
-        let command = Command::SetAgentStatus(agent(&state, id)?.id.clone(), status, "set_by_agent".into());
-        desk.ask(&who, Ask::new(Token(0), command)).await?;
+        let agent = agent(&state, id)?.id.clone();
+        ask(desk, who, Command::SetAgentStatus(agent, status, "set_by_agent".into())).await?;
     }
     Ok(Response::json(200, &json!({ "success": true })))
+}
+
+/// `POST /agents/:id/credentials/regenerate`: a new secret, shown this once; the old one is worth nothing any more.
+async fn new_secret(id: &str, who: &Identity, desk: &impl Desk) -> Answer {
+    let state = state_of(who, desk)?;
+    let agent = agent(&state, id)?.id.clone();
+    if !access::may_operate(&state, &who.principal) {
+        return Err(Failure::new(403, "Only owners and editors make new credentials"));
+    }
+    let secret = format!("{:032x}", desk.random());
+    let hash = desk.hash_secret(secret.clone()).await?;
+    ask(desk, who, Command::SetAgentSecret(agent, hash)).await?;
+    let env = format!("AGENT_ID={id}\nAGENT_SECRET={secret}\n");
+    let script = format!("#!/bin/sh\nset -eu\numask 077\ncat > .env <<'EOF'\n{env}EOF\n");
+    let answer = json!({ "agentId": id, "secret": secret, "envConfig": env, "installScript": script });
+    Ok(Response::json(200, &answer))
+}
+
+/// How long a visitor's token may live, in seconds: a year.
+const MOST_VISITOR_S: u32 = 365 * 86_400;
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Visitor {
+    anonymous_id: Option<String>,
+    expires_in: Option<u32>,
+}
+
+/// `POST /agents/:id/anonymous-token`: a token for somebody without an account, to talk with this agent.
+fn visitor_token(id: &str, request: &Request<'_>, who: &Identity, desk: &impl Desk) -> Answer {
+    use roundtable_core::ids::GuestId;
+    let Visitor { anonymous_id, expires_in } =
+        if request.body.trim_ascii().is_empty() { Visitor::default() } else { body(request)? };
+    let state = state_of(who, desk)?;
+    agent(&state, id)?;
+    if !access::may_operate(&state, &who.principal) {
+        return Err(Failure::new(403, "Only owners and editors make tokens for visitors"));
+    }
+    let drawn = || format!("anon_{:016x}", desk.random() as u64);
+    let name = anonymous_id.unwrap_or_else(drawn);
+    let guest = GuestId::new(&name)
+        .map_err(|_| Failure::invalid("anonymousId must be 1 to 128 characters of A-Z a-z 0-9 . _ : @ -"))?;
+    let ttl_s = expires_in.unwrap_or(super::TOKEN_S);
+    if !(1..=MOST_VISITOR_S).contains(&ttl_s) {
+        return Err(Failure::invalid("expiresIn must be a number of seconds, at most a year"));
+    }
+    let token = desk.issue(crate::rest::TokenOrder {
+        family: crate::session::Family::Aiwm,
+        subject: Principal::Guest(guest),
+        workspace: who.workspace.clone(),
+        ttl_s,
+        claims: json!({
+            "type": "anonymous", "anonymousId": name, "agentId": id, "orgId": who.workspace.as_str(),
+        }),
+    })?;
+    let answer = json!({
+        "token": token.token, "anonymousId": name, "expiresIn": ttl_s, "expiresAt": iso(token.expires_at),
+        "tokenId": token.jti,
+    });
+    Ok(Response::json(200, &answer))
 }

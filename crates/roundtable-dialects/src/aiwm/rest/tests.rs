@@ -316,3 +316,205 @@ fn other_paths_are_told_apart() {
         assert!(now_or_never(handle(&request, &table)).is_none(), "{path}");
     }
 }
+
+#[test]
+fn agents_are_made_changed_listed_and_removed_and_never_show_their_secret() {
+    let table = Table::new();
+    let agents = "/dev/aiwm/agents";
+    let made = r#"{"name":"Scribe","description":"writes","status":"active","secret":"x","type":"managed","tags":["t"],
+        "settings":{"a":1}}"#;
+    let (status, agent, response) = table.call("POST", agents, Some("user:ann"), made);
+    assert_eq!(status, 201);
+    assert!(!response.body.contains("secret"));
+    let id = agent["_id"].as_str().unwrap().to_owned();
+    assert_eq!((id.len(), &agent["status"], &agent["type"]), (24, &json!("active"), &json!("managed")));
+    assert_eq!((&agent["tags"], &agent["settings"]), (&json!(["t"]), &json!({"a": 1})));
+    let path = format!("{agents}/{id}");
+    let change = r#"{"status":"busy","settings":{"b":2}}"#;
+    assert_eq!(table.call("PUT", &path, Some("agent:a2"), change).0, 403);
+    let (status, changed, _) = table.call("PUT", &path, Some("user:ann"), change);
+    assert_eq!((status, &changed["status"], &changed["settings"]), (200, &json!("busy"), &json!({"b": 2})));
+    assert_eq!(changed["tags"], json!(["t"]));
+    let suspend = r#"{"status":"suspended"}"#;
+    assert_eq!(table.call("PUT", &path, Some("user:ann"), suspend).0, 403);
+    assert_eq!(table.call("PUT", &path, Some("user:olga"), suspend).1["status"], "suspended");
+    assert_eq!(table.call("PUT", &path, Some("user:olga"), r#"{"status":"active"}"#).1["status"], "active");
+
+    let (_, list, _) =
+        table.call("GET", &format!("{agents}?limit=2&sort=%7B%22name%22%3A-1%7D"), Some("user:ann"), "");
+    assert_eq!(list["pagination"], json!({"page": 1, "limit": 2, "total": 4}));
+    assert_eq!((&list["data"][0]["name"], &list["data"][1]["name"]), (&json!("mute"), &json!("a2")));
+    let filtered = format!("{agents}?filter=%7B%22tags%22%3A%22t%22%7D");
+    assert_eq!(table.call("GET", &filtered, Some("user:ann"), "").1["statistics"], json!({"total": 1}));
+    assert_eq!(table.call("GET", &format!("{agents}?page=0"), Some("user:ann"), "").0, 400);
+    assert_eq!(table.call("GET", &format!("{agents}?filter=x"), Some("user:ann"), "").0, 400);
+
+    let (_, body, _) =
+        table.call("POST", agents, Some("user:ann"), r#"{"name":"x","status":"sleepy","type":"odd"}"#);
+    assert_eq!(
+        body["errors"],
+        json!([
+            "description is required",
+            "status must be one of active, inactive, busy, suspended",
+            "type must be one of managed, autonomous"
+        ])
+    );
+    let gone = json!({"message": "Agent deleted successfully"});
+    assert_eq!(table.call("DELETE", &path, Some("user:ann"), "").1, gone);
+    assert_eq!(
+        table.call("GET", &path, Some("user:ann"), "").1["message"],
+        format!("Agent with ID {id} not found")
+    );
+}
+
+#[test]
+fn new_credentials_and_visitors_tokens_are_for_owners() {
+    let table = Table::new();
+    let renew = "/dev/aiwm/agents/a1/credentials/regenerate";
+    assert_eq!(table.call("POST", renew, Some("user:ann"), "").0, 403);
+    let (_, body, _) = table.call("POST", renew, Some("user:olga"), "");
+    let secret = body["secret"].as_str().unwrap();
+    assert_eq!(secret.len(), 32);
+    assert!(body["envConfig"].as_str().unwrap().contains(secret));
+    let sent = json!({ "secret": secret }).to_string();
+    assert_eq!(table.call("POST", CONNECT, None, &sent).0, 200);
+    assert_eq!(table.call("POST", CONNECT, None, r#"{"secret":"s3cret"}"#).0, 401);
+
+    let visit = "/dev/aiwm/agents/a1/anonymous-token";
+    assert_eq!(table.call("POST", visit, Some("user:ann"), "").0, 403);
+    let (_, body, _) = table.call("POST", visit, Some("user:olga"), r#"{"anonymousId":"v1","expiresIn":60}"#);
+    assert_eq!((&body["anonymousId"], &body["expiresIn"]), (&json!("v1"), &json!(60)));
+    let order = table.orders.lock().unwrap().pop().unwrap();
+    assert_eq!(order.subject.to_string(), "guest:v1");
+    let claims = json!({"type": "anonymous", "anonymousId": "v1", "agentId": "a1", "orgId": "default"});
+    assert_eq!((order.ttl_s, order.claims), (60, claims));
+    assert_eq!(table.call("POST", visit, Some("user:olga"), r#"{"expiresIn":0}"#).0, 400);
+    assert_eq!(table.call("POST", visit, Some("user:olga"), "").0, 200);
+}
+
+/// A conversation of ann with a1; its path.
+fn conversation(table: &Table) -> String {
+    let body = r#"{"title":"Plans","agentId":"a1","tags":["x"]}"#;
+    let (status, made, _) = table.call("POST", "/dev/aiwm/conversations", Some("user:ann"), body);
+    assert_eq!(status, 201);
+    let kinds: Vec<&Value> = made["participants"].as_array().unwrap().iter().map(|p| &p["type"]).collect();
+    assert_eq!(kinds, ["agent", "user"]);
+    assert_eq!(
+        (&made["title"], &made["agentId"], &made["status"]),
+        (&json!("Plans"), &json!("a1"), &json!("active"))
+    );
+    made["_id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn conversations_are_for_their_participants_and_for_owners() {
+    let table = Table::new();
+    let id = conversation(&table);
+    let path = format!("/dev/aiwm/conversations/{id}");
+    for (who, status) in
+        [("user:ann", 200), ("agent:a1", 200), ("user:olga", 200), ("agent:a2", 404), ("user:bob", 404)]
+    {
+        assert_eq!(table.call("GET", &path, Some(who), "").0, status, "{who}");
+        let total =
+            table.call("GET", "/dev/aiwm/conversations", Some(who), "").1["pagination"]["total"].clone();
+        assert_eq!(total, json!(u8::from(status == 200)), "{who}");
+    }
+    let unknown =
+        table.call("GET", "/dev/aiwm/conversations/nowhere", Some("agent:a2"), "").1["message"].clone();
+    assert_eq!(unknown, "Conversation with ID nowhere not found");
+    let invite = |body: &str| table.call("POST", &format!("{path}/participants"), Some("user:ann"), body);
+    let (_, with, _) = invite(r#"{"type":"agent","participantId":"a2"}"#);
+    assert_eq!(with["participants"].as_array().unwrap().len(), 3);
+    assert_eq!(invite(r#"{"type":"agent","participantId":"a2"}"#).1["participants"], with["participants"]);
+    assert_eq!(invite(r#"{"type":"agent","participantId":"none"}"#).0, 404);
+    assert_eq!(invite(r#"{"type":"robot","participantId":"a2"}"#).0, 400);
+    let (status, without, _) =
+        table.call("DELETE", &format!("{path}/participants/agent/a2"), Some("user:ann"), "");
+    assert_eq!((status, without["participants"].as_array().unwrap().len()), (200, 2));
+
+    let mine = "/dev/aiwm/conversations/my-conversations";
+    assert_eq!(table.call("GET", mine, Some("user:ann"), "").1.as_array().unwrap().len(), 1);
+    assert_eq!(table.call("GET", mine, Some("user:olga"), "").1, json!([]));
+    assert_eq!(table.call("GET", &format!("{mine}?status=odd"), Some("user:ann"), "").0, 400);
+    let of_agent = "/dev/aiwm/conversations/agent/a1?status=active";
+    assert_eq!(table.call("GET", of_agent, Some("user:olga"), "").1.as_array().unwrap().len(), 1);
+    let change = r#"{"title":"New","tags":["y","z"]}"#;
+    let (_, changed, _) = table.call("PUT", &path, Some("user:ann"), change);
+    assert_eq!((&changed["title"], &changed["tags"]), (&json!("New"), &json!(["y", "z"])));
+    assert_eq!(table.call("PUT", &path, Some("agent:a1"), change).0, 403);
+    assert_eq!(table.call("POST", &format!("{path}/archive"), Some("user:ann"), "").1["status"], "archived");
+    let (status, _, response) = table.call("DELETE", &path, Some("user:ann"), "");
+    assert_eq!((status, response.body.as_str()), (204, ""));
+    assert_eq!(table.call("GET", &path, Some("user:ann"), "").0, 404);
+}
+
+#[test]
+fn messages_are_said_paged_searched_and_counted() {
+    let table = Table::new();
+    let id = conversation(&table);
+    let say = |who: &str, body: Value| {
+        let mut body = body;
+        body["conversationId"] = id.as_str().into();
+        table.call("POST", "/dev/aiwm/messages", Some(who), &body.to_string())
+    };
+    let (status, first, _) = say("user:ann", json!({"role": "user", "content": "What is 2.5*2? Tell me."}));
+    assert_eq!((status, &first["participantId"], &first["type"]), (201, &json!("ann"), &json!("text")));
+    let answer = json!({
+        "role": "assistant", "content": "FIVE", "parentId": first["_id"], "attachments": ["https://a/b"],
+        "usage": {"promptTokens": 1, "completionTokens": 2, "totalTokens": 3},
+    });
+    assert_eq!(say("agent:a1", answer).0, 201);
+    for n in 0..3 {
+        say("user:ann", json!({"role": "user", "content": format!("more {n}")}));
+    }
+    assert_eq!(say("user:ann", json!({"role": "assistant", "content": "x"})).0, 403);
+    assert_eq!(
+        say("user:ann", json!({"role": "user"})).1["message"],
+        "Validation error: content is required"
+    );
+    assert_eq!(say("agent:a2", json!({"role": "user", "content": "x"})).0, 404);
+    assert_eq!(say("user:ann", json!({"role": "user", "content": "x", "parentId": "f".repeat(24)})).0, 400);
+    let bare = r#"{"role":"user","content":"x"}"#;
+    assert_eq!(table.call("POST", "/dev/aiwm/messages", Some("user:ann"), bare).0, 400);
+
+    let get = |rest: &str| {
+        table.call("GET", &format!("/dev/aiwm/messages/conversation/{id}{rest}"), Some("user:ann"), "").1
+    };
+    let texts = |list: &Value| -> Vec<String> {
+        list.as_array().unwrap().iter().map(|m| m["content"].as_str().unwrap().to_owned()).collect()
+    };
+    let page = get("?page=2&limit=2");
+    assert_eq!(
+        (&page["total"], texts(&page["data"])),
+        (&json!(5), vec!["more 0".to_owned(), "more 1".into()])
+    );
+    assert_eq!(texts(&get("?page=3&limit=2")["data"]), ["more 2"]);
+    assert_eq!(get("?page=9&limit=2")["data"], json!([]));
+    assert_eq!(texts(&get("/last/2")), ["more 1", "more 2"]);
+    assert_eq!(texts(&get("/role/assistant")), ["FIVE"]);
+    assert_eq!(texts(&get("/attachments")), ["FIVE"]);
+    assert_eq!(texts(&get("/search?q=2.5*2")), ["What is 2.5*2? Tell me."], "taken literally");
+    assert_eq!(texts(&get("/search?q=five")), ["FIVE"]);
+    assert_eq!(get("/search")["statusCode"], 400);
+    assert_eq!(
+        get("/statistics"),
+        json!({
+            "total": 5, "byRole": {"assistant": 1, "user": 4}, "byType": {"text": 5}, "totalTokens": 3,
+            "withAttachments": 1,
+        })
+    );
+    let one = first["_id"].as_str().unwrap();
+    let by = |path: &str, who: &str| table.call("GET", &format!("/dev/aiwm/messages/{path}"), Some(who), "");
+    assert_eq!(by(one, "user:ann").1, first);
+    assert_eq!(by(one, "agent:a2").0, 404);
+    assert_eq!(texts(&by(&format!("thread/{one}"), "user:ann").1), ["What is 2.5*2? Tell me.", "FIVE"]);
+    let path = format!("/dev/aiwm/conversations/{id}/summary");
+    let summary = table.call("POST", &path, Some("user:ann"), "").1["summary"].clone();
+    assert!(
+        summary.as_str().unwrap().starts_with("5 messages. The newest:\nann: What is 2.5*2?\n"),
+        "{summary}"
+    );
+    let after = table.call("GET", &format!("/dev/aiwm/conversations/{id}"), Some("user:ann"), "").1;
+    assert_eq!((&after["contextSummary"], &after["totalMessages"]), (&summary, &json!(5)));
+    assert_eq!(after["lastMessage"]["content"], "more 2");
+}
