@@ -149,7 +149,6 @@ async fn change(id: &str, request: &Request<'_>, who: &Identity, desk: &impl Des
         description,
         metadata: tags.map(|tags| Json::of(&json!({ "tags": tags }))),
         status: status_named(status)?,
-        ..RoomUpdated::default()
     };
     update(id, changes, who, desk).await
 }
