@@ -6,6 +6,7 @@ pub use crate::config::listen::{BareWs, Listener, Listeners};
 use crate::config::values::{Count, LogLevel, NodeName};
 pub use crate::config::values::{LogFormat, Origins, Percent, Rate, Size, Span};
 
+pub mod dialects;
 pub mod example;
 pub mod listen;
 pub mod load;

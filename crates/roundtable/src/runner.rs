@@ -20,7 +20,7 @@ use roundtable_core::signal::Signal;
 use roundtable_core::state::State;
 use roundtable_core::time::Offset;
 use roundtable_dialects::session::{Ask, Token};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::auth::Directory;
 use crate::clock;
@@ -109,6 +109,7 @@ pub struct Handle {
     workspace: WorkspaceId,
     inbox: mpsc::UnboundedSender<Question<ReplyTo>>,
     view: Arc<ArcSwap<View>>,
+    head: watch::Receiver<Offset>,
 }
 
 impl Handle {
@@ -120,6 +121,14 @@ impl Handle {
     /// The state after the newest committed batch.
     pub fn view(&self) -> Arc<View> {
         self.view.load_full()
+    }
+
+    /// Resolves when something is committed beyond an offset; never if the runner ends before.
+    pub async fn beyond(&self, offset: Offset) {
+        let mut head = self.head.clone();
+        if head.wait_for(|head| *head > offset).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Asks without waiting. What is asked after the runner ended is lost with its answer: the process is ending too.
@@ -165,7 +174,8 @@ impl Workspaces {
         let view = View { state: Arc::new(loaded.state.clone()), epochs: Arc::clone(&epochs) };
         let view = Arc::new(ArcSwap::from_pointee(view));
         let (inbox, questions) = mpsc::unbounded_channel();
-        let handle = Handle { workspace: workspace.clone(), inbox, view: Arc::clone(&view) };
+        let (head_at, head) = watch::channel(loaded.state.head);
+        let handle = Handle { workspace: workspace.clone(), inbox, view: Arc::clone(&view), head };
         let runner = Runner {
             workspace: workspace.clone(),
             log: Arc::clone(&self.log),
@@ -175,6 +185,7 @@ impl Workspaces {
             epochs,
             may_be_early: false,
             view,
+            head_at,
             questions,
             budgets: Budgets::default(),
             unsynced: VecDeque::new(),
@@ -239,6 +250,7 @@ struct Runner {
     /// The log knows that records may be handed out before they are synced.
     may_be_early: bool,
     view: Arc<ArcSwap<View>>,
+    head_at: watch::Sender<Offset>,
     questions: mpsc::UnboundedReceiver<Question<ReplyTo>>,
     budgets: Budgets,
     /// Records of relaxed rooms that were handed out and are not in the log yet, oldest first.
@@ -415,6 +427,7 @@ impl Runner {
         let state = Arc::new(self.state.clone());
         let view = View { state: Arc::clone(&state), epochs: Arc::clone(&self.epochs) };
         self.view.store(Arc::new(view.clone()));
+        self.head_at.send_if_modified(|head| std::mem::replace(head, state.head) != state.head);
         self.audience.committed(Arc::new(Committed { workspace: self.workspace.clone(), view, news }));
         state
     }

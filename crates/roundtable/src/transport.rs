@@ -113,6 +113,8 @@ pub struct Settings {
     pub max_unfinished: u32,
     /// How long a client may take for its request head, and for its close frame at the end.
     pub patience: u64,
+    /// How long a stop waits for connections to end.
+    pub drain: u64,
     /// Bytes of a REST request's body.
     pub max_body: usize,
     /// Origins that may come besides the server's own, as browsers send them; `*` lets all come.
@@ -130,10 +132,41 @@ impl Default for Settings {
             mailbox_bytes: 1 << 20,
             max_unfinished: 256,
             patience: 10_000,
+            drain: 5_000,
             max_body: 1 << 20,
             origins: Vec::new(),
             shards: std::thread::available_parallelism()
                 .map_or(1, |n| u16::try_from(n.get()).unwrap_or(64).min(64)),
+        }
+    }
+}
+
+impl Settings {
+    /// Those that a configuration asks for.
+    pub fn of(config: &crate::config::Config) -> Self {
+        let sockets = &config.socketio;
+        let max_payload = sockets.max_payload.bytes();
+        let defaults = Self::default();
+        Self {
+            engine: engineio::Config {
+                ping_interval: sockets.ping_interval.ms(),
+                ping_timeout: sockets.ping_timeout.ms(),
+                upgrade_timeout: sockets.upgrade_timeout.ms(),
+                max_payload,
+            },
+            sockets: socketio::Config {
+                connect_timeout: sockets.connect_timeout.ms(),
+                max_before_connect: config.limits.unauthenticated_message.bytes(),
+                max_packet: max_payload,
+            },
+            max_message: config.websocket.max_message.bytes(),
+            mailbox_bytes: config.limits.queue.bytes(),
+            max_unfinished: config.limits.unfinished_commands.get(),
+            patience: config.server.header_timeout.ms(),
+            drain: config.server.drain_timeout.ms(),
+            max_body: config.server.max_body.bytes(),
+            origins: config.server.allowed_origins.as_slice().to_vec(),
+            shards: if config.server.shards == 0 { defaults.shards } else { config.server.shards },
         }
     }
 }

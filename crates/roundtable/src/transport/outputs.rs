@@ -327,7 +327,12 @@ impl Shard {
     /// The server stops: each connection ends the way its dialect's clients expect.
     pub fn farewell(self: &Rc<Self>, connection: &Rc<Connection>) {
         if connection.engine.borrow().is_some() {
-            return self.close_engine(connection);
+            self.close_engine(connection);
+            // A client between two polls finds the server gone; nothing waits for it.
+            if connection.wire.borrow().stream.is_none() {
+                self.forget(connection);
+            }
+            return;
         }
         match connection.with_slot(0, |slot| slot.farewell) {
             Some(Farewell::Cut) => self.cut_after_writing(connection),

@@ -187,7 +187,8 @@ pub struct Shard {
     pub(super) work: Notify,
     /// An output list to use again, so that handling a frame allocates none.
     pub(super) spare: RefCell<Outputs>,
-    stopping: Cell<bool>,
+    /// When the last connections are cut, once the server stops.
+    stop_by: Cell<Option<u64>>,
 }
 
 impl Shard {
@@ -208,7 +209,7 @@ impl Shard {
             deflater: RefCell::new(Deflater::new()),
             work: Notify::new(),
             spare: RefCell::default(),
-            stopping: Cell::new(false),
+            stop_by: Cell::new(None),
         })
     }
 
@@ -237,8 +238,10 @@ impl Shard {
                 // Others get their turn: members that still wait then get newer frames in the same write.
                 tokio::task::yield_now().await;
             }
-            if self.stopping.get() && self.connections.borrow().is_empty() {
-                return;
+            if let Some(by) = self.stop_by.get()
+                && (clock::monotonic_ms() >= by || self.connections.borrow().is_empty())
+            {
+                return self.forget_all();
             }
         }
     }
@@ -256,7 +259,7 @@ impl Shard {
             }
             ToShard::Engine(call) => self.engine_call(call),
             ToShard::Drain => {
-                self.stopping.set(true);
+                self.stop_by.set(Some(clock::monotonic_ms() + self.hub.settings.drain));
                 let all: Vec<_> = self.connections.borrow().values().cloned().collect();
                 for connection in all {
                     self.farewell(&connection);
@@ -310,7 +313,7 @@ impl Shard {
     }
 
     async fn next_deadline(&self) {
-        let due = self.wheel.borrow().next_due();
+        let due = self.wheel.borrow().next_due().into_iter().chain(self.stop_by.get()).min();
         match due {
             Some(due) => {
                 let wait = due.saturating_sub(clock::monotonic_ms());
@@ -363,6 +366,14 @@ impl Shard {
         }
     }
 
+    /// The time is up: whoever is still here is cut off, after its sessions' last words.
+    fn forget_all(self: &Rc<Self>) {
+        let all: Vec<_> = self.connections.borrow().values().cloned().collect();
+        for connection in all {
+            self.forget(&connection);
+        }
+    }
+
     /// The connection is gone: its sessions say their last words, nothing of it stays.
     pub fn forget(self: &Rc<Self>, connection: &Rc<Connection>) {
         if connection.ending.replace(Ending::Gone) == Ending::Gone {
@@ -379,7 +390,7 @@ impl Shard {
         }
         *connection.wire.borrow_mut() = super::connection::Wire::default();
         connection.relief.notify_one();
-        if self.stopping.get() {
+        if self.stop_by.get().is_some() {
             self.work.notify_one();
         }
     }

@@ -1,0 +1,95 @@
+//! The desk: what REST handlers, of the dialects and of the operator, may ask the server for.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use roundtable_core::access;
+use roundtable_core::delivery::Topic;
+use roundtable_core::engine::Outcome;
+use roundtable_core::error::{Error, ErrorKind};
+use roundtable_core::event::Record;
+use roundtable_core::ids::{RoomId, WorkspaceId};
+use roundtable_core::state::State;
+use roundtable_core::time::{Offset, Time};
+use roundtable_dialects::figures::Figures;
+use roundtable_dialects::rest::{Desk, IssuedToken, TokenOrder};
+use roundtable_dialects::session::{Ask, Credentials, Identity, Refusal};
+
+use crate::clock;
+use crate::transport::Hub;
+
+/// The server's own [`Desk`].
+#[derive(Clone)]
+pub struct Counter {
+    hub: Arc<Hub>,
+}
+
+impl Counter {
+    /// A desk over the running server.
+    pub const fn new(hub: Arc<Hub>) -> Self {
+        Self { hub }
+    }
+
+    fn no_workspace() -> Error {
+        Error::new(ErrorKind::Unavailable, "the workspace is not running")
+    }
+}
+
+impl Desk for Counter {
+    fn now(&self) -> Time {
+        clock::now()
+    }
+
+    fn random(&self) -> u128 {
+        clock::random_u128()
+    }
+
+    fn figures(&self) -> Arc<Figures> {
+        self.hub.figures.load_full()
+    }
+
+    fn default_workspace(&self) -> WorkspaceId {
+        self.hub.workspaces.default_id().clone()
+    }
+
+    fn state(&self, workspace: &WorkspaceId) -> Option<Arc<State>> {
+        self.hub.workspaces.get(workspace).map(|handle| Arc::clone(&handle.view().state))
+    }
+
+    async fn identify(&self, credentials: Credentials, peer: IpAddr) -> Result<Identity, Refusal> {
+        self.hub.identity.identify(credentials, peer).await
+    }
+
+    async fn hash_secret(&self, secret: String) -> Result<String, Error> {
+        self.hub.identity.hashing().make(secret).await
+    }
+
+    fn issue(&self, order: TokenOrder) -> Result<IssuedToken, Error> {
+        self.hub.identity.issue(&order)
+    }
+
+    async fn ask(&self, who: &Identity, ask: Ask) -> Result<(Outcome, Arc<State>), Error> {
+        let handle = self.hub.workspaces.get(&who.workspace).ok_or_else(Self::no_workspace)?;
+        handle.ask(&who.principal, ask).await
+    }
+
+    async fn page(
+        &self,
+        who: &Identity,
+        room: &RoomId,
+        before: Option<Offset>,
+        limit: u32,
+    ) -> Result<Vec<Record>, Error> {
+        let handle = self.hub.workspaces.get(&who.workspace).ok_or_else(Self::no_workspace)?;
+        let state = Arc::clone(&handle.view().state);
+        roundtable_core::rooms::visible(&state, room, &who.principal)?;
+        if !access::may_receive(&state, &who.principal, &Topic::Room(room.clone())) {
+            return Err(Error::forbidden(format!("{} is not in room {room}", who.principal.id())));
+        }
+        let (log, workspace, room) =
+            (Arc::clone(self.hub.workspaces.log()), who.workspace.clone(), room.clone());
+        tokio::task::spawn_blocking(move || log.read_room(&workspace, &room, before, limit as usize))
+            .await
+            .unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "a page could not be read")))
+    }
+}

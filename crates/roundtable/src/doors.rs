@@ -1,0 +1,171 @@
+//! Which path and which namespace leads to which dialect.
+
+use std::sync::Arc;
+
+use roundtable_dialects::session::{Credentials, Family, Opening, Proof, Refusal, bearer, query_value};
+use roundtable_dialects::{aiwm, hive, megabot, mxf, open_agi};
+use serde::Deserialize;
+
+use crate::auth::Identifier;
+use crate::config::dialects::Dialects;
+use crate::config::{BareWs, Config};
+use crate::transport::{Doors, Entry, Farewell, Head, Listener, Way};
+
+/// Query values that only MegaBot clients send (protocol of the bare `/ws` on listeners that serve both).
+const MEGABOT_VALUES: [&str; 5] = ["token", "user_id", "platform", "session_id", "compression"];
+
+/// The product's doors.
+pub struct FrontDoors {
+    identity: Arc<Identifier>,
+    router: axum::Router,
+    /// What a bare `/ws` means, by the number of the listener.
+    bare: Vec<BareWs>,
+    ping_ms: u64,
+    aiwm_ping_ms: u64,
+    mxf: Arc<mxf::Settings>,
+    aiwm: Arc<aiwm::Settings>,
+    hive: Arc<hive::Settings>,
+    open_agi: Arc<open_agi::Settings>,
+    megabot: Arc<megabot::Settings>,
+}
+
+impl FrontDoors {
+    /// Doors by the settings.
+    pub fn new(config: &Config, identity: Arc<Identifier>, router: axum::Router) -> Self {
+        let dialects = Dialects::of(config);
+        Self {
+            identity,
+            router,
+            bare: config.server.listen.as_slice().iter().map(|listener| listener.bare_ws).collect(),
+            ping_ms: config.websocket.ping_interval.ms(),
+            aiwm_ping_ms: config.aiwm.ping_interval.ms(),
+            mxf: Arc::new(dialects.mxf),
+            aiwm: Arc::new(dialects.aiwm),
+            hive: Arc::new(dialects.hive),
+            open_agi: Arc::new(dialects.open_agi),
+            megabot: Arc::new(dialects.megabot),
+        }
+    }
+
+    fn hive(&self) -> Entry {
+        Entry {
+            session: Box::new(hive::HiveSession::new(Arc::clone(&self.hive))),
+            encode: hive::encode,
+            farewell: Farewell::Restart,
+            ping_ms: self.ping_ms,
+        }
+    }
+
+    fn megabot(&self) -> Entry {
+        Entry {
+            session: Box::new(megabot::MegaBotSession::new(Arc::clone(&self.megabot))),
+            encode: megabot::encode,
+            farewell: Farewell::Cut,
+            ping_ms: self.ping_ms,
+        }
+    }
+
+    fn open_agi(&self) -> Entry {
+        Entry {
+            session: Box::new(open_agi::OpenAgiSession::new(Arc::clone(&self.open_agi))),
+            encode: open_agi::encode,
+            farewell: Farewell::Restart,
+            ping_ms: self.ping_ms,
+        }
+    }
+
+    fn aiwm(&self) -> Entry {
+        Entry {
+            session: Box::new(aiwm::AiwmSession::new(Arc::clone(&self.aiwm))),
+            encode: aiwm::encode,
+            farewell: Farewell::Restart,
+            ping_ms: self.aiwm_ping_ms,
+        }
+    }
+
+    fn mxf(&self) -> Entry {
+        Entry {
+            session: Box::new(mxf::MxfSession::new(Arc::clone(&self.mxf))),
+            encode: mxf::encode,
+            farewell: Farewell::Restart,
+            ping_ms: self.ping_ms,
+        }
+    }
+
+    fn bare_ws(&self, head: &Head, listener: &Listener) -> Entry {
+        let means = self.bare.get(listener.number).copied().unwrap_or_default();
+        let looks_like_megabot = || {
+            head.authorization.is_some()
+                || head.api_key.is_some()
+                || MEGABOT_VALUES.iter().any(|name| query_value(&head.query, name).is_some())
+        };
+        match means {
+            BareWs::Hive => self.hive(),
+            BareWs::MegaBot => self.megabot(),
+            BareWs::Auto if looks_like_megabot() => self.megabot(),
+            BareWs::Auto => self.hive(),
+        }
+    }
+
+    /// Namespace `/` belongs to MXF and AIWM; the credential says which (rules for telling dialects apart, in their order).
+    fn main_namespace(&self, opening: &Opening<'_>) -> Entry {
+        #[derive(Deserialize)]
+        struct Auth {
+            #[serde(default, rename = "domainKey")]
+            domain_key: Option<serde::de::IgnoredAny>,
+            #[serde(default)]
+            token: Option<serde_json::Value>,
+        }
+        let auth = opening.auth.and_then(|raw| serde_json::from_str::<Auth>(raw.get()).ok());
+        if auth.as_ref().is_some_and(|auth| auth.domain_key.is_some()) {
+            return self.mxf();
+        }
+        let in_auth = auth.and_then(|auth| auth.token).and_then(|t| t.as_str().map(str::to_owned));
+        let from_header = || opening.authorization.map(|h| bearer(h).unwrap_or(h).to_owned());
+        let Some(token) = in_auth.or_else(from_header).or_else(|| query_value(opening.query, "token")) else {
+            return self.mxf();
+        };
+        let of_aiwm = Proof::Token(Family::Aiwm, token.clone());
+        let of_mxf = Proof::Token(Family::Mxf, token.clone());
+        // A key has a colon in it and no token has, so a key need not be tried (and counted) here.
+        if !self.made_for(of_aiwm, opening) && (token.contains(':') || self.made_for(of_mxf, opening)) {
+            return self.mxf();
+        }
+        self.aiwm()
+    }
+
+    /// Whether a token is of a family at all; it may be expired or revoked, which its dialect then says.
+    fn made_for(&self, proof: Proof, opening: &Opening<'_>) -> bool {
+        let answer = self.identity.try_identify_now(&Credentials { domain_key: None, proof }, opening.peer);
+        !matches!(answer, None | Some(Err(Refusal::Invalid | Refusal::Missing)))
+    }
+}
+
+impl Doors for FrontDoors {
+    fn way(&self, head: &Head, upgrade: bool, listener: &Listener) -> Way {
+        match head.path.trim_end_matches('/') {
+            "/socket.io" | "/dev/aiwm/chat/socket.io" | "/dev/aiwm/ws/socket.io" => Way::SocketIo,
+            "/ws" => Way::WebSocket(self.bare_ws(head, listener)),
+            "/hive/ws" => Way::WebSocket(self.hive()),
+            "/megabot/ws" => Way::WebSocket(self.megabot()),
+            "/api/v1/ws" | "/openagi/ws" | "/openagi/api/v1/ws" => Way::WebSocket(self.open_agi()),
+            "/api/v1/monitoring/stream" | "/openagi/api/v1/monitoring/stream" if upgrade => {
+                Way::WebSocket(self.open_agi())
+            }
+            "/dev/aiwm/chat" => Way::WebSocket(self.aiwm()),
+            _ => Way::Rest,
+        }
+    }
+
+    fn namespace(&self, opening: &Opening<'_>) -> Option<Entry> {
+        match opening.namespace {
+            "/" => Some(self.main_namespace(opening)),
+            "/dev/aiwm/chat" | "/chat" | "/ws" | "/ws/chat" => Some(self.aiwm()),
+            _ => None,
+        }
+    }
+
+    fn router(&self) -> axum::Router {
+        self.router.clone()
+    }
+}

@@ -1,0 +1,165 @@
+//! Jobs of the server itself: figures are sampled, alerts raised from them, dashboards reported to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use roundtable_core::alerts::{AlertRaised, Level};
+use roundtable_core::command::Command;
+use roundtable_core::feeds::Feed;
+use roundtable_core::ids::{AlertId, Principal};
+use roundtable_core::json::Json;
+use roundtable_dialects::figures::Figures;
+use roundtable_dialects::session::{Ask, Token};
+use tokio::task::JoinHandle;
+
+use crate::clock;
+use crate::config::Config;
+use crate::runner::{Handle, ReplyTo, batch::Question};
+use crate::telemetry::figures::Sampler;
+use crate::transport::Hub;
+
+/// Starts the jobs on the present runtime. They run until they are aborted.
+pub fn start(config: &Config, hub: &Arc<Hub>, sampler: Sampler) -> Vec<JoinHandle<()>> {
+    let sampled = sample(config.clone(), Arc::clone(hub), sampler);
+    let reported = report(Duration::from_millis(config.hive.status_interval.ms()), Arc::clone(hub));
+    vec![tokio::spawn(sampled), tokio::spawn(reported)]
+}
+
+fn put(handle: &Handle, command: Command) {
+    let ask = Ask::new(Token(0), command);
+    handle.put(Question { by: Principal::System, connection: None, ask, reply: ReplyTo::Nobody });
+}
+
+async fn sample(config: Config, hub: Arc<Hub>, mut sampler: Sampler) {
+    let mut watch = Watch::new(&config);
+    let mut interval = tokio::time::interval(Duration::from_millis(config.figures.interval.ms()));
+    interval.tick().await;
+    loop {
+        interval.tick().await;
+        let connections = hub.connections.load(std::sync::atomic::Ordering::Relaxed);
+        let taken = tokio::task::spawn_blocking(move || {
+            let figures = sampler.sample(clock::now(), connections);
+            (figures, sampler)
+        })
+        .await;
+        let Ok((figures, back)) = taken else { return };
+        sampler = back;
+        if let Some(handle) = hub.workspaces.get(hub.workspaces.default_id()) {
+            watch.look(&figures, &handle);
+        }
+        hub.figures.store(Arc::new(figures));
+    }
+}
+
+/// Dashboards get a report at every interval, as long as somebody watches: one mark in the log, one frame for all of them.
+async fn report(every: Duration, hub: Arc<Hub>) {
+    let mut interval = tokio::time::interval(every);
+    interval.tick().await;
+    loop {
+        interval.tick().await;
+        if hub.watched.of(Feed::Activity) > 0
+            && let Some(handle) = hub.workspaces.get(hub.workspaces.default_id())
+        {
+            put(&handle, Command::Mark(Feed::Activity, true));
+        }
+    }
+}
+
+/// Thresholds with hysteresis: an alert is raised after more than one sample above, and ends some points below.
+struct Watch {
+    gauges: [Gauge; 3],
+    hysteresis: f64,
+}
+
+struct Gauge {
+    source: &'static str,
+    title: &'static str,
+    warning: f64,
+    critical: f64,
+    above: u32,
+    active: Option<Level>,
+}
+
+impl Watch {
+    fn new(config: &Config) -> Self {
+        let a = &config.alerts;
+        let gauge = |source, title, warning: f64, critical: f64| Gauge {
+            source,
+            title,
+            warning,
+            critical,
+            above: 0,
+            active: None,
+        };
+        Self {
+            gauges: [
+                gauge("cpu", "High processor use", a.cpu_warning.get(), a.cpu_critical.get()),
+                gauge("memory", "High memory use", a.memory_warning.get(), a.memory_critical.get()),
+                gauge("disk", "Disk nearly full", a.disk_warning.get(), a.disk_critical.get()),
+            ],
+            hysteresis: a.hysteresis.get(),
+        }
+    }
+
+    fn look(&mut self, figures: &Figures, handle: &Handle) {
+        let values = [figures.cpu_percent, figures.memory_percent, figures.disk_percent];
+        for (gauge, value) in self.gauges.iter_mut().zip(values) {
+            if let Some(command) = gauge.look(value, self.hysteresis) {
+                put(handle, command);
+            }
+        }
+    }
+}
+
+impl Gauge {
+    fn look(&mut self, value: f64, hysteresis: f64) -> Option<Command> {
+        let level = if value >= self.critical { Level::Critical } else { Level::Warning };
+        if value >= self.warning {
+            self.above += 1;
+            if self.above < 2 || self.active.is_some_and(|active| active >= level) {
+                return None;
+            }
+            self.active = Some(level);
+            return Some(Command::RaiseAlert(self.alert(level, value)));
+        }
+        self.above = 0;
+        if self.active.is_some() && value <= self.warning - hysteresis {
+            self.active = None;
+            return Some(Command::ClearAlert(self.source.into()));
+        }
+        None
+    }
+
+    fn alert(&self, level: Level, value: f64) -> AlertRaised {
+        let threshold = if level == Level::Critical { self.critical } else { self.warning };
+        AlertRaised {
+            alert: AlertId::fresh(clock::now(), clock::random_u64()),
+            source: self.source.into(),
+            level,
+            title: self.title.into(),
+            message: format!("{} is at {value:.1} %, above {threshold:.0} %", self.source),
+            value: Some(value),
+            threshold: Some(threshold),
+            details: Json::empty_object(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Command, Gauge, Level};
+
+    #[test]
+    fn an_alert_comes_once_grows_once_and_ends_below_the_edge() {
+        let mut gauge =
+            Gauge { source: "cpu", title: "t", warning: 80.0, critical: 90.0, above: 0, active: None };
+        let mut look = |value| gauge.look(value, 5.0);
+        assert_eq!(look(85.0), None, "one sample is no trend");
+        assert!(matches!(look(86.0), Some(Command::RaiseAlert(a)) if a.level == Level::Warning));
+        assert_eq!(look(87.0), None);
+        assert!(matches!(look(95.0), Some(Command::RaiseAlert(a)) if a.level == Level::Critical));
+        assert_eq!(look(78.0), None, "not yet five points below");
+        assert_eq!(look(74.0), Some(Command::ClearAlert("cpu".into())));
+        assert_eq!(look(74.0), None);
+    }
+}

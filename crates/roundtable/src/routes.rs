@@ -1,0 +1,136 @@
+//! All REST there is: the operator's interface and each dialect's routes, over one desk.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State as Shared;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::Response;
+use roundtable_core::command::Command;
+use roundtable_core::engine::Outcome;
+use roundtable_core::error::{Error, ErrorKind};
+use roundtable_core::event::Record;
+use roundtable_core::ids::{Principal, RoomId, WorkspaceId};
+use roundtable_core::state::State;
+use roundtable_core::time::Offset;
+use roundtable_dialects::rest::{Request, Response as DialectResponse};
+use roundtable_dialects::session::{Ask, Token};
+use roundtable_dialects::{aiwm, megabot, open_agi};
+
+use crate::admin::{self, Admin, Office};
+use crate::auth::secrets::Secrets;
+use crate::clock;
+use crate::config;
+use crate::desk::Counter;
+use crate::log::Span;
+use crate::runner::Handle;
+use crate::transport::Hub;
+use crate::transport::http::From;
+
+/// The operator's office: the default workspace of the running server.
+pub struct FrontOffice {
+    hub: Arc<Hub>,
+    home: Handle,
+}
+
+impl FrontOffice {
+    async fn reading<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn crate::log::Log, &WorkspaceId) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (log, workspace) = (Arc::clone(self.hub.workspaces.log()), self.home.workspace().clone());
+        tokio::task::spawn_blocking(move || read(&*log, &workspace))
+            .await
+            .unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "the log could not be read")))
+    }
+}
+
+impl Office for FrontOffice {
+    fn workspace(&self) -> WorkspaceId {
+        self.home.workspace().clone()
+    }
+
+    fn state(&self) -> Arc<State> {
+        Arc::clone(&self.home.view().state)
+    }
+
+    async fn ask(&self, actor: Principal, command: Command) -> Result<(Outcome, Arc<State>), Error> {
+        self.home.ask(&actor, Ask::new(Token(0), command)).await
+    }
+
+    async fn page(&self, room: &RoomId, before: Option<Offset>, limit: usize) -> Result<Vec<Record>, Error> {
+        let room = room.clone();
+        self.reading(move |log, workspace| log.read_room(workspace, &room, before, limit)).await
+    }
+
+    async fn read(&self, after: Offset, limit: usize) -> Result<Vec<Record>, Error> {
+        let span = Span { limit, ..Span::after(after) };
+        self.reading(move |log, workspace| log.read(workspace, span)).await
+    }
+
+    async fn beyond(&self, offset: Offset) {
+        self.home.beyond(offset).await;
+    }
+}
+
+/// All routes. Fails when the default workspace does not run.
+pub fn router(hub: &Arc<Hub>, secrets: Secrets, lives: config::Auth) -> Result<Router, Error> {
+    let stopped = || Error::new(ErrorKind::Unavailable, "the default workspace does not run");
+    let home = hub.workspaces.get(hub.workspaces.default_id()).ok_or_else(stopped)?;
+    let office = FrontOffice { hub: Arc::clone(hub), home };
+    let admin = Admin { office, identifier: (*hub.identity).clone(), secrets, lives };
+    let desk = Counter::new(Arc::clone(hub));
+    Ok(admin::router(Arc::new(admin)).fallback_service(Router::new().fallback(dialects).with_state(desk)))
+}
+
+/// Asks one dialect after the other whether a path is its own.
+async fn dialects(
+    Shared(desk): Shared<Counter>,
+    axum::Extension(from): axum::Extension<From>,
+    (method, uri): (Method, Uri),
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let fresh = format!("{:032x}", clock::random_u128());
+    let request = Request {
+        method: method.as_str(),
+        path: uri.path(),
+        query: uri.query().unwrap_or_default(),
+        body: &body,
+        authorization: text("authorization"),
+        api_key: text("x-api-key"),
+        request_id: text("x-correlation-id").unwrap_or(&fresh),
+        peer: from.peer,
+        anonymous: from.listener.anonymous,
+    };
+    let mut answer = aiwm::rest::handle(&request, &desk).await;
+    if answer.is_none() {
+        answer = open_agi::rest::handle(&request, &desk).await;
+    }
+    if answer.is_none() {
+        answer = megabot::rest::handle(&request, &desk).await;
+    }
+    respond(answer.unwrap_or_else(|| {
+        DialectResponse::json(
+            404,
+            &serde_json::json!({ "error": "Not found", "message": "Nothing is served here" }),
+        )
+    }))
+}
+
+fn respond(answer: DialectResponse) -> Response {
+    let mut response = Response::new(Body::from(answer.body));
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+    for (name, value) in answer.headers {
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(&value))
+        {
+            headers.insert(name, value);
+        }
+    }
+    response
+}

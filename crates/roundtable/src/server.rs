@@ -1,0 +1,258 @@
+//! The whole server: opens the log, runs the workspaces, opens the doors, and closes everything in the right order.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use roundtable_core::cluster::{NodeJoined, NodeLeft, ServerStarted};
+use roundtable_core::command::Command;
+use roundtable_core::error::Error;
+use roundtable_core::ids::{NodeId, Principal, WorkspaceId};
+use roundtable_core::state::State;
+use roundtable_dialects::session::{Ask, Token};
+
+use crate::auth::first_start::{self, WORKSPACE};
+use crate::auth::{Directory, Identifier};
+use crate::clock;
+use crate::config::Config;
+use crate::doors::FrontDoors;
+use crate::log::Log;
+use crate::log::sqlite::{OpenError, SqliteLog};
+use crate::runner::{Handle, Workspaces};
+use crate::telemetry::figures::Sampler;
+use crate::transport::listen::{Bound, bind};
+use crate::transport::{Doors, Hub, Settings, Shards, Started, Watched};
+
+use crate::{jobs, routes};
+
+/// Why the server could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The data directory or its log.
+    #[error("{0}")]
+    Log(#[from] OpenError),
+    /// The log holds what cannot be read, or refuses to be written.
+    #[error("{0}")]
+    Engine(#[from] Error),
+    /// Secrets or threads.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// None of the addresses could be opened.
+    #[error("no address could be opened:\n{0}")]
+    Addresses(String),
+}
+
+/// A running server.
+pub struct Server {
+    /// The bound addresses, in the order of the settings; `None` where one could not be opened.
+    pub addresses: Vec<Option<SocketAddr>>,
+    /// The credentials file was written just now.
+    pub wrote_credentials: bool,
+    /// What the shards and the REST handlers use.
+    pub hub: Arc<Hub>,
+    node: NodeId,
+    started: Started,
+    engine: EngineThread,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+/// The thread on which all runners run.
+struct EngineThread {
+    handle: tokio::runtime::Handle,
+    stop: tokio::sync::oneshot::Sender<()>,
+    thread: std::thread::JoinHandle<()>,
+    runners: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl EngineThread {
+    fn start() -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let run = move || drop(runtime.block_on(stopped));
+        let thread = std::thread::Builder::new().name("engine".into()).spawn(run)?;
+        Ok(Self { handle, stop, thread, runners: Vec::new() })
+    }
+
+    /// Waits until every runner has ended, then ends the thread.
+    async fn stop(self) {
+        for runner in self.runners {
+            let _ = runner.await;
+        }
+        let _ = self.stop.send(());
+        let _ = tokio::task::spawn_blocking(move || self.thread.join()).await;
+    }
+}
+
+/// What one system principal asks.
+async fn ask(handle: &Handle, command: Command) -> Result<(), Error> {
+    handle.ask(&Principal::System, Ask::new(Token(0), command)).await.map(drop)
+}
+
+impl Server {
+    /// Starts everything. Must be called within a runtime, which then drives the accept loops and the jobs.
+    ///
+    /// An address that cannot be opened is reported and left out; it is an error only if all of them fail.
+    pub async fn start(config: &Config) -> Result<Self, ServeError> {
+        let dir: PathBuf = config.storage.dir.clone();
+        let log: Arc<dyn Log> = Arc::new(SqliteLog::open(&dir)?);
+        let default = WorkspaceId::new(WORKSPACE)?;
+        let settings: Settings = Settings::of(config);
+        let prepared = Shards::prepare(settings.shards);
+        let relaxed = Duration::from_millis(config.storage.relaxed_sync.ms());
+        let audience = Arc::new(prepared.shards());
+        let workspaces = Arc::new(Workspaces::new(Arc::clone(&log), audience, relaxed, default.clone()));
+        let mut engine = EngineThread::start()?;
+        let mut ids = log.workspaces()?;
+        if !ids.contains(&default) {
+            ids.push(default.clone());
+        }
+        for id in &ids {
+            let runner = workspaces.start(id)?;
+            engine.runners.push(engine.handle.spawn(runner));
+        }
+        let first = first_start::prepare(&dir, &*workspaces.state_of(&default)?)?;
+        let home = workspaces.get(&default).ok_or_else(|| std::io::Error::other("the runner has ended"))?;
+        for command in first.commands {
+            ask(&home, command).await?;
+        }
+        let identity = Identifier::new(
+            Arc::clone(&workspaces) as Arc<dyn Directory>,
+            &first.secrets.signing,
+            &config.auth,
+        )?;
+        let bound = open_addresses(config)?;
+        let addresses: Vec<Option<SocketAddr>> =
+            bound.iter().map(|b| b.as_ref().map(|b| b.address)).collect();
+        let node = node_id(config, &dir)?;
+        let mut sampler = Sampler::new(node.to_string(), clock::now(), &dir, &config.alerts);
+        let hub = Arc::new(Hub {
+            workspaces: Arc::clone(&workspaces),
+            identity: Arc::new(identity),
+            figures: Arc::new(ArcSwap::from_pointee(sampler.sample(clock::now(), 0))),
+            connections: 0.into(),
+            watched: Watched::default(),
+            settings,
+            ports: addresses.iter().flatten().map(SocketAddr::port).collect(),
+        });
+        announce(&workspaces, &node, addresses.iter().flatten().next()).await?;
+        let router = routes::router(&hub, first.secrets, config.auth.clone())?;
+        let doors: Arc<dyn Doors> = Arc::new(FrontDoors::new(config, Arc::clone(&hub.identity), router));
+        let started = prepared.start(&hub, &doors)?;
+        let mut tasks = serve_addresses(config, bound, &started.shards);
+        tasks.extend(jobs::start(config, &hub, sampler));
+        Ok(Self { addresses, wrote_credentials: first.wrote_credentials, hub, node, started, engine, tasks })
+    }
+
+    /// Ends everything in order: nobody new comes in, connections end in their dialects' ways, what they still asked is
+    /// decided and synced, then the log is closed.
+    pub async fn stop(self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        let started = self.started;
+        let _ = tokio::task::spawn_blocking(move || started.stop()).await;
+        for handle in self.hub.workspaces.all() {
+            let event = NodeLeft::new(self.node.clone(), "leave");
+            if let Err(error) = ask(&handle, Command::LeaveNetwork(event)).await {
+                tracing::warn!(%error, "the end could not be noted");
+            }
+        }
+        self.hub.workspaces.stop();
+        self.engine.stop().await;
+    }
+}
+
+impl Workspaces {
+    fn state_of(&self, workspace: &WorkspaceId) -> Result<Arc<State>, ServeError> {
+        let handle = self.get(workspace).ok_or_else(|| std::io::Error::other("the runner has ended"))?;
+        Ok(Arc::clone(&handle.view().state))
+    }
+}
+
+/// Opens what can be opened; the others are reported.
+fn open_addresses(config: &Config) -> Result<Vec<Option<Bound>>, ServeError> {
+    let mut failures = Vec::new();
+    let mut bound = Vec::new();
+    let listeners = config.server.listen.as_slice();
+    for listener in listeners {
+        match bind(listener.address) {
+            Ok(socket) => bound.push(Some(socket)),
+            Err(error) => {
+                tracing::error!(address = %listener.address, %error, "this address could not be opened");
+                failures.push(format!("{}: {error}", listener.address));
+                bound.push(None);
+            }
+        }
+    }
+    if bound.iter().all(Option::is_none) {
+        return Err(ServeError::Addresses(failures.join("\n")));
+    }
+    Ok(bound)
+}
+
+fn serve_addresses(
+    config: &Config,
+    bound: Vec<Option<Bound>>,
+    shards: &Shards,
+) -> Vec<tokio::task::JoinHandle<()>> {
+    let listeners = config.server.listen.as_slice();
+    let opened = bound.into_iter().zip(listeners).enumerate();
+    opened
+        .filter_map(|(number, (bound, listener))| {
+            let anonymous = listener.lets_guests_in(config.auth.anonymous);
+            bound.map(|bound| bound.serve(shards.clone(), number, anonymous))
+        })
+        .collect()
+}
+
+/// The name of this server process: from the settings, or drawn once and kept beside the log.
+fn node_id(config: &Config, dir: &std::path::Path) -> Result<NodeId, ServeError> {
+    if let Some(name) = config.server.node.get() {
+        return Ok(NodeId::new(name)?);
+    }
+    let path = dir.join("node");
+    if let Ok(text) = std::fs::read_to_string(&path) {
+        return Ok(NodeId::new(text.trim())?);
+    }
+    let drawn = format!("node-{:08x}", clock::random_u64() >> 32);
+    std::fs::write(&path, &drawn)?;
+    Ok(NodeId::new(&drawn)?)
+}
+
+/// Tells every workspace that a server process began and is part of the network.
+async fn announce(
+    workspaces: &Workspaces,
+    node: &NodeId,
+    address: Option<&SocketAddr>,
+) -> Result<(), ServeError> {
+    for handle in workspaces.all() {
+        let version = env!("CARGO_PKG_VERSION").into();
+        ask(&handle, Command::StartServer(ServerStarted { node: node.clone(), version })).await?;
+        let joined = NodeJoined {
+            node: node.clone(),
+            address: address.map(ToString::to_string).unwrap_or_default(),
+            kind: "server".into(),
+            capabilities: ["mxf", "aiwm", "hive", "open-agi", "megabot"].map(String::from).into(),
+        };
+        ask(&handle, Command::JoinNetwork(joined)).await?;
+    }
+    Ok(())
+}
+
+/// Serves until the process is told to end (interrupt or terminate), then ends in order. `ready` is called once every
+/// address is served.
+pub async fn run(config: &Config, ready: impl FnOnce(&Server)) -> Result<(), ServeError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let server = Server::start(config).await?;
+    ready(&server);
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    server.stop().await;
+    Ok(())
+}
