@@ -1,11 +1,11 @@
 //! Commands: what connections, the command line and workers ask for.
 
+use crate::actions::Act;
 use crate::agents::{AgentChanges, AgentStatus, RegisterAgent};
 use crate::alerts::{AlertRaised, SecurityNoticed};
 use crate::cluster::{NodeJoined, NodeLeft, ServerStarted};
 use crate::feeds::Feed;
 use crate::ids::{AgentId, AlertId, KeyId, MessageId, Principal, RoomId};
-use crate::json::Json;
 use crate::messages::{Direct, Post};
 use crate::rooms::{CreateRoom, EnterOwnRoom, JoinRoom, RoomUpdated};
 use crate::seats::KeepSeat;
@@ -75,15 +75,8 @@ pub enum Command {
     KeepSeat(KeepSeat),
     /// Typing began or stopped.
     Type(RoomId, bool),
-    /// Do something together that is worth nothing later.
-    Act {
-        /// Where.
-        room: RoomId,
-        /// What, in the clients' words.
-        action: String,
-        /// Any JSON.
-        data: Option<Json>,
-    },
+    /// Do something in a room, in the clients' words.
+    Act(Act),
     /// Raise an alert.
     RaiseAlert(AlertRaised),
     /// Say that the actor looks after an active alert.

@@ -71,9 +71,11 @@ pub fn topics_of_record(record: &Record, state: &State) -> Topics {
             let invited = e.by.is_some().then(|| Topic::Principal(e.member.clone()));
             own_room().into_iter().chain(invited).collect()
         }
-        Event::RoomCreated(_) | Event::RoomUpdated(_) | Event::RoomRead(_) | Event::MessagePosted(_) => {
-            own_room().into_iter().collect()
-        }
+        Event::RoomCreated(_)
+        | Event::RoomUpdated(_)
+        | Event::RoomRead(_)
+        | Event::RoomActed(_)
+        | Event::MessagePosted(_) => own_room().into_iter().collect(),
         Event::MessageDirect(e) => smallvec![Topic::Principal(e.to.clone())],
         Event::PresenceConnected(e) => rooms_of(&e.principal),
         Event::PresenceDisconnected(e) => rooms_of(&e.principal),

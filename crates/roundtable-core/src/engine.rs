@@ -10,7 +10,7 @@ use crate::feeds::FeedMarked;
 use crate::ids::{ClientId, ConnectionId, MessageId, Principal, RoomId};
 use crate::signal::SignalBody;
 use crate::state::State;
-use crate::{agents, alerts, cluster, messages, presence, rooms, seats, users};
+use crate::{actions, agents, alerts, cluster, messages, presence, rooms, seats, users};
 
 /// Everything a rule may know beside the state and the command.
 #[derive(Clone, Debug)]
@@ -156,11 +156,7 @@ pub fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Decisio
             let body = SignalBody::Typing { who: ctx.actor.clone(), typing: *typing };
             in_room_only(state, ctx, room, body)
         }
-        Command::Act { room, action, data } => {
-            let (who, action, data) = (ctx.actor.clone(), action.clone(), data.clone());
-            let id = MessageId::fresh(ctx.now, ctx.random);
-            in_room_only(state, ctx, room, SignalBody::Action { id, who, action, data })
-        }
+        Command::Act(command) => actions::act(state, ctx, command),
         Command::RaiseAlert(event) => alerts::raise(state, ctx, event),
         Command::AcknowledgeAlert(alert) => alerts::acknowledge(state, ctx, alert),
         Command::ClearAlert(source) => alerts::clear(state, ctx, source),

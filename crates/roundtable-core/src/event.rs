@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ErrorKind};
 use crate::ids::{ClientId, Principal, RoomId};
 use crate::time::{Offset, Time};
-use crate::{agents, alerts, cluster, feeds, messages, presence, rooms, seats, users};
+use crate::{actions, agents, alerts, cluster, feeds, messages, presence, rooms, seats, users};
 
 /// One entry of a workspace's log.
 #[derive(Clone, PartialEq, Debug)]
@@ -106,6 +106,8 @@ events! {
     "room.left" RoomLeft(rooms::RoomLeft),
     /// A member has read up to a message.
     "room.read" RoomRead(rooms::RoomRead),
+    /// Something was done in a room.
+    "room.acted" RoomActed(actions::Acted),
     /// Something was said in a room.
     "message.posted" MessagePosted(messages::Message),
     /// Something was said to one principal.

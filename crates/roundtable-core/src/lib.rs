@@ -5,6 +5,7 @@
 //! stand together. Serde is here for the log's bodies alone: no wire format is known to this crate, and no dialect.
 
 pub mod access;
+pub mod actions;
 pub mod agents;
 pub mod alerts;
 pub mod cluster;

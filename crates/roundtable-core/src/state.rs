@@ -249,6 +249,7 @@ impl State {
             | Event::RoomJoined(_)
             | Event::RoomLeft(_)
             | Event::RoomRead(_)
+            | Event::RoomActed(_)
             | Event::MessagePosted(_) => self.apply_room(record),
         }
     }

@@ -72,7 +72,7 @@ fn keys_and_tokens() {
         user:ann revoke-key k2 -> key.revoked
 
         user:vic revoke-token t 2000000 -> token.revoked
-        user:vic revoke-token t 2000000 -> nothing
+        user:vic revoke-token t 2000000 -> repeated
         ",
     );
     assert!(play.state.token_revoked("t"));
@@ -283,6 +283,9 @@ fn messages_are_said_by_members() {
         agent:a type r on -> ~typing r agent:a true
         agent:b type r on -> ! Forbidden
         agent:a act r cursor -> ~action r agent:a cursor
+        agent:a#e1 act r edit keep -> room.acted r agent:a edit
+        agent:a#e1 act r edit keep -> repeated
+        agent:a act r e*201 keep -> ! InvalidField action
         agent:b act nowhere cursor -> ! RoomNotFound
 
         // Ephemeral rooms hand messages out and log none.

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use roundtable_core::actions::Act;
 use roundtable_core::agents::{AgentCard, AgentChanges, Capability, RegisterAgent};
 use roundtable_core::alerts::{AlertRaised, SecurityNoticed};
 use roundtable_core::cluster::{NodeJoined, NodeLeft, ServerStarted};
@@ -156,6 +157,7 @@ fn text_of_event(room: Option<&RoomId>, event: &Event) -> String {
         Event::RoomJoined(e) => e.member.to_string(),
         Event::RoomLeft(e) => e.member.to_string(),
         Event::RoomRead(e) => format!("{} {}", e.member, e.offset.0),
+        Event::RoomActed(e) => format!("{} {}", e.who, e.action),
         Event::MessagePosted(e) => format!("{} {}", e.from, e.content.as_text()),
         Event::MessageDirect(e) => format!("{}>{} {}", e.from, e.to, e.content.as_text()),
         Event::MessageDelivered(e) => e.upto.0.to_string(),
@@ -355,7 +357,12 @@ fn room_command(verb: &str, args: &Args<'_>, ctx: &Context) -> Option<Command> {
             metadata: None,
         })),
         "type" => Command::Type(room()?, args.at(1)? == "on"),
-        "act" => Command::Act { room: room()?, action: args.at(1)?.into(), data: None },
+        "act" => Command::Act(Act {
+            room: room()?,
+            action: args.at(1)?.into(),
+            data: None,
+            keep: args.has("keep"),
+        }),
         _ => return None,
     })
 }

@@ -27,6 +27,8 @@ const GZIP_FROM: usize = 1_024;
 const MAX_FRAME: usize = 1 << 20;
 /// Largest piece of a text that does not fit into one frame, in bytes of JSON.
 const PIECE: usize = 256 << 10;
+/// The type of what is done together.
+const ACTION: &str = "collaborative_action";
 /// Where an agent sits, as far as people are concerned.
 const AGENT_PLATFORM: &str = "megabot";
 
@@ -79,8 +81,8 @@ pub fn encode(form: Form, delivery: &Delivery<'_>, scene: Scene<'_>) -> Messages
             }
             roundtable_core::signal::SignalBody::Action { id, who, action, data } => {
                 let doing = Doing { session_id: room, action, data: data.as_ref(), user_id: who.id() };
-                let id = format!("msg_{id}");
-                smallvec![frame(&id, "collaborative_action", doing, signal.at, about(who, room, scene.state))]
+                let meta = about(who, room, scene.state);
+                smallvec![frame(&format!("msg_{id}"), ACTION, doing, signal.at, meta)]
             }
             _ => Texts::new(),
         },
@@ -120,6 +122,12 @@ fn of_room(record: &Record, room: &RoomId, scene: Scene<'_>) -> Texts {
         Event::MessagePosted(said) if shown(said) => {
             let request = record.client.as_ref().map(|client| client.as_str());
             chat(said, &About { room, at: record.at, request })
+        }
+        Event::RoomActed(e) => {
+            let doing =
+                Doing { session_id: room, action: &e.action, data: e.data.as_ref(), user_id: e.who.id() };
+            let meta = about(&e.who, room, scene.state);
+            smallvec![frame(&record_id(record, scene), ACTION, doing, record.at, meta)]
         }
         Event::RoomJoined(e) => named("participant_joined", &e.member),
         Event::PresenceConnected(e) if e.first => named("participant_joined", &e.principal),

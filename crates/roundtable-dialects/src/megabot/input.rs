@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use roundtable_core::actions as core;
 use roundtable_core::command::Command;
 use roundtable_core::delivery::Topic;
 use roundtable_core::ids::{AgentId, ClientId, Principal, RoomId};
@@ -18,6 +19,9 @@ use super::wire::{self, Act, Chat, Request};
 use super::{Asked, Early, Heard, MAX_EARLY, MAX_RECENT, MegaBotSession, Phase, Waiting, reply};
 use crate::session::{Ask, Input, Output, Outputs, Scene};
 use crate::websocket::close;
+
+/// The one known action that is worth nothing later (MegaBot notes §7).
+const PASSING: &str = "cursor_move";
 
 impl MegaBotSession {
     /// Something came. What comes before the session is ready waits.
@@ -187,8 +191,11 @@ impl MegaBotSession {
         if !self.rooms.contains_key(&act.session) {
             return Err(Fault::not_in_session());
         }
-        let command = Command::Act { room: act.session, action: act.action, data: act.data };
-        self.ask(command, Waiting::Quiet(id), out);
+        let keep = act.action != PASSING;
+        let command = core::Act { room: act.session, action: act.action, data: act.data, keep };
+        let client = client_id(&id).filter(|_| keep);
+        let token = self.expect(Waiting::Quiet(id));
+        out.push(Output::Ask(Ask { client, ..Ask::new(token, Command::Act(command)) }));
         Ok(())
     }
 

@@ -122,6 +122,7 @@ impl MegaBotSession {
             let from = self.resumed.then(|| since(self.feed, self.epoch));
             out.push(Output::Subscribe(Topic::Feed(Feed::Activity), from));
         }
+        out.push(Output::Subscribe(Topic::Principal(who.clone()), None));
         for room in self.rooms.keys().cloned().collect::<Vec<_>>() {
             let join = self.joining(&room, &who);
             self.ask(join, Waiting::Rejoin(room), out);
@@ -167,6 +168,14 @@ impl MegaBotSession {
         others.by_ref().take(MAX_LOOKED_AT).any(inside) || others.next().is_some()
     }
 
+    /// Whether another open connection sits in the same seat; then the seat is for that one to keep.
+    fn seat_shared(&self, who: &Principal, state: &State) -> bool {
+        let seat = self.own.as_ref().and_then(|id| state.seat(id));
+        let (Some(seat), Some(presence)) = (seat, state.presence(who)) else { return false };
+        let mut others = seat.connections.iter().filter(|c| **c != self.connection);
+        others.any(|c| presence.connections.contains(c))
+    }
+
     /// Says goodbye: open rooms that no other connection of the user is in are left, and the seat is kept for coming back.
     pub(super) fn go(&mut self, scene: Scene<'_>, out: &mut Outputs) {
         self.phase = Phase::Over;
@@ -177,7 +186,9 @@ impl MegaBotSession {
                 self.ask(Command::LeaveRoom(room, who.clone()), Waiting::Nothing, out);
             }
         }
-        self.keep_seat(Waiting::Nothing, scene, out);
+        if !self.seat_shared(&who, scene.state) {
+            self.keep_seat(Waiting::Nothing, scene, out);
+        }
         self.ask(Command::Disconnect, Waiting::Nothing, out);
     }
 }

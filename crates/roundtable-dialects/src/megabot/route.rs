@@ -16,6 +16,9 @@ impl MegaBotSession {
         if self.phase != Phase::Open {
             return Route::Skip;
         }
+        if let (Item::Record(record), Topic::Principal(_)) = (delivery.item, delivery.topic) {
+            return if self.own_room_appeared(record) { Route::Own } else { Route::Skip };
+        }
         if let Item::Record(record) = delivery.item {
             let heard = match delivery.topic {
                 Topic::Room(room) => self.rooms.get_mut(room),
@@ -55,10 +58,20 @@ impl MegaBotSession {
         }
     }
 
+    /// Whether another connection that shares the session has opened the session's own room.
+    fn own_room_appeared(&self, record: &Record) -> bool {
+        let (Event::SeatKept(kept), Some(own)) = (&record.event, &self.own) else { return false };
+        kept.seat == *own
+            && kept.connection != self.connection
+            && kept.rooms.contains_key(own)
+            && !self.rooms.contains_key(own)
+    }
+
     fn wants(&self, record: &Record, room: &RoomId, origin: Option<ConnectionId>) -> Route {
         let own = |who: &Principal| self.who.as_ref() == Some(who);
         match &record.event {
             Event::MessagePosted(said) => self.wants_said(said, room, origin),
+            Event::RoomActed(acted) => shares(!self.is_own(origin, acted.via)),
             Event::RoomLeft(e) => shares(!own(&e.member)),
             Event::RoomJoined(e) => shares(!own(&e.member)),
             Event::PresenceConnected(e) => shares(e.first && !own(&e.principal)),
@@ -68,12 +81,16 @@ impl MegaBotSession {
     }
 
     fn wants_said(&self, said: &Message, room: &RoomId, origin: Option<ConnectionId>) -> Route {
-        let here = |c: &ConnectionId| *c == self.connection || self.former.contains(c);
-        let own = origin == Some(self.connection) || (origin.is_none() && said.via.is_some_and(|c| here(&c)));
-        if own || !encode::shown(said) {
+        if self.is_own(origin, said.via) || !encode::shown(said) {
             return Route::Skip;
         }
         if self.asked_by(said, room).is_some() { Route::Own } else { shares(true) }
+    }
+
+    /// Whether something came from this connection or, read back from the log, from one that sat in its seat before.
+    fn is_own(&self, origin: Option<ConnectionId>, via: Option<ConnectionId>) -> bool {
+        let here = |c: ConnectionId| c == self.connection || self.former.contains(&c);
+        origin == Some(self.connection) || (origin.is_none() && via.is_some_and(here))
     }
 
     /// Which of the connection's own messages an agent's message answers: the one it names, else the oldest unanswered one
@@ -97,6 +114,12 @@ impl MegaBotSession {
         {
             out.push(Output::Unsubscribe(delivery.topic.clone()));
             return self.lost(room, scene, out);
+        }
+        if let (Topic::Principal(_), Some(own)) = (delivery.topic, self.own.clone()) {
+            // All that was said there came after this connection did.
+            let since = Cursor { epoch: self.epoch, offset: self.feed.arrived };
+            self.rooms.insert(own.clone(), Heard::from(since.offset));
+            return out.push(Output::Subscribe(Topic::Room(own), Some(since)));
         }
         let said = match (delivery.item, delivery.topic) {
             (Item::Record(record), Topic::Room(room)) => match &record.event {

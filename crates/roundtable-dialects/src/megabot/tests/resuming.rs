@@ -124,6 +124,39 @@ fn nobody_elses_session_is_resumed_and_nothing_tells_that_it_exists() {
 }
 
 #[test]
+fn two_connections_may_share_a_session() {
+    let mut world = World::new();
+    let (one, session) = world.enter("token=for-ann");
+    let two = world.connect(&format!("token=for-ann&session_id={session}"));
+    assert_eq!(world.heard(two)[0]["payload"]["resumed"], true);
+    for (from, to) in [(two, one), (one, two)] {
+        let text = format!("from {from}");
+        world.send(from, &text, "chat_send", json!({"content": text}));
+        world.heard(from);
+        assert_eq!(world.contents(to), [text]);
+    }
+    world.cut(one);
+    world.cut(two);
+    let again = world.connect(&format!("token=for-ann&session_id={session}"));
+    assert_eq!(world.heard(again).len(), 1);
+}
+
+#[test]
+fn what_was_done_together_is_not_missed_but_cursors_are() {
+    let mut pair = pair();
+    pair.world.cut(pair.ann);
+    for action in ["cursor_move", "text_edit"] {
+        let payload = json!({"session_id": "lobby", "action": action, "data": 1});
+        pair.world.send(pair.ben, action, "collaborative_action", payload);
+    }
+    let told = pair.ann_again();
+    let done: Vec<_> = told.iter().filter(|t| t.0 == "collaborative_action").collect();
+    assert_eq!(done.len(), 1);
+    let expected = json!({"session_id": "lobby", "action": "text_edit", "data": 1, "user_id": "ben"});
+    assert_eq!(done[0].1, expected);
+}
+
+#[test]
 fn a_guest_comes_back_by_the_session_alone_but_not_under_another_name() {
     let mut world = World::new();
     let (ada, session) = world.enter("user_id=ada");
