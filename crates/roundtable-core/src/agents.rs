@@ -103,6 +103,9 @@ pub struct Agent {
     pub secret: Option<String>,
     /// It may not connect.
     pub suspended: bool,
+    /// It was made without a connection of its own: others work for it, so it is here without one.
+    #[serde(default)]
+    pub hosted: bool,
     /// When it was first registered.
     pub created_at: Time,
     /// When anything about it changed.
@@ -404,6 +407,7 @@ impl Agent {
             owner: event.owner.clone(),
             secret: None,
             suspended: false,
+            hosted: event.status != AgentStatus::Offline,
             created_at: at,
             updated_at: at,
         }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::components::{Health, HealthChanged};
 use crate::engine::{Context, Decision};
 use crate::error::Error;
 use crate::event::Event;
@@ -67,6 +68,15 @@ pub(crate) fn start(state: &State, ctx: &Context, event: &ServerStarted) -> Deci
     let mut decision = Decision::default();
     if ctx.actor == Principal::System {
         decision.event(Event::ServerStarted(event.clone()));
+        for component in state.components().filter(|c| c.changed.new != Health::Healthy) {
+            decision.event(Event::HealthChanged(HealthChanged {
+                component: component.changed.component.clone(),
+                old: component.changed.new,
+                new: Health::Healthy,
+                reason: "restarted".into(),
+                affects: Vec::new(),
+            }));
+        }
         for node in state.nodes() {
             // Nobody wrote down when each went: the log's own end is the last moment they can have been seen.
             decision.event(gone(node, "timeout", state.at));

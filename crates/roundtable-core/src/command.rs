@@ -4,6 +4,7 @@ use crate::actions::Act;
 use crate::agents::{AgentChanges, AgentStatus, RegisterAgent};
 use crate::alerts::{AlertRaised, SecurityNoticed};
 use crate::cluster::{NodeJoined, NodeLeft, ServerStarted};
+use crate::components::{FaultNoticed, SetHealth};
 use crate::feeds::Feed;
 use crate::ids::{AgentId, AlertId, KeyId, MessageId, Principal, RoomId};
 use crate::messages::{Direct, Post};
@@ -83,6 +84,10 @@ pub enum Command {
     AcknowledgeAlert(AlertId),
     /// Clear the active alert of a source.
     ClearAlert(String),
+    /// Say how a component of the server is.
+    SetHealth(SetHealth),
+    /// Note that something went wrong inside the server.
+    NoteFault(FaultNoticed),
     /// Note a security event.
     Notice(SecurityNoticed),
     /// Take a position in the log for the watchers of a feed; with a report to all of them.

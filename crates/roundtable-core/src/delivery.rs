@@ -82,6 +82,7 @@ pub fn topics_of_record(record: &Record, state: &State) -> Topics {
         Event::AlertRaised(_) | Event::AlertCleared(_) => {
             smallvec![Topic::Feed(Feed::Activity), Topic::Feed(Feed::Monitoring)]
         }
+        Event::HealthChanged(_) | Event::FaultNoticed(_) => smallvec![Topic::Feed(Feed::Activity)],
         Event::SecurityNoticed(_) => smallvec![Topic::Feed(Feed::Security)],
         Event::FeedMarked(e) if e.report => smallvec![Topic::Feed(e.feed)],
         Event::FeedMarked(_) => Topics::new(),
@@ -121,6 +122,8 @@ pub const fn kinds_of_feed(feed: Feed) -> &'static [&'static str] {
             "agent.removed",
             "alert.raised",
             "alert.cleared",
+            "component.changed",
+            "fault.noticed",
             "feed.marked",
         ],
         Feed::Network => &["node.joined", "node.left", "feed.marked"],

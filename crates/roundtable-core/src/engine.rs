@@ -10,7 +10,7 @@ use crate::feeds::FeedMarked;
 use crate::ids::{ClientId, ConnectionId, MessageId, Principal, RoomId};
 use crate::signal::SignalBody;
 use crate::state::State;
-use crate::{actions, agents, alerts, cluster, messages, presence, rooms, seats, users};
+use crate::{actions, agents, alerts, cluster, components, messages, presence, rooms, seats, users};
 
 /// Everything a rule may know beside the state and the command.
 #[derive(Clone, Debug)]
@@ -160,6 +160,8 @@ pub fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Decisio
         Command::RaiseAlert(event) => alerts::raise(state, ctx, event),
         Command::AcknowledgeAlert(alert) => alerts::acknowledge(state, ctx, alert),
         Command::ClearAlert(source) => alerts::clear(state, ctx, source),
+        Command::SetHealth(command) => components::set_health(state, ctx, command),
+        Command::NoteFault(event) => components::note_fault(ctx, event),
         Command::Notice(event) => alerts::notice(ctx, event),
         Command::Mark(feed, report) => {
             Ok(Decision::of(Event::FeedMarked(FeedMarked { feed: *feed, report: *report })))

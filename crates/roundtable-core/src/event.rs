@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ErrorKind};
 use crate::ids::{ClientId, Principal, RoomId};
 use crate::time::{Offset, Time};
-use crate::{actions, agents, alerts, cluster, feeds, messages, presence, rooms, seats, users};
+use crate::{actions, agents, alerts, cluster, components, feeds, messages, presence, rooms, seats, users};
 
 /// One entry of a workspace's log.
 #[derive(Clone, PartialEq, Debug)]
@@ -126,6 +126,10 @@ events! {
     "alert.acknowledged" AlertAcknowledged(alerts::AlertAcknowledged),
     /// A value is well again.
     "alert.cleared" AlertCleared(alerts::AlertCleared),
+    /// A component of the server works better or worse than before.
+    "component.changed" HealthChanged(components::HealthChanged),
+    /// Something went wrong inside the server.
+    "fault.noticed" FaultNoticed(components::FaultNoticed),
     /// A rule noticed something about safety.
     "security.noticed" SecurityNoticed(alerts::SecurityNoticed),
     /// A position was taken in the log for the watchers of a feed.

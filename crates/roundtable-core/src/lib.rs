@@ -10,6 +10,7 @@ pub mod agents;
 pub mod alerts;
 pub mod cluster;
 pub mod command;
+pub mod components;
 pub mod delivery;
 pub mod engine;
 pub mod error;

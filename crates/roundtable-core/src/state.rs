@@ -8,6 +8,7 @@ use imbl::{OrdMap, OrdSet, Vector};
 use crate::agents::Agent;
 use crate::alerts::{Alert, Finding, SecurityNoticed};
 use crate::cluster::Node;
+use crate::components::Component;
 use crate::engine::{Outcome, outcome_of};
 use crate::event::{Event, Record};
 use crate::ids::{AgentId, ClientId, ConnectionId, KeyId, NodeId, Principal, RoomId, UserId};
@@ -51,6 +52,8 @@ pub struct State {
     waiting: OrdMap<Principal, Vector<(Offset, Time)>>,
     nodes: OrdMap<NodeId, Node>,
     alerts: OrdMap<String, Alert>,
+    #[serde(default)]
+    components: OrdMap<String, Component>,
     blocks: OrdMap<String, (SecurityNoticed, Time)>,
     #[serde(default)]
     seats: OrdMap<RoomId, Arc<Seat>>,
@@ -154,6 +157,16 @@ impl State {
         self.alerts.values()
     }
 
+    /// A component of the server that was ever anything but healthy.
+    pub fn component(&self, name: &str) -> Option<&Component> {
+        self.components.get(name)
+    }
+
+    /// All of these, by name.
+    pub fn components(&self) -> impl ExactSizeIterator<Item = &Component> {
+        self.components.values()
+    }
+
     /// The block in force against a source at `now`, and its end.
     pub fn blocked(&self, source: &str, now: Time) -> Option<(&SecurityNoticed, Time)> {
         self.blocks.get(source).filter(|(_, until)| *until > now).map(|(notice, until)| (notice, *until))
@@ -223,6 +236,11 @@ impl State {
             Event::AlertCleared(e) => {
                 self.alerts.remove(&e.source);
             }
+            Event::HealthChanged(e) => {
+                let component = Component { changed: e.clone(), at: record.at };
+                self.components.insert(e.component.clone(), component);
+            }
+            Event::FaultNoticed(_) => {}
             Event::SecurityNoticed(e) => {
                 self.last_security = Some(record.at);
                 self.intrusions += u64::from(e.finding == Finding::Intrusion);
