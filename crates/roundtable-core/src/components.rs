@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::alerts::Level;
 use crate::engine::{Context, Decision};
 use crate::error::Error;
 use crate::event::Event;
@@ -76,8 +75,20 @@ pub struct FaultNoticed {
     /// What else is known: an object.
     #[serde(default)]
     pub details: Json,
-    /// How bad it is; `Info` is never used.
-    pub severity: Level,
+    /// How bad it is.
+    pub severity: Severity,
+}
+
+/// How bad a fault is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Nobody lost anything.
+    Warning,
+    /// Something asked for was not done.
+    Error,
+    /// Much is not done.
+    Critical,
 }
 
 fn server_only(ctx: &Context) -> Result<(), Error> {

@@ -2,6 +2,7 @@
 
 use roundtable_core::agents::{AgentCard, AgentRegistered, AgentRemoved, AgentStatus, AgentStatusChanged};
 use roundtable_core::alerts::{AlertRaised, Level};
+use roundtable_core::components::{FaultNoticed, Health, HealthChanged, Severity};
 use roundtable_core::delivery::{Delivery, Item};
 use roundtable_core::event::{Event, Record};
 use roundtable_core::feeds::Feed;
@@ -30,6 +31,8 @@ pub fn name_of(record: &Record) -> Option<&'static str> {
         Event::AgentRemoved(_) => Some("agent_removed"),
         Event::AlertRaised(e) if RESOURCES.contains(&e.source.as_str()) => Some("resource_alert"),
         Event::AlertRaised(_) => Some("system_alert"),
+        Event::HealthChanged(_) => Some("module_status_changed"),
+        Event::FaultNoticed(_) => Some("error_occurred"),
         Event::FeedMarked(e) => (e.report && e.feed == Feed::Activity).then_some("hive_status_update"),
         _ => None,
     }
@@ -55,6 +58,8 @@ pub fn frame<'a>(record: &Record, scene: Scene<'_>) -> Option<Frame<'a>> {
             let data = if name == "resource_alert" { resource(e, at) } else { system(e, at) };
             (data, if e.level == Level::Critical { Priority::High } else { Priority::Normal })
         }
+        Event::HealthChanged(e) => (health_changed(e, at), Priority::Normal),
+        Event::FaultNoticed(e) => (fault(e, at), Priority::High),
         Event::FeedMarked(_) => (status::data(scene, at), Priority::Low),
         _ => return None,
     };
@@ -171,5 +176,39 @@ fn system(e: &AlertRaised, at: Time) -> Value {
         },
         "timestamp": iso(at),
         "alert_id": e.alert.as_str(),
+    })
+}
+
+/// How a component is, in this dialect's words.
+pub const fn health(health: Health) -> &'static str {
+    match health {
+        Health::Healthy => "healthy",
+        Health::Degraded => "degraded",
+        Health::Unhealthy => "unhealthy",
+    }
+}
+
+fn health_changed(e: &HealthChanged, at: Time) -> Value {
+    json!({
+        "module": e.component,
+        "old_status": health(e.old),
+        "new_status": health(e.new),
+        "reason": e.reason,
+        "affected_functions": e.affects,
+        "timestamp": iso(at),
+    })
+}
+
+fn fault(e: &FaultNoticed, at: Time) -> Value {
+    json!({
+        "error_id": e.fault.as_str(),
+        "component": e.component,
+        "error": {"code": e.code, "message": e.message, "details": e.details},
+        "severity": match e.severity {
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+            Severity::Critical => "critical",
+        },
+        "timestamp": iso(at),
     })
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use roundtable_core::agents::{AgentStatus, RegisterAgent};
 use roundtable_core::alerts::{AlertRaised, Level};
 use roundtable_core::command::Command;
+use roundtable_core::components::{FaultNoticed, Health, SetHealth, Severity};
 use roundtable_core::feeds::Feed;
 use roundtable_core::ids::{AgentId, AlertId, GuestId, Principal, UserId};
 use roundtable_core::json::Json;
@@ -239,6 +240,45 @@ fn alerts_are_of_the_system_or_of_a_resource() {
             "level": "warning", "title": "T", "message": "M", "description": "M",
             "details": {"error": "log", "affected_components": ["log"]}, "timestamp": START,
             "alert_id": "al1",
+        })
+    );
+}
+
+#[test]
+fn the_servers_own_parts_and_faults_are_told() {
+    let mut stage = Stage::new(encode);
+    let id = watch(&mut stage, "");
+    stage.system(Command::SetHealth(SetHealth {
+        component: "storage".into(),
+        health: Health::Degraded,
+        reason: "the disk is slow".into(),
+        affects: vec!["writes".into()],
+    }));
+    let frame = stage.one(id);
+    assert_eq!(frame["type"], "module_status_changed");
+    assert_eq!(
+        frame["data"],
+        json!({
+            "module": "storage", "old_status": "healthy", "new_status": "degraded",
+            "reason": "the disk is slow", "affected_functions": ["writes"], "timestamp": START,
+        })
+    );
+    stage.system(Command::NoteFault(FaultNoticed {
+        fault: AlertId::new("f1").unwrap(),
+        component: "storage".into(),
+        code: "WRITE_FAILED".into(),
+        message: "a write failed".into(),
+        details: Json::parse(r#"{"tries":3}"#).unwrap(),
+        severity: Severity::Error,
+    }));
+    let frame = stage.one(id);
+    assert_eq!((&frame["type"], &frame["priority"]), (&json!("error_occurred"), &json!("High")));
+    assert_eq!(
+        frame["data"],
+        json!({
+            "error_id": "f1", "component": "storage",
+            "error": {"code": "WRITE_FAILED", "message": "a write failed", "details": {"tries": 3}},
+            "severity": "error", "timestamp": START,
         })
     );
 }

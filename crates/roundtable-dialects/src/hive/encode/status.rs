@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use roundtable_core::agents::{Agent, AgentStatus};
 use roundtable_core::alerts::Level;
+use roundtable_core::components::Health;
 use roundtable_core::state::State;
 use roundtable_core::time::Time;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::level;
+use super::{health as health_word, level};
 use crate::hive::wire::uuid;
 use crate::iso::iso;
 use crate::session::Scene;
@@ -102,13 +103,16 @@ pub fn metrics(swarm: &Swarm) -> Map<String, Value> {
     metrics
 }
 
-/// `healthy`, `degraded` with an active warning, `unhealthy` with an active critical alert.
+/// `healthy`, `degraded` with an active warning or a component that is not well, `unhealthy` with an active critical alert.
 pub fn health(state: &State) -> &'static str {
-    match state.alerts().map(|alert| alert.raised.level).max() {
-        Some(Level::Critical) => "unhealthy",
-        Some(Level::Warning) => "degraded",
-        Some(Level::Info) | None => "healthy",
-    }
+    let alerts = state.alerts().map(|alert| match alert.raised.level {
+        Level::Critical => Health::Unhealthy,
+        Level::Warning => Health::Degraded,
+        Level::Info => Health::Healthy,
+    });
+    // A part that does not work is worse for its own work than for the whole.
+    let parts = state.components().map(|part| part.changed.new.min(Health::Degraded));
+    health_word(alerts.chain(parts).max().unwrap_or_default())
 }
 
 /// A name for the whole that never changes.
