@@ -36,6 +36,7 @@ pub mod encode;
 pub mod errors;
 pub mod input;
 pub mod reply;
+pub mod rest;
 pub mod wire;
 
 /// What an operator may set.

@@ -1,6 +1,7 @@
 //! A stage for the tests of sessions: the real rules in memory, some sessions around them, and what each client got.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 
 use roundtable_core::command::Command;
 use roundtable_core::delivery::{Delivery, Item, Topic, topics_of_record, topics_of_signal};
@@ -301,4 +302,135 @@ impl Stage {
 
 fn text(message: Message) -> String {
     if let Message::Text(text) = message { text } else { panic!("{message:?}") }
+}
+
+/// A desk over the real rules in memory: tokens and keys are the text of a principal.
+pub struct Counter {
+    state: std::sync::Mutex<std::sync::Arc<State>>,
+    /// The present.
+    pub now: Time,
+    /// What is measured.
+    pub figures: Figures,
+    /// Tokens that were ordered.
+    pub orders: std::sync::Mutex<Vec<crate::rest::TokenOrder>>,
+}
+
+/// A request of a client on a loopback listener, for tests to change.
+pub fn request<'a>(method: &'a str, path: &'a str, body: &'a str) -> crate::rest::Request<'a> {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    crate::rest::Request {
+        method,
+        path,
+        query,
+        body: body.as_bytes(),
+        authorization: None,
+        api_key: None,
+        request_id: "r1",
+        peer: std::net::IpAddr::from([127, 0, 0, 1]),
+        anonymous: true,
+    }
+}
+
+/// What a handler answers that never waits: its status and its body.
+pub fn answered(future: impl Future<Output = Option<crate::rest::Response>>) -> (u16, Value) {
+    let mut future = std::pin::pin!(future);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match future.as_mut().poll(&mut context) {
+        std::task::Poll::Ready(Some(response)) => {
+            (response.status, serde_json::from_str(&response.body).unwrap())
+        }
+        std::task::Poll::Ready(None) => (0, Value::Null),
+        std::task::Poll::Pending => panic!("the counter never waits"),
+    }
+}
+
+impl Counter {
+    /// The workspace of a stage.
+    pub fn of(stage: &Stage) -> Self {
+        Self {
+            state: std::sync::Mutex::new(std::sync::Arc::new(stage.state.clone())),
+            now: stage.now,
+            figures: stage.figures.clone(),
+            orders: std::sync::Mutex::default(),
+        }
+    }
+
+    fn run(&self, who: &Principal, command: &Command) -> Result<(Outcome, std::sync::Arc<State>), Error> {
+        let mut held = self.state.lock().unwrap();
+        let mut state = (**held).clone();
+        let (actor, by) = (who.clone(), who.clone());
+        let ctx = Context { now: self.now, actor, by, connection: None, random: state.head.0, client: None };
+        let decision = decide(&state, command, &ctx)?;
+        let outcome = decision.result();
+        for (room, event) in decision.events {
+            let room_seq = room.as_ref().map(|room| state.next_in_room(room));
+            let (offset, actor) = (state.head.next(), who.clone());
+            state.apply(&Record { offset, room_seq, at: self.now, actor, room, client: None, event });
+        }
+        *held = std::sync::Arc::new(state);
+        Ok((outcome, held.clone()))
+    }
+}
+
+impl crate::rest::Desk for Counter {
+    fn now(&self) -> Time {
+        self.now
+    }
+
+    fn random(&self) -> u128 {
+        u128::from(self.state.lock().unwrap().head.0)
+    }
+
+    fn figures(&self) -> std::sync::Arc<Figures> {
+        std::sync::Arc::new(self.figures.clone())
+    }
+
+    fn default_workspace(&self) -> WorkspaceId {
+        WorkspaceId::new("default").unwrap()
+    }
+
+    fn state(&self, _: &WorkspaceId) -> Option<std::sync::Arc<State>> {
+        Some(self.state.lock().unwrap().clone())
+    }
+
+    async fn identify(
+        &self,
+        credentials: crate::session::Credentials,
+        _: std::net::IpAddr,
+    ) -> Result<Identity, Refusal> {
+        let text = match credentials.proof {
+            Proof::Guest(_) => "guest:g1".to_owned(),
+            Proof::Token(_, text) | Proof::Bearer(_, text) | Proof::ApiKey(text) => text,
+            _ => return Err(Refusal::Invalid),
+        };
+        Principal::parse(&text).map(|who| identity(who, None)).map_err(|_| Refusal::Invalid)
+    }
+
+    async fn hash_secret(&self, secret: String) -> Result<String, Error> {
+        Ok(secret)
+    }
+
+    fn issue(&self, order: crate::rest::TokenOrder) -> Result<crate::rest::IssuedToken, Error> {
+        let (token, expires_at) = (order.subject.to_string(), self.now.plus(i64::from(order.ttl_s) * 1000));
+        self.orders.lock().unwrap().push(order);
+        Ok(crate::rest::IssuedToken { token, jti: "j".into(), expires_at })
+    }
+
+    async fn ask(
+        &self,
+        who: &Identity,
+        ask: crate::session::Ask,
+    ) -> Result<(Outcome, std::sync::Arc<State>), Error> {
+        self.run(&who.principal, &ask.command)
+    }
+
+    async fn page(
+        &self,
+        _: &Identity,
+        _: &roundtable_core::ids::RoomId,
+        _: Option<roundtable_core::time::Offset>,
+        _: u32,
+    ) -> Result<Vec<Record>, Error> {
+        Ok(Vec::new())
+    }
 }
