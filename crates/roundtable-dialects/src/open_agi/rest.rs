@@ -12,9 +12,6 @@ use crate::iso::iso;
 use crate::rest::{Desk, Request, Response, TokenOrder};
 use crate::session::{Credentials, Family, Proof, Refusal, bearer};
 
-/// How long a token lives, in seconds (Open-A.G.I notes §8).
-const TOKEN_S: u32 = 3_600;
-
 /// Answers a request under `/api/v1` or `/openagi/api/v1`; `None` if the path is not one of this dialect's.
 pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response> {
     let path = request.path.strip_prefix("/openagi").unwrap_or(request.path);
@@ -90,7 +87,7 @@ fn issue(request: &Request<'_>, desk: &impl Desk) -> Response {
         family: Family::OpenAgi,
         subject: Principal::Node(node),
         workspace: desk.default_workspace(),
-        ttl_s: TOKEN_S,
+        ttl_s: desk.lifetime_s(Family::OpenAgi),
         claims: json!({"roles": ["node"]}),
     };
     match desk.issue(order) {
