@@ -50,6 +50,7 @@ pub struct Identifier {
     signer: Arc<Signer>,
     failures: Arc<Failures>,
     hashing: Hashing,
+    lives: Arc<config::Auth>,
 }
 
 /// A check that needs a slow hash.
@@ -81,12 +82,26 @@ impl Identifier {
             signer: Arc::new(Signer::new(signing_secret)?),
             failures: Arc::new(Failures::new(settings.failures, settings.failure_window.ms())),
             hashing: Hashing::new(settings.password_checks.get()),
+            lives: Arc::new(settings.clone()),
         })
     }
 
     /// Where slow hashes are computed.
     pub const fn hashing(&self) -> &Hashing {
         &self.hashing
+    }
+
+    /// How long the operator lets tokens of a family live, in seconds.
+    pub fn lifetime_s(&self, family: Family) -> u32 {
+        let lives = &self.lives;
+        let life = match family {
+            Family::Mxf => lives.mxf_token,
+            Family::Aiwm => lives.aiwm_token,
+            Family::OpenAgi => lives.openagi_token,
+            Family::Login => lives.login_token,
+            Family::Refresh => lives.refresh_token,
+        };
+        life.seconds()
     }
 
     /// Makes a token. Fails with `Internal` only.

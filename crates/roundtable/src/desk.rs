@@ -13,7 +13,7 @@ use roundtable_core::state::State;
 use roundtable_core::time::{Offset, Time};
 use roundtable_dialects::figures::Figures;
 use roundtable_dialects::rest::{Desk, IssuedToken, TokenOrder};
-use roundtable_dialects::session::{Ask, Credentials, Identity, Refusal};
+use roundtable_dialects::session::{Ask, Credentials, Family, Identity, Refusal};
 
 use crate::clock;
 use crate::transport::Hub;
@@ -62,6 +62,10 @@ impl Desk for Counter {
 
     async fn hash_secret(&self, secret: String) -> Result<String, Error> {
         self.hub.identity.hashing().make(secret).await
+    }
+
+    fn lifetime_s(&self, family: Family) -> u32 {
+        self.hub.identity.lifetime_s(family)
     }
 
     fn issue(&self, order: TokenOrder) -> Result<IssuedToken, Error> {
