@@ -11,7 +11,7 @@ use crate::messages::{Direct, Post};
 use crate::rooms::{CreateRoom, EnterOwnRoom, JoinRoom, RoomUpdated};
 use crate::seats::KeepSeat;
 use crate::time::Offset;
-use crate::users::{KeyAdded, TokenRevoked, UserAdded, UserChanged, WorkspaceCreated};
+use crate::users::{KeyAdded, TokenNoted, TokenRevoked, UserAdded, UserChanged, WorkspaceCreated};
 
 /// One thing asked for. What each does is said where its rule stands.
 #[derive(Clone, PartialEq, Debug)]
@@ -36,6 +36,8 @@ pub enum Command {
     RevokeKey(KeyId),
     /// Revoke a token.
     RevokeToken(TokenRevoked),
+    /// Remember a token of somebody without an account.
+    NoteToken(TokenNoted),
     /// Make an agent known or change its card.
     RegisterAgent(RegisterAgent),
     /// Make an agent known that has no connection of its own: others work for it, so it is here from the start.

@@ -50,6 +50,7 @@ pub fn topics_of_record(record: &Record, state: &State) -> Topics {
         Event::WorkspaceCreated(_)
         | Event::KeyAdded(_)
         | Event::TokenRevoked(_)
+        | Event::TokenNoted(_)
         | Event::AlertAcknowledged(_)
         | Event::MessageDelivered(_) => Topics::new(),
         Event::UserAdded(_) => Topics::new(),

@@ -131,6 +131,7 @@ pub fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Decisio
         Command::AddKey(event) => users::add_key(state, ctx, event),
         Command::RevokeKey(key) => users::revoke_key(state, ctx, key),
         Command::RevokeToken(event) => Ok(users::revoke_token(state, event)),
+        Command::NoteToken(event) => users::note_token(state, ctx, event),
         Command::RegisterAgent(command) => agents::register(state, ctx, command),
         Command::HostAgent(command) => agents::host(state, ctx, command),
         Command::UpdateAgent(agent, changes) => agents::update(state, ctx, agent, changes),

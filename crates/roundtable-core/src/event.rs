@@ -86,6 +86,8 @@ events! {
     "key.revoked" KeyRevoked(users::KeyRevoked),
     /// A token is worth nothing any more.
     "token.revoked" TokenRevoked(users::TokenRevoked),
+    /// A token was made for somebody without an account.
+    "token.noted" TokenNoted(users::TokenNoted),
     /// An agent is known for the first time, or again after its removal.
     "agent.registered" AgentRegistered(agents::AgentRegistered),
     /// An agent's card changed.

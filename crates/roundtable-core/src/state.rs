@@ -17,7 +17,7 @@ use crate::presence::Presence;
 use crate::rooms::{LastMessage, Member, Room, RoomStatus};
 use crate::seats::{Seat, SeatKept};
 use crate::time::{Offset, Time};
-use crate::users::{Key, KeyFor, User};
+use crate::users::{Key, KeyFor, NotedToken, User};
 
 /// Everything the rules know. Equal logs give equal states.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -45,6 +45,8 @@ pub struct State {
     users: OrdMap<UserId, Arc<User>>,
     keys: OrdMap<KeyId, Arc<Key>>,
     revoked_tokens: OrdMap<String, Time>,
+    #[serde(default)]
+    noted_tokens: OrdMap<String, NotedToken>,
     rooms: OrdMap<RoomId, Arc<Room>>,
     own_rooms: OrdMap<AgentId, RoomId>,
     rooms_of: OrdMap<Principal, OrdSet<RoomId>>,
@@ -99,6 +101,11 @@ impl State {
     /// Whether a token was revoked before its end.
     pub fn token_revoked(&self, jti: &str) -> bool {
         self.revoked_tokens.contains_key(jti)
+    }
+
+    /// Tokens of people without accounts that have not ended long ago, by their ids.
+    pub fn noted_tokens(&self) -> impl ExactSizeIterator<Item = &NotedToken> {
+        self.noted_tokens.values()
     }
 
     /// A room.
@@ -253,6 +260,7 @@ impl State {
             | Event::UserChanged(_)
             | Event::KeyAdded(_)
             | Event::KeyRevoked(_)
+            | Event::TokenNoted(_)
             | Event::TokenRevoked(_) => self.apply_identity(record),
             Event::AgentRegistered(_)
             | Event::AgentUpdated(_)
@@ -382,6 +390,17 @@ impl State {
                     Arc::make_mut(key).revoked = true;
                 }
             }
+            Event::TokenNoted(e) => {
+                let over = |token: &NotedToken| token.noted.expires_at <= record.at;
+                self.noted_tokens = self
+                    .noted_tokens
+                    .iter()
+                    .filter(|(_, t)| !over(t))
+                    .map(|(k, t)| (k.clone(), t.clone()))
+                    .collect();
+                let token = NotedToken { noted: e.clone(), at: record.at, revoked_at: None };
+                self.noted_tokens.insert(e.jti.clone(), token);
+            }
             Event::TokenRevoked(e) => {
                 self.revoked_tokens = self
                     .revoked_tokens
@@ -390,6 +409,9 @@ impl State {
                     .map(|(jti, end)| (jti.clone(), *end))
                     .collect();
                 self.revoked_tokens.insert(e.jti.clone(), e.expires_at);
+                if let Some(token) = self.noted_tokens.get_mut(&e.jti) {
+                    token.revoked_at.get_or_insert(record.at);
+                }
             }
             _ => {}
         }

@@ -143,6 +143,35 @@ pub struct TokenRevoked {
     pub expires_at: Time,
 }
 
+/// A token that is remembered because its bearer has no account that could be disabled.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct NotedToken {
+    /// What was noted.
+    pub noted: TokenNoted,
+    /// When.
+    pub at: Time,
+    /// When it was revoked, if it was.
+    pub revoked_at: Option<Time>,
+}
+
+/// Event and command: a token was made for somebody without an account.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TokenNoted {
+    /// The token's own id (claim `jti`).
+    pub jti: String,
+    /// For whom.
+    pub bearer: Principal,
+    /// With which agent its bearer talks.
+    pub agent: AgentId,
+    /// Its end; after that it is forgotten.
+    pub expires_at: Time,
+}
+
+pub(crate) fn note_token(state: &State, ctx: &Context, event: &TokenNoted) -> Result<Decision, Error> {
+    operator(state, ctx)?;
+    Ok(Decision::of(Event::TokenNoted(event.clone())))
+}
+
 pub(crate) fn create_workspace(
     state: &State,
     ctx: &Context,
@@ -242,4 +271,39 @@ pub(crate) fn revoke_token(state: &State, event: &TokenRevoked) -> Decision {
         return decision;
     }
     Decision::of(Event::TokenRevoked(event.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TokenNoted, TokenRevoked};
+    use crate::event::{Event, Record};
+    use crate::ids::{AgentId, GuestId, Principal};
+    use crate::state::State;
+    use crate::time::Time;
+
+    fn apply(state: &mut State, at: i64, event: Event) {
+        let (offset, actor) = (state.head.next(), Principal::System);
+        state.apply(&Record { offset, room_seq: None, at: Time(at), actor, room: None, client: None, event });
+    }
+
+    #[test]
+    fn noted_tokens_show_their_end_and_are_forgotten_after_it() {
+        let noted = |jti: &str, end| {
+            Event::TokenNoted(TokenNoted {
+                jti: jti.into(),
+                bearer: Principal::Guest(GuestId::new("g").unwrap()),
+                agent: AgentId::new("a").unwrap(),
+                expires_at: Time(end),
+            })
+        };
+        let mut state = State::default();
+        apply(&mut state, 1, noted("x", 10));
+        apply(&mut state, 2, noted("y", 100));
+        let revoked = TokenRevoked { jti: "y".into(), expires_at: Time(100) };
+        apply(&mut state, 3, Event::TokenRevoked(revoked));
+        let shown: Vec<_> = state.noted_tokens().map(|t| (t.noted.jti.as_str(), t.revoked_at)).collect();
+        assert_eq!(shown, [("x", None), ("y", Some(Time(3)))]);
+        apply(&mut state, 50, noted("z", 100));
+        assert_eq!(state.noted_tokens().map(|t| t.noted.jti.as_str()).collect::<Vec<_>>(), ["y", "z"]);
+    }
 }

@@ -5,6 +5,7 @@ mod conversations;
 mod lists;
 mod messages;
 mod start;
+mod visitors;
 
 use std::sync::Arc;
 

@@ -6,14 +6,15 @@ use roundtable_core::command::Command;
 use roundtable_core::ids::{AgentId, Principal};
 use roundtable_core::json::Json;
 use roundtable_core::state::State;
+use roundtable_core::users::TokenRevoked;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::start::{agent, beginning, standing};
-use super::{Answer, Failure, ask, bearer_of, body, is_agent, lists, nothing_here, state_of};
+use super::{Answer, Failure, ask, bearer_of, body, is_agent, lists, nothing_here, state_of, visitors};
 use crate::iso::iso;
 use crate::rest::{Desk, Request, Response};
-use crate::session::Identity;
+use crate::session::{Credential, Identity};
 
 pub(super) async fn handle(parts: &[&str], request: &Request<'_>, desk: &impl Desk) -> Answer {
     if let ("POST", [id, "connect"]) = (request.method, parts) {
@@ -32,7 +33,10 @@ pub(super) async fn handle(parts: &[&str], request: &Request<'_>, desk: &impl De
         ("GET", [id, "config"]) => config(id, &who, desk),
         ("POST", [id, "heartbeat"]) => heartbeat(id, request, &who, desk).await,
         ("POST", [id, "credentials", "regenerate"]) => new_secret(id, &who, desk).await,
-        ("POST", [id, "anonymous-token"]) => visitor_token(id, request, &who, desk),
+        ("POST", [id, "disconnect"]) => disconnect(id, &who, desk).await,
+        ("POST", [id, "anonymous-token"]) => visitors::make(id, request, &who, desk).await,
+        ("GET", [id, "anonymous-tokens"]) => visitors::list(id, &who, desk),
+        ("DELETE", [id, "anonymous-tokens", token]) => visitors::revoke((id, token), &who, desk).await,
         _ => Err(nothing_here(request)),
     }
 }
@@ -258,46 +262,13 @@ async fn new_secret(id: &str, who: &Identity, desk: &impl Desk) -> Answer {
     Ok(Response::json(200, &answer))
 }
 
-/// How long a visitor's token may live, in seconds: a year.
-const MOST_VISITOR_S: u32 = 365 * 86_400;
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Visitor {
-    anonymous_id: Option<String>,
-    expires_in: Option<u32>,
-}
-
-/// `POST /agents/:id/anonymous-token`: a token for somebody without an account, to talk with this agent.
-fn visitor_token(id: &str, request: &Request<'_>, who: &Identity, desk: &impl Desk) -> Answer {
-    use roundtable_core::ids::GuestId;
-    let Visitor { anonymous_id, expires_in } =
-        if request.body.trim_ascii().is_empty() { Visitor::default() } else { body(request)? };
-    let state = state_of(who, desk)?;
-    agent(&state, id)?;
-    if !access::may_operate(&state, &who.principal) {
-        return Err(Failure::new(403, "Only owners and editors make tokens for visitors"));
+/// `POST /agents/:id/disconnect`: the token that asks is worth nothing any more, and the connections that came with it end.
+async fn disconnect(id: &str, who: &Identity, desk: &impl Desk) -> Answer {
+    if !is_agent(who, id) {
+        return Err(Failure::new(403, "An agent disconnects itself only"));
     }
-    let drawn = || format!("anon_{:016x}", desk.random() as u64);
-    let name = anonymous_id.unwrap_or_else(drawn);
-    let guest = GuestId::new(&name)
-        .map_err(|_| Failure::invalid("anonymousId must be 1 to 128 characters of A-Z a-z 0-9 . _ : @ -"))?;
-    let ttl_s = expires_in.unwrap_or(super::TOKEN_S);
-    if !(1..=MOST_VISITOR_S).contains(&ttl_s) {
-        return Err(Failure::invalid("expiresIn must be a number of seconds, at most a year"));
+    if let (Credential::Token { jti }, Some(expires_at)) = (&who.credential, who.expires_at) {
+        ask(desk, who, Command::RevokeToken(TokenRevoked { jti: jti.clone(), expires_at })).await?;
     }
-    let token = desk.issue(crate::rest::TokenOrder {
-        family: crate::session::Family::Aiwm,
-        subject: Principal::Guest(guest),
-        workspace: who.workspace.clone(),
-        ttl_s,
-        claims: json!({
-            "type": "anonymous", "anonymousId": name, "agentId": id, "orgId": who.workspace.as_str(),
-        }),
-    })?;
-    let answer = json!({
-        "token": token.token, "anonymousId": name, "expiresIn": ttl_s, "expiresAt": iso(token.expires_at),
-        "tokenId": token.jti,
-    });
-    Ok(Response::json(200, &answer))
+    Ok(Response::json(200, &json!({ "success": true })))
 }

@@ -142,7 +142,11 @@ impl Desk for Table {
         }
         let state = self.log.lock().unwrap().0.clone();
         match credentials.proof {
-            Proof::Token(_, token) => Principal::parse(&token).map(identity).map_err(|_| Refusal::Invalid),
+            Proof::Token(_, token) => {
+                let credential = Credential::Token { jti: format!("of-{token}") };
+                let found = Principal::parse(&token).map(identity).map_err(|_| Refusal::Invalid)?;
+                Ok(Identity { credential, expires_at: Some(self.now()), ..found })
+            }
             Proof::AgentSecret { agent, secret } => {
                 let known = AgentId::new(&agent).ok().and_then(|id| state.agent(&id));
                 let known = known.filter(|agent| agent.secret.as_deref() == Some(&secret));
@@ -169,7 +173,7 @@ impl Desk for Table {
     fn issue(&self, order: TokenOrder) -> Result<IssuedToken, Error> {
         let token = order.subject.to_string();
         self.orders.lock().unwrap().push(order);
-        Ok(IssuedToken { token, jti: "j".into(), expires_at: self.now() })
+        Ok(IssuedToken { token, jti: "j".into(), expires_at: self.now().plus(1000) })
     }
 
     async fn ask(&self, who: &Identity, ask: Ask) -> Result<(Outcome, Arc<State>), Error> {
@@ -289,6 +293,18 @@ fn a_heartbeat_is_the_agents_own_and_keeps_nobody_here() {
 }
 
 #[test]
+fn disconnecting_ends_what_the_token_opens() {
+    let table = Table::new();
+    let path = "/dev/aiwm/agents/a1/disconnect";
+    assert_eq!(table.call("POST", path, Some("agent:a2"), "").0, 403);
+    assert_eq!(
+        table.call("POST", path, Some("agent:a1"), r#"{"reason":"done"}"#).1,
+        json!({"success": true})
+    );
+    assert!(table.state(&table.default_workspace()).unwrap().token_revoked("of-agent:a1"));
+}
+
+#[test]
 fn other_paths_are_told_apart() {
     let table = Table::new();
     assert_eq!(table.call("GET", "/dev/aiwm/ws/health", None, "").1["uptime"], 10);
@@ -389,7 +405,22 @@ fn new_credentials_and_visitors_tokens_are_for_owners() {
     let claims = json!({"type": "anonymous", "anonymousId": "v1", "agentId": "a1", "orgId": "default"});
     assert_eq!((order.ttl_s, order.claims), (60, claims));
     assert_eq!(table.call("POST", visit, Some("user:olga"), r#"{"expiresIn":0}"#).0, 400);
-    assert_eq!(table.call("POST", visit, Some("user:olga"), "").0, 200);
+    let list = |who: &str| table.call("GET", "/dev/aiwm/agents/a1/anonymous-tokens", Some(who), "");
+    assert_eq!(list("user:ann").0, 403);
+    let (_, before, response) = list("user:olga");
+    assert!(!response.body.contains("guest:v1"), "no token values");
+    assert_eq!((&before["total"], &before["items"][0]["isActive"]), (&json!(1), &json!(true)));
+    let token =
+        format!("/dev/aiwm/agents/a1/anonymous-tokens/{}", before["items"][0]["tokenId"].as_str().unwrap());
+    assert_eq!(table.call("DELETE", &token, Some("user:ann"), "").0, 403);
+    assert_eq!(table.call("DELETE", &token, Some("user:olga"), "").0, 204);
+    assert_eq!(table.call("DELETE", &format!("{token}x"), Some("user:olga"), "").0, 404);
+    let (_, after, _) = list("user:olga");
+    assert_eq!(
+        (&after["items"][0]["isActive"], after["items"][0]["revokedAt"].is_string()),
+        (&json!(false), true)
+    );
+    assert!(table.state(&table.default_workspace()).unwrap().token_revoked("j"));
 }
 
 /// A conversation of ann with a1; its path.
