@@ -22,9 +22,6 @@ use crate::iso::iso;
 use crate::rest::{Desk, Request, Response, TokenOrder};
 use crate::session::{Ask, Credentials, Family, Identity, Proof, Refusal, Token, bearer, query_value};
 
-/// How long tokens live, in seconds: a day (notes §2).
-const TOKEN_S: u32 = 86_400;
-
 /// Why a request fails.
 #[derive(Clone, PartialEq, Debug)]
 struct Failure {
@@ -165,18 +162,19 @@ async fn login(request: &Request<'_>, desk: &impl Desk) -> Answer {
         "username": user.as_str(), "status": "active", "roles": roles, "orgId": org,
         "groupId": "", "agentId": "", "appId": "",
     });
+    let ttl_s = desk.lifetime_s(Family::Aiwm);
     let token = desk.issue(TokenOrder {
         family: Family::Aiwm,
         subject: identity.principal.clone(),
         workspace: identity.workspace.clone(),
-        ttl_s: TOKEN_S,
+        ttl_s,
         claims,
     })?;
     Ok(Response::json(
         200,
         &json!({
             "accessToken": token.token,
-            "expiresIn": TOKEN_S,
+            "expiresIn": ttl_s,
             "tokenType": "bearer",
             "user": { "id": user.as_str(), "username": user.as_str(), "roles": roles, "orgId": org },
         }),

@@ -6,7 +6,7 @@ use roundtable_core::state::State;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Answer, Failure, TOKEN_S, body, member_or};
+use super::{Answer, Failure, body, member_or};
 use crate::rest::{Desk, Request, Response, TokenOrder};
 use crate::session::{Credentials, Family, Proof, Refusal};
 
@@ -46,14 +46,15 @@ pub(super) async fn connect(id: &str, request: &Request<'_>, desk: &impl Desk) -
         "username": format!("agent:{id}"), "status": standing(agent), "roles": ["organization.viewer"],
         "orgId": org, "groupId": "", "agentId": id, "userId": "", "type": "agent",
     });
+    let ttl_s = desk.lifetime_s(Family::Aiwm);
     let token = desk.issue(TokenOrder {
         family: Family::Aiwm,
         subject: identity.principal.clone(),
         workspace: identity.workspace.clone(),
-        ttl_s: TOKEN_S,
+        ttl_s,
         claims,
     })?;
-    Ok(Response::json(200, &beginning(agent, &token.token, TOKEN_S)))
+    Ok(Response::json(200, &beginning(agent, &token.token, ttl_s)))
 }
 
 fn refused(id: &str, refusal: Refusal, desk: &impl Desk) -> Failure {

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::start::agent;
-use super::{Answer, Failure, TOKEN_S, ask, body, nothing, state_of};
+use super::{Answer, Failure, ask, body, nothing, state_of};
 use crate::iso::iso;
 use crate::rest::{Desk, Request, Response, TokenOrder};
 use crate::session::{Family, Identity};
@@ -43,7 +43,7 @@ pub(super) async fn make(id: &str, request: &Request<'_>, who: &Identity, desk: 
     let name = anonymous_id.unwrap_or_else(drawn);
     let guest = GuestId::new(&name)
         .map_err(|_| Failure::invalid("anonymousId must be 1 to 128 characters of A-Z a-z 0-9 . _ : @ -"))?;
-    let ttl_s = expires_in.unwrap_or(TOKEN_S);
+    let ttl_s = expires_in.unwrap_or_else(|| desk.lifetime_s(Family::Aiwm));
     if !(1..=MOST_VISITOR_S).contains(&ttl_s) {
         return Err(Failure::invalid("expiresIn must be a number of seconds, at most a year"));
     }
