@@ -389,12 +389,12 @@ pub(crate) fn set_secret(
 pub(crate) fn remove(state: &State, ctx: &Context, agent: &AgentId, reason: &str) -> Result<Decision, Error> {
     run(state, ctx, agent)?;
     let mut decision = Decision::default();
-    decision.event(Event::AgentRemoved(AgentRemoved { agent: agent.clone(), reason: reason.into() }));
     // Whoever takes the name next is somebody else.
     let member = Principal::Agent(agent.clone());
     for room in state.rooms_of(&member) {
         decision.in_room(room, Event::RoomLeft(RoomLeft { member: member.clone() }));
     }
+    decision.event(Event::AgentRemoved(AgentRemoved { agent: agent.clone(), reason: reason.into() }));
     Ok(decision)
 }
 

@@ -106,6 +106,7 @@ pub(crate) fn outcome_of(room: Option<&RoomId>, event: &Event) -> Outcome {
     match (event, room) {
         (Event::MessagePosted(message), _) => Outcome::Message(message.id.clone()),
         (Event::MessageDirect(message), _) => Outcome::Message(message.id.clone()),
+        (Event::RoomLeft(_), _) => Outcome::Done,
         (_, Some(room)) => Outcome::Room(room.clone()),
         (_, None) => Outcome::Done,
     }

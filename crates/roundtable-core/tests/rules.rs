@@ -146,7 +146,7 @@ fn nobody_gains_a_room_by_taking_an_agents_name() {
         agent:a create-room p entry=private -> room.created p, room.joined p agent:a
         agent:b join p by-key -> room.joined p agent:b
         agent:a direct b psst -> message.direct agent:a>agent:b psst
-        agent:b remove-agent b -> agent.removed b, room.left p agent:b
+        agent:b remove-agent b -> room.left p agent:b, agent.removed b
         user:vic register b -> agent.registered b
         user:vic>agent:b post p hello -> ! RoomNotFound
 

@@ -43,7 +43,7 @@ impl Shard {
                         let delivery = Delivery { item: Item::Record(record), topic, origin: *origin };
                         self.deliver(&home, &batch.view, &delivery, Some((batch, place)));
                     }
-                    if let Event::RoomLeft(_) = &record.event {
+                    if let Event::RoomLeft(_) | Event::AgentRemoved(_) = &record.event {
                         self.drop_strangers(&home, topics);
                     }
                 }
@@ -205,7 +205,7 @@ impl Shard {
         }
     }
 
-    /// Somebody left a room: whoever received it only through that membership does so no longer.
+    /// Somebody left a room or is no more: whoever received only through that does so no longer.
     fn drop_strangers(&self, home: &Home, topics: &[Topic]) {
         let view = home.view.borrow().clone();
         for topic in topics {
