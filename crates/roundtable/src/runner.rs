@@ -6,12 +6,13 @@
 pub mod batch;
 mod budget;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use roundtable_core::delivery::Topics;
+use imbl::Vector;
+use roundtable_core::delivery::{Topic, Topics, replays};
 use roundtable_core::engine::Outcome;
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::event::Record;
@@ -62,6 +63,16 @@ pub struct View {
     pub state: Arc<State>,
     /// The epochs of its log.
     pub epochs: Arc<Epochs>,
+    unsynced: Vector<Arc<Record>>,
+}
+
+impl View {
+    /// What of a topic was handed out and is not in the log yet, after an offset: messages of relaxed rooms. Whoever reads
+    /// the log adds these, so that nothing is missing between what is read and what comes live.
+    pub fn unsynced(&self, topic: &Topic, after: Offset) -> impl Iterator<Item = &Record> {
+        let later = self.unsynced.iter().map(|record| &**record).filter(move |record| record.offset > after);
+        later.filter(move |record| replays(record, topic))
+    }
 }
 
 /// One batch on its way to the shards.
@@ -171,7 +182,8 @@ impl Workspaces {
     pub fn start(&self, workspace: &WorkspaceId) -> Result<impl Future<Output = ()> + use<>, Error> {
         let loaded = self.log.load(workspace)?;
         let epochs = Arc::new(loaded.epochs);
-        let view = View { state: Arc::new(loaded.state.clone()), epochs: Arc::clone(&epochs) };
+        let state = Arc::new(loaded.state.clone());
+        let view = View { state, epochs: Arc::clone(&epochs), unsynced: Vector::new() };
         let view = Arc::new(ArcSwap::from_pointee(view));
         let (inbox, questions) = mpsc::unbounded_channel();
         let (head_at, head) = watch::channel(loaded.state.head);
@@ -188,7 +200,7 @@ impl Workspaces {
             head_at,
             questions,
             budgets: Budgets::default(),
-            unsynced: VecDeque::new(),
+            unsynced: Vector::new(),
             relaxed_sync: self.relaxed_sync,
         };
         if let Ok(mut running) = self.running.write() {
@@ -254,7 +266,7 @@ struct Runner {
     questions: mpsc::UnboundedReceiver<Question<ReplyTo>>,
     budgets: Budgets,
     /// Records of relaxed rooms that were handed out and are not in the log yet, oldest first.
-    unsynced: VecDeque<Record>,
+    unsynced: Vector<Arc<Record>>,
     relaxed_sync: Duration,
     snapshot_at: Offset,
 }
@@ -314,7 +326,7 @@ impl Runner {
             let early =
                 batch.relaxed && self.may_be_early && self.unsynced.len() + records.len() <= MAX_UNSYNCED;
             if records.is_empty() || early {
-                self.unsynced.extend(records.iter().cloned());
+                self.unsynced.extend(records.iter().cloned().map(Arc::new));
                 return self.hand_out(batch, questions);
             }
             let relaxed = batch.relaxed || self.may_be_early;
@@ -346,7 +358,7 @@ impl Runner {
         let all: Arc<[Record]> = if self.unsynced.is_empty() {
             records
         } else {
-            self.unsynced.iter().chain(records.iter()).cloned().collect()
+            self.unsynced.iter().map(|record| &**record).chain(records.iter()).cloned().collect()
         };
         let Some(first) = all.first() else { return Appended::Committed };
         let expected = Offset(first.offset.0.saturating_sub(1));
@@ -425,7 +437,8 @@ impl Runner {
     /// Makes the state visible and tells the shards. The state is visible before anybody hears of what led to it.
     fn publish(&self, news: Vec<News>) -> Arc<State> {
         let state = Arc::new(self.state.clone());
-        let view = View { state: Arc::clone(&state), epochs: Arc::clone(&self.epochs) };
+        let (epochs, unsynced) = (Arc::clone(&self.epochs), self.unsynced.clone());
+        let view = View { state: Arc::clone(&state), epochs, unsynced };
         self.view.store(Arc::new(view.clone()));
         self.head_at.send_if_modified(|head| std::mem::replace(head, state.head) != state.head);
         self.audience.committed(Arc::new(Committed { workspace: self.workspace.clone(), view, news }));

@@ -28,7 +28,8 @@ struct Inner {
 
 #[derive(Default)]
 struct Kept {
-    rows: Vec<(Row, Hash)>,
+    /// Each as it is written and as it is read back.
+    rows: Vec<(Row, Hash, Record)>,
     epochs: Epochs,
     loose: bool,
     snapshot: Option<(Offset, String)>,
@@ -78,11 +79,9 @@ impl MemoryLog {
         let inner = self.lock();
         let Some(kept) = inner.workspaces.get(workspace) else { return Ok(Vec::new()) };
         let skip = usize::try_from(span.after.0).unwrap_or(usize::MAX);
-        let rows = kept.rows.iter().skip(skip).take_while(|(row, _)| row.offset <= span.upto.0);
-        rows.map(|(row, _)| row.record())
-            .filter(|record| record.as_ref().map_or(true, &wanted))
-            .take(span.limit)
-            .collect()
+        let records = kept.rows.iter().skip(skip).map(|(_, _, record)| record);
+        let within = records.take_while(|record| record.offset <= span.upto);
+        Ok(within.filter(|record| wanted(record)).take(span.limit).cloned().collect())
     }
 }
 
@@ -93,8 +92,8 @@ impl Inner {
         }
         let mut rows = Vec::with_capacity(append.records.len());
         for record in &*append.records {
-            match Row::of(record) {
-                Ok(row) => rows.push(row),
+            match Row::of(record).and_then(|row| Ok((row.record()?, row))) {
+                Ok(written) => rows.push(written),
                 Err(e) => return Appended::Failed(AppendError::Io(e.message.into_owned())),
             }
         }
@@ -105,10 +104,7 @@ impl Inner {
         }
         if append.expected.0 < head {
             let after = kept.rows.iter().skip(append.expected.0 as usize);
-            return match after.map(|(row, _)| row.record()).collect() {
-                Ok(records) => Appended::Behind(records),
-                Err(e) => Appended::Failed(AppendError::Io(e.message.into_owned())),
-            };
+            return Appended::Behind(after.map(|(_, _, record)| record.clone()).collect());
         }
         if append.epoch > kept.epochs.current() {
             kept.epochs.begin(Offset(head));
@@ -116,10 +112,10 @@ impl Inner {
         }
         kept.loose |= append.relaxed;
         let mut hash =
-            kept.rows.last().map_or_else(|| codec::beginning(&append.workspace), |(_, hash)| *hash);
-        for row in rows {
+            kept.rows.last().map_or_else(|| codec::beginning(&append.workspace), |(_, hash, _)| *hash);
+        for (record, row) in rows {
             hash = row.chain(&hash);
-            kept.rows.push((row, hash));
+            kept.rows.push((row, hash, record));
         }
         Appended::Committed
     }
@@ -152,8 +148,8 @@ impl Log for MemoryLog {
             Some((_, json)) => codec::state(json)?,
             None => State::default(),
         };
-        for (row, _) in kept.rows.iter().skip(state.head.0 as usize) {
-            state.apply(&row.record()?);
+        for (_, _, record) in kept.rows.iter().skip(state.head.0 as usize) {
+            state.apply(record);
         }
         let mut epochs = kept.epochs.clone();
         if kept.loose {
@@ -219,7 +215,7 @@ impl Log for MemoryLog {
         let inner = self.lock();
         let mut hash = codec::beginning(workspace);
         let mut sound = 0;
-        for (row, kept) in inner.workspaces.get(workspace).into_iter().flat_map(|kept| &kept.rows) {
+        for (row, kept, _) in inner.workspaces.get(workspace).into_iter().flat_map(|kept| &kept.rows) {
             hash = row.chain(&hash);
             if hash != *kept || row.offset != sound + 1 {
                 return Ok(Verified { sound, broken: Some((Offset(sound + 1), "its hash differs".into())) });

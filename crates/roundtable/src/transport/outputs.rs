@@ -21,7 +21,7 @@ use super::mailbox::{Put, Weight};
 use super::shard::Shard;
 use crate::clock;
 use crate::log::Span;
-use crate::runner::{News, ReplyTo, batch::Question};
+use crate::runner::{News, ReplyTo, View, batch::Question};
 
 /// Records read from the log at a time while a subscription catches up.
 const PAGE: usize = 200;
@@ -195,13 +195,26 @@ impl Shard {
         if cursor.offset < head {
             let catching = CatchUp { topic: topic.clone(), held: Vec::new() };
             connection.with_slot(number, |slot| slot.catching_up.push(catching));
-            let span = Span { after: cursor.offset, upto: head, limit: PAGE };
-            tokio::task::spawn_local(Rc::clone(self).catch_up(Rc::clone(connection), number, topic, span));
+            tokio::task::spawn_local(Rc::clone(self).catch_up(
+                Rc::clone(connection),
+                number,
+                topic,
+                (view, cursor.offset),
+            ));
         }
     }
 
-    /// Reads the log up to where the subscription began, then hands out what was held: no gap, no repeat.
-    async fn catch_up(self: Rc<Self>, connection: Rc<Connection>, number: u8, topic: Topic, mut span: Span) {
+    /// Reads the log up to where the subscription began, then what was not synced at that moment, then hands out what was
+    /// held: no gap, no repeat.
+    async fn catch_up(
+        self: Rc<Self>,
+        connection: Rc<Connection>,
+        number: u8,
+        topic: Topic,
+        (view, after): (View, Offset),
+    ) {
+        let mut span = Span { after, upto: view.state.head, limit: PAGE };
+        let mut last = after;
         let Some(workspace) = connection.with_slot(number, |slot| slot.home.handle.workspace().clone())
         else {
             return;
@@ -216,6 +229,7 @@ impl Shard {
             let full = page.len() >= PAGE;
             span.after = page.last().filter(|_| full).map_or(span.upto, |record| record.offset);
             for record in &page {
+                last = record.offset;
                 let delivery = Delivery { item: Item::Record(record), topic: &topic, origin: None };
                 self.deliver_to(&connection, number, &delivery);
             }
@@ -223,6 +237,10 @@ impl Shard {
             while connection.lives() && connection.waiting_bytes() > self.hub.settings.mailbox_bytes / 2 {
                 connection.relief.notified().await;
             }
+        }
+        for record in view.unsynced(&topic, last) {
+            let delivery = Delivery { item: Item::Record(record), topic: &topic, origin: None };
+            self.deliver_to(&connection, number, &delivery);
         }
         self.release(&connection, number, &topic);
     }
@@ -257,12 +275,20 @@ impl Shard {
         });
         let Some((who, home)) = known.flatten() else { return };
         let PageRequest { token, room, before, limit } = request;
-        let allowed = access::may_receive(&home.view.borrow().state, &who, &Topic::Room(room.clone()));
-        let page: Result<Vec<Record>, Error> = if allowed {
+        let (view, topic) = (home.view.borrow().clone(), Topic::Room(room.clone()));
+        let page: Result<Vec<Record>, Error> = if access::may_receive(&view.state, &who, &topic) {
             let (log, of) = (Arc::clone(self.hub.workspaces.log()), home.handle.workspace().clone());
-            tokio::task::spawn_blocking(move || log.read_room(&of, &room, before, limit as usize))
+            let limit = limit as usize;
+            let page = tokio::task::spawn_blocking(move || log.read_room(&of, &room, before, limit))
                 .await
-                .unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "a page could not be read")))
+                .unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "a page could not be read")));
+            page.map(|mut page| {
+                let last = page.last().map_or(Offset(0), |record| record.offset);
+                let asked = |record: &&Record| before.is_none_or(|before| record.offset < before);
+                // Only messages are ever handed out unsynced, so these are all of the kind that a page has.
+                page.extend(view.unsynced(&topic, last).filter(asked).cloned());
+                page.split_off(page.len().saturating_sub(limit))
+            })
         } else {
             Err(Error::forbidden(format!("{} is not in room {room}", who.id())))
         };
