@@ -1,0 +1,177 @@
+//! What must be true, kept apart from the rules: who is where, what was said, what was promised to whom.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use roundtable_core::delivery::{Topic, replays};
+use roundtable_core::engine::Outcome;
+use roundtable_core::event::{Event, Record};
+use roundtable_core::ids::{AgentId, ClientId, MessageId, Principal, RoomId, UserId};
+use roundtable_core::rooms::Durability;
+use roundtable_core::state::State;
+use roundtable_core::time::{Cursor, Offset};
+
+/// A workspace as one node has seen it.
+#[derive(Clone, Default)]
+pub struct Model {
+    /// Everything handed out, in order.
+    pub records: Vec<Record>,
+    /// The fold over it.
+    pub state: State,
+    /// By which record each client id was used.
+    pub said: BTreeMap<(Principal, ClientId), Offset>,
+    /// All messages that were ever handed out, signals included.
+    pub messages: BTreeSet<MessageId>,
+    members: BTreeMap<RoomId, BTreeSet<Principal>>,
+    owners: BTreeMap<AgentId, UserId>,
+    relaxed: BTreeSet<RoomId>,
+    numbers: BTreeMap<RoomId, u64>,
+}
+
+impl Model {
+    pub fn of(records: &[Record]) -> Self {
+        let mut model = Self::default();
+        records.iter().for_each(|record| model.push(record));
+        model
+    }
+
+    pub fn head(&self) -> Offset {
+        Offset(self.records.len() as u64)
+    }
+
+    /// The next record. Offsets and numbers within a room are dense, ids and client ids are used once.
+    pub fn push(&mut self, record: &Record) {
+        assert_eq!(record.offset, self.head().next(), "P2: a record is missing, repeated or out of order");
+        if let Some(room) = &record.room {
+            let number = self.numbers.entry(room.clone()).or_default();
+            *number += 1;
+            assert_eq!(record.room_seq, Some(*number), "P2: numbers within a room are dense");
+        }
+        if let Some(client) = &record.client {
+            let before = self.said.insert((record.actor.clone(), client.clone()), record.offset);
+            assert_eq!(before, None, "P4: {client:?} of {} has two effects", record.actor);
+        }
+        match &record.event {
+            Event::MessagePosted(message) => {
+                assert!(self.messages.insert(message.id.clone()), "P1: {} is there twice", message.id);
+            }
+            Event::MessageDirect(message) => {
+                assert!(self.messages.insert(message.id.clone()), "P1: {} is there twice", message.id);
+            }
+            Event::RoomCreated(made) if made.card.durability == Durability::Relaxed => {
+                self.relaxed.extend(record.room.clone());
+            }
+            Event::RoomJoined(joined) => {
+                self.members.entry(record.room.clone().unwrap()).or_default().insert(joined.member.clone());
+            }
+            Event::RoomLeft(left) => {
+                self.members.entry(record.room.clone().unwrap()).or_default().remove(&left.member);
+            }
+            Event::AgentRegistered(made) => {
+                made.owner.clone().into_iter().for_each(|owner| {
+                    self.owners.insert(made.agent.clone(), owner);
+                });
+            }
+            Event::AgentRemoved(removed) => {
+                self.owners.remove(&removed.agent);
+            }
+            _ => {}
+        }
+        self.state.apply(record);
+        self.records.push(record.clone());
+    }
+
+    /// Whether a record may be lost in a crash although it was handed out.
+    pub fn may_be_lost(&self, record: &Record) -> bool {
+        let room = record.room.as_ref();
+        matches!(record.event, Event::MessagePosted(_))
+            && room.is_some_and(|room| self.relaxed.contains(room))
+    }
+
+    /// Whether `who` may hear what goes to `topic`: `ann` owns the workspace, users hear what their agents hear.
+    pub fn may_hear(&self, who: &Principal, topic: &Topic) -> bool {
+        let speaks_for = |agent: &AgentId| {
+            let user = who.user();
+            user.is_some_and(|user| user.as_str() == "ann")
+                || (user.is_some() && self.owners.get(agent) == user)
+        };
+        match topic {
+            Topic::Room(room) => self.members.get(room).is_some_and(|members| {
+                members.contains(who) || members.iter().filter_map(Principal::agent).any(speaks_for)
+            }),
+            Topic::Principal(to) => who == to || to.agent().is_some_and(speaks_for),
+            Topic::Feed(_) => !matches!(who, Principal::Agent(_)),
+        }
+    }
+
+    /// What somebody who listens to a topic from `start` on must have heard by now.
+    pub fn expected(&self, topic: &Topic, start: Offset) -> Vec<Offset> {
+        let later = self.records.iter().skip(start.0 as usize);
+        later.filter(|record| replays(record, topic)).map(|record| record.offset).collect()
+    }
+}
+
+/// A topic that a connection listens to, across its breaks.
+#[derive(Clone, Debug)]
+pub struct Ear {
+    /// Since when.
+    pub start: Offset,
+    /// Where it would resume.
+    pub cursor: Cursor,
+    /// What of the log it has heard.
+    pub heard: Vec<Offset>,
+}
+
+impl Ear {
+    pub fn at(cursor: Cursor) -> Self {
+        Self { start: cursor.offset, cursor, heard: Vec::new() }
+    }
+
+    pub fn hear(&mut self, offset: Offset, epoch: u32) {
+        assert!(self.heard.last().is_none_or(|last| *last < offset), "P3: {offset:?} again or out of order");
+        self.heard.push(offset);
+        self.cursor = Cursor { epoch, offset };
+    }
+}
+
+/// What was promised in a workspace, by whichever node.
+#[derive(Default)]
+pub struct Ledger {
+    /// The result of each client id, and whether it was given as the first one, not as a repeat.
+    pub results: BTreeMap<(Principal, ClientId), (Outcome, bool)>,
+    /// Client ids of writes that were refused.
+    pub refused: BTreeSet<(Principal, ClientId)>,
+}
+
+impl Ledger {
+    /// A reply came to a write.
+    pub fn replied(
+        &mut self,
+        model: &Model,
+        (actor, client): (&Principal, Option<&ClientId>),
+        reply: Result<&Outcome, ()>,
+    ) {
+        if let Ok(Outcome::Message(id)) = reply.map(Outcome::first) {
+            assert!(model.messages.contains(id), "P1: {id} is acknowledged and nowhere to be found");
+        }
+        let Some(client) = client else { return };
+        let key = (actor.clone(), client.clone());
+        match (reply, model.said.contains_key(&key)) {
+            (Ok(outcome), true) => {
+                let is_first = !matches!(outcome, Outcome::Repeated(_));
+                let known = self.results.entry(key).or_insert_with(|| (outcome.first().clone(), false));
+                assert_eq!(*outcome.first(), known.0, "P4: the first result comes again");
+                assert!(!(is_first && known.1), "P4: {client:?} of {actor} is done twice");
+                known.1 |= is_first;
+            }
+            (Err(()), false) => drop(self.refused.insert(key)),
+            (Ok(_), false) | (Err(()), true) => {}
+        }
+    }
+
+    /// A record was handed out.
+    pub fn happened(&self, record: &Record) {
+        let Some(client) = &record.client else { return };
+        let key = (record.actor.clone(), client.clone());
+        assert!(!self.refused.contains(&key), "P1: {client:?} was refused and happened nevertheless");
+    }
+}
