@@ -47,6 +47,8 @@ pub struct Settings {
     pub max_batch: usize,
     /// Largest message in bytes, after unpacking.
     pub max_message_bytes: usize,
+    /// The agent of any dialect that answers in a connection's own session where no other agent is. `None`: nobody.
+    pub default_agent: Option<AgentId>,
     /// How long an answer may take before the sender is told that none came, in milliseconds (MegaBot notes §5).
     pub answer_timeout_ms: i64,
     /// Shortest time between two probes of what has arrived, in milliseconds: a burst shall not be answered by another.
@@ -65,6 +67,7 @@ impl Default for Settings {
             batched_burst: 200,
             max_batch: 100,
             max_message_bytes: 1 << 20,
+            default_agent: None,
             answer_timeout_ms: 60_000,
             probe_ms: 1_000,
             keep_ms: 10_000,
@@ -72,6 +75,8 @@ impl Default for Settings {
     }
 }
 
+/// How the ids of the connections' own sessions begin.
+const OWN_PREFIX: &str = "sess_";
 /// Frames that may wait before the session is ready; a client that sends more is cut off.
 const MAX_EARLY: usize = 256;
 /// Ids of messages that are remembered on a connection, beside those in the log.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 pub use crate::config::listen::{BareWs, Listener, Listeners};
-use crate::config::values::{Count, LogLevel, NodeName};
+use crate::config::values::{AgentName, Count, LogLevel, NodeName};
 pub use crate::config::values::{LogFormat, Origins, Percent, Rate, Size, Span};
 
 pub mod dialects;
@@ -197,6 +197,8 @@ section! {
         batched_per_second: Rate = Rate::of(200),
         /// Most messages of one batch.
         batch: Count = Count::of(100),
+        /// The agent that answers in a connection's own session where no other agent is. Empty: nobody does.
+        agent: AgentName = AgentName::default(),
         /// How long an answer to a chat message may take before the sender is told that none came.
         answer_timeout: Span = Span::of_ms(60_000),
     }

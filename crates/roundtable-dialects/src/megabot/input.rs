@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::errors::Fault;
 use super::wire::{self, Act, Chat, Request};
-use super::{Asked, Early, Heard, MAX_EARLY, MAX_RECENT, MegaBotSession, Phase, Waiting, reply};
+use super::{Asked, Early, Heard, MAX_EARLY, MAX_RECENT, MegaBotSession, OWN_PREFIX, Phase, Waiting, reply};
 use crate::session::{Ask, Input, Output, Outputs, Scene};
 use crate::websocket::close;
 
@@ -134,10 +134,8 @@ impl MegaBotSession {
     fn chat(&mut self, id: String, chat: Chat, scene: Scene<'_>, out: &mut Outputs) -> Result<(), Fault> {
         let (Some(who), Some(own)) = (self.who.clone(), self.own.clone()) else { return Ok(()) };
         let room = chat.session.unwrap_or_else(|| own.clone());
-        if let Some(agent) = &chat.agent
-            && !has_agent(scene.state, &room, agent)
-        {
-            return Err(Fault::new("not_found", 404, "No such agent in this session"));
+        if chat.agent.as_ref().is_some_and(|agent| scene.state.agent(agent).is_none()) {
+            return Err(Fault::new("not_found", 404, "No such agent"));
         }
         if !self.rooms.contains_key(&room) {
             if room != own {
@@ -146,6 +144,9 @@ impl MegaBotSession {
             self.rooms.insert(own.clone(), Heard::from(scene.state.head));
             let join = self.joining(&own, &who);
             self.ask(join, Waiting::OwnRoom, out);
+        }
+        if let Some(agent) = self.who_shall_answer(chat.agent.as_ref(), &room, scene.state) {
+            self.ask(Command::Invite(room.clone(), agent), Waiting::Quiet(id.clone()), out);
         }
         let parts = chat.attachments.map(|list| Json::of(&serde_json::json!({ "attachments": list })));
         let topic = reply::Topic::of(&chat.content);
@@ -161,10 +162,28 @@ impl MegaBotSession {
         Ok(())
     }
 
+    /// The agent that has to be brought in for an answer: the one that is named, or the configured one where there is none.
+    fn who_shall_answer(&self, named: Option<&AgentId>, room: &RoomId, state: &State) -> Option<Principal> {
+        let own = self.own.as_ref() == Some(room);
+        let configured =
+            self.settings.default_agent.as_ref().filter(|agent| own && state.agent(agent).is_some());
+        let members = || state.room(room).into_iter().flat_map(|room| room.members.keys());
+        let agent = match (named, configured) {
+            (Some(named), _) => Principal::Agent(named.clone()),
+            (None, Some(agent)) if !members().any(|who| who.agent().is_some()) => {
+                Principal::Agent(agent.clone())
+            }
+            _ => return None,
+        };
+        (!members().any(|who| *who == agent)).then_some(agent)
+    }
+
     fn join(&mut self, id: String, room: RoomId, scene: Scene<'_>, out: &mut Outputs) -> Result<(), Fault> {
         let Some(who) = self.who.clone() else { return Ok(()) };
-        let taken = scene.state.seat(&room).is_some_and(|seat| seat.owner != who);
-        if taken || self.rooms.len() >= MAX_SEAT_ROOMS {
+        let seat = scene.state.seat(&room).is_some_and(|seat| seat.owner != who);
+        let chat = room.as_str().starts_with(OWN_PREFIX)
+            && scene.state.room(&room).is_some_and(|r| r.owner != who && !r.members.contains_key(&who));
+        if seat || chat || self.rooms.len() >= MAX_SEAT_ROOMS {
             return Err(Fault::new("forbidden", 403, "This session cannot be entered"));
         }
         self.rooms.entry(room.clone()).or_insert_with(|| Heard::from(scene.state.head));
@@ -224,9 +243,4 @@ fn client_id(id: &str) -> Option<ClientId> {
         }
         ClientId::new(&hash).ok()
     })
-}
-
-fn has_agent(state: &State, room: &RoomId, agent: &AgentId) -> bool {
-    let agent = Principal::Agent(agent.clone());
-    state.room(room).is_some_and(|room| room.members.contains_key(&agent))
 }

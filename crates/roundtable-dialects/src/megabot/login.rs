@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::errors::Fault;
 use super::wire::MAX_PLATFORM_CHARS;
-use super::{Early, Heard, MegaBotSession, Phase, Waiting, encode};
+use super::{Early, Heard, MegaBotSession, OWN_PREFIX, Phase, Waiting, encode};
 use crate::session::{
     Credential, Credentials, Family, Identity, Opening, Output, Outputs, Proof, Refusal, Scene, bearer,
     query_value,
@@ -43,7 +43,7 @@ impl MegaBotSession {
         if asked && !opening.deflate {
             self.form = encode::GZIP;
         }
-        self.own = RoomId::new(&format!("sess_{:032x}", opening.random)).ok();
+        self.own = RoomId::new(&format!("{OWN_PREFIX}{:032x}", opening.random)).ok();
         self.wanted = query("session_id").and_then(|id| RoomId::new(&id).ok());
         let proof = match credential(opening) {
             Some(proof) => proof,

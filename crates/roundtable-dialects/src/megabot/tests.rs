@@ -307,14 +307,15 @@ impl World {
         self.clients[n].gone = true;
     }
 
-    fn agent(&mut self, id: &str, room: &str) -> Principal {
+    fn agent(&mut self, id: &str, room: Option<&str>) -> Principal {
         let agent = AgentId::new(id).unwrap();
         let card = AgentCard { name: id.into(), ..AgentCard::default() };
         self.system(Command::RegisterAgent(RegisterAgent { agent: agent.clone(), card })).unwrap();
         let member = Principal::Agent(agent);
-        let room = RoomId::new(room).unwrap();
-        let join = JoinRoom { room, member: member.clone(), create: None, by_key: true };
-        self.system(Command::JoinRoom(join)).unwrap();
+        if let Some(room) = room.map(|room| RoomId::new(room).unwrap()) {
+            let join = JoinRoom { room, member: member.clone(), create: None, by_key: true };
+            self.system(Command::JoinRoom(join)).unwrap();
+        }
         member
     }
 

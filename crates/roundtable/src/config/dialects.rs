@@ -46,6 +46,7 @@ impl Dialects {
                 batched_per_second: config.megabot.batched_per_second.most(),
                 max_batch: config.megabot.batch.get() as usize,
                 max_message_bytes: config.websocket.max_message.bytes(),
+                default_agent: config.megabot.agent.get(),
                 answer_timeout_ms: signed(config.megabot.answer_timeout.ms()),
                 ..megabot::Settings::default()
             },

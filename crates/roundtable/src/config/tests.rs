@@ -195,6 +195,7 @@ fn settings_that_contradict_one_another_are_refused() {
     wrong(&["auth.password_checks=65"], "64");
     wrong(&["server.allowed_origins=example.org"], "is no origin");
     wrong(&["server.node=a b"], "server.node");
+    wrong(&["megabot.agent=a b"], "megabot.agent");
     wrong(&["logging.level=loud=very=loud"], "logging.level");
 }
 

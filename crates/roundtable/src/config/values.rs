@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use roundtable_core::ids::AgentId;
 use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -310,6 +311,28 @@ impl<'de> Deserialize<'de> for NodeName {
         let text = String::deserialize(deserializer)?;
         if !text.is_empty() {
             roundtable_core::ids::NodeId::new(&text).map_err(D::Error::custom)?;
+        }
+        Ok(Self(text))
+    }
+}
+
+/// The id of an agent, or nothing.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(transparent)]
+pub struct AgentName(String);
+
+impl AgentName {
+    /// The agent, if one was given.
+    pub fn get(&self) -> Option<AgentId> {
+        AgentId::new(&self.0).ok()
+    }
+}
+
+impl<'de> Deserialize<'de> for AgentName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if !text.is_empty() {
+            AgentId::new(&text).map_err(D::Error::custom)?;
         }
         Ok(Self(text))
     }

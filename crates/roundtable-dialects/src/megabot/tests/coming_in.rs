@@ -113,3 +113,8 @@ fn compression_is_used_only_if_asked_and_nothing_better_is_there() {
         assert_eq!(world.contents(n), ["x".repeat(2_000)]);
     }
 }
+
+#[test]
+fn an_idle_session_is_small() {
+    assert!(size_of::<MegaBotSession>() <= 640, "{}", size_of::<MegaBotSession>());
+}

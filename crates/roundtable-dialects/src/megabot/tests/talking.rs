@@ -48,7 +48,7 @@ fn an_agents_answer_is_the_assistants() {
     let mut world = World::new();
     let (ann, _) = world.enter("token=for-ann");
     world.send(ann, "join", "session_join", json!({"session_id": "lobby"}));
-    let agent = world.agent("coder", "lobby");
+    let agent = world.agent("coder", Some("lobby"));
     world.heard(ann);
     world.send(ann, "m1", "chat_send", json!({"content": "Build it", "metadata": 1, "session_id": "lobby"}));
     let Some(Event::MessagePosted(asked)) = world.log.last().map(|r| r.event.clone()) else { panic!() };
@@ -77,9 +77,28 @@ fn where_nobody_can_answer_the_command_agent_does() {
     assert_eq!(told[1].1["content"], "In this session: ada. Agents online: nobody.");
     let room = world.state.room(&RoomId::new(&session).unwrap()).unwrap();
     assert_eq!((room.card.entry, room.messages), (Entry::Private, 2));
-    world.agent("coder", &session);
+    world.agent("coder", Some(&session));
     world.send(ada, "m3", "chat_send", json!({"content": "Hello?"}));
     assert_eq!(world.contents(ada), Vec::<String>::new());
+}
+
+#[test]
+fn the_named_agent_is_brought_in_and_else_the_configured_one() {
+    let mut world = World::new();
+    world.settings.default_agent = Some(AgentId::new("helper").unwrap());
+    world.agent("tester", None);
+    let (ada, session) = world.enter("user_id=ada");
+    world.send(ada, "m0", "chat_send", json!({"content": "Anybody?"}));
+    assert_eq!(world.told(ada)[0].1["sender"], "system");
+    let helper = world.agent("helper", None);
+    world.send(ada, "m1", "chat_send", json!({"content": "Somebody?"}));
+    world.post(&helper, &session, |_| ());
+    let joined = world.told(ada);
+    assert_eq!(joined[0].0, "participant_joined");
+    assert_eq!((&joined[1].1["agent_id"], &joined[1].1["request_id"]), (&json!("helper"), &json!("m1")));
+    world.send(ada, "m2", "chat_send", json!({"content": "You", "agent_id": "tester"}));
+    let members = world.state.room(&RoomId::new(&session).unwrap()).unwrap().members.len();
+    assert_eq!(members, 3);
 }
 
 #[test]
@@ -87,7 +106,7 @@ fn a_missing_answer_is_told_once() {
     let mut world = World::new();
     let (ada, session) = world.enter("user_id=ada");
     world.send(ada, "m0", "chat_send", json!({"content": "x"}));
-    let agent = world.agent("coder", &session);
+    let agent = world.agent("coder", Some(&session));
     world.send(ada, "m1", "chat_send", json!({"content": "answered"}));
     world.post(&agent, &session, |_| ());
     assert_eq!(world.heard(ada).pop().unwrap()["payload"]["request_id"], "m1");
@@ -242,7 +261,7 @@ fn what_does_not_fit_into_one_frame_comes_in_pieces() {
     let mut world = World::new();
     let (ann, _) = world.enter("token=for-ann");
     world.send(ann, "join", "session_join", json!({"session_id": "lobby"}));
-    let agent = world.agent("coder", "lobby");
+    let agent = world.agent("coder", Some("lobby"));
     world.heard(ann);
     let text = "\u{1}\"ü".repeat(200_000);
     world.post(&agent, "lobby", |post| {
