@@ -153,7 +153,12 @@ pub(crate) fn clear(state: &State, ctx: &Context, source: &str) -> Result<Decisi
 }
 
 pub(crate) fn notice(ctx: &Context, event: &SecurityNoticed) -> Result<Decision, Error> {
-    server_only(ctx)?;
+    // Others report what they find suspicious, in their own name; what the rules found, only the server says.
+    let known = matches!(ctx.actor, Principal::User(_) | Principal::Node(_));
+    let report = known && event.finding == Finding::Suspicious && event.source == ctx.actor.id();
+    if !report {
+        server_only(ctx)?;
+    }
     if event.finding == Finding::Blocked && event.until.is_none_or(|until| until <= ctx.now) {
         return Err(
             Error::new(ErrorKind::InvalidField, "a block needs an end that lies ahead").field("until")

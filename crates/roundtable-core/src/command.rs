@@ -10,6 +10,7 @@ use crate::ids::{AgentId, AlertId, KeyId, MessageId, Principal, RoomId};
 use crate::messages::{Direct, Post};
 use crate::rooms::{CreateRoom, EnterOwnRoom, JoinRoom, RoomUpdated};
 use crate::seats::KeepSeat;
+use crate::signal::Metric;
 use crate::time::Offset;
 use crate::users::{KeyAdded, TokenNoted, TokenRevoked, UserAdded, UserChanged, WorkspaceCreated};
 
@@ -90,6 +91,8 @@ pub enum Command {
     SetHealth(SetHealth),
     /// Note that something went wrong inside the server.
     NoteFault(FaultNoticed),
+    /// Tell the watchers of measured values what was measured.
+    Measure(Vec<Metric>),
     /// Note a security event.
     Notice(SecurityNoticed),
     /// Take a position in the log for the watchers of a feed; with a report to all of them.

@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::ids::{AlertId, Principal};
 use crate::json::Json;
+use crate::signal::{Metric, SignalBody};
 use crate::state::State;
 use crate::time::Time;
 
@@ -111,6 +112,13 @@ pub(crate) fn set_health(state: &State, ctx: &Context, command: &SetHealth) -> R
         reason: command.reason.clone(),
         affects: command.affects.clone(),
     })))
+}
+
+pub(crate) fn measure(ctx: &Context, metrics: &[Metric]) -> Result<Decision, Error> {
+    server_only(ctx)?;
+    let mut decision = Decision::default();
+    metrics.iter().for_each(|metric| decision.signal(None, SignalBody::Metric(metric.clone())));
+    Ok(decision)
 }
 
 pub(crate) fn note_fault(ctx: &Context, event: &FaultNoticed) -> Result<Decision, Error> {

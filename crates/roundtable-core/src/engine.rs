@@ -164,6 +164,7 @@ pub fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Decisio
         Command::ClearAlert(source) => alerts::clear(state, ctx, source),
         Command::SetHealth(command) => components::set_health(state, ctx, command),
         Command::NoteFault(event) => components::note_fault(ctx, event),
+        Command::Measure(metrics) => components::measure(ctx, metrics),
         Command::Notice(event) => alerts::notice(ctx, event),
         Command::Mark(feed, report) => {
             Ok(Decision::of(Event::FeedMarked(FeedMarked { feed: *feed, report: *report })))

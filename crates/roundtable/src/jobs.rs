@@ -8,6 +8,7 @@ use roundtable_core::command::Command;
 use roundtable_core::feeds::Feed;
 use roundtable_core::ids::{AlertId, Principal};
 use roundtable_core::json::Json;
+use roundtable_core::signal::Metric;
 use roundtable_dialects::figures::Figures;
 use roundtable_dialects::session::{Ask, Token};
 use tokio::task::JoinHandle;
@@ -22,7 +23,8 @@ use crate::transport::Hub;
 pub fn start(config: &Config, hub: &Arc<Hub>, sampler: Sampler) -> Vec<JoinHandle<()>> {
     let sampled = sample(config.clone(), Arc::clone(hub), sampler);
     let reported = report(Duration::from_millis(config.hive.status_interval.ms()), Arc::clone(hub));
-    vec![tokio::spawn(sampled), tokio::spawn(reported)]
+    let measured = measure(config.clone(), Arc::clone(hub));
+    vec![tokio::spawn(sampled), tokio::spawn(reported), tokio::spawn(measured)]
 }
 
 fn put(handle: &Handle, command: Command) {
@@ -63,6 +65,39 @@ async fn report(every: Duration, hub: Arc<Hub>) {
             put(&handle, Command::Mark(Feed::Activity, true));
         }
     }
+}
+
+/// Who watches measured values gets each of them at every interval.
+async fn measure(config: Config, hub: Arc<Hub>) {
+    let mut interval = tokio::time::interval(Duration::from_millis(config.openagi.metric_interval.ms()));
+    interval.tick().await;
+    loop {
+        interval.tick().await;
+        if hub.watched.of(Feed::Monitoring) > 0
+            && let Some(handle) = hub.workspaces.get(hub.workspaces.default_id())
+        {
+            put(&handle, Command::Measure(metrics(&hub.figures.load(), &config)));
+        }
+    }
+}
+
+fn metrics(figures: &Figures, config: &Config) -> Vec<Metric> {
+    let a = &config.alerts;
+    let percent = |name, value, warning: f64, critical: f64| Metric {
+        name,
+        value,
+        warning: Some(warning),
+        critical: Some(critical),
+        unit: "percent",
+    };
+    let rate = |name, value| Metric { name, value, warning: None, critical: None, unit: "bytes/s" };
+    vec![
+        percent("cpu_usage", figures.cpu_percent, a.cpu_warning.get(), a.cpu_critical.get()),
+        percent("memory_usage", figures.memory_percent, a.memory_warning.get(), a.memory_critical.get()),
+        percent("disk_usage", figures.disk_percent, a.disk_warning.get(), a.disk_critical.get()),
+        rate("network_in", figures.network_in),
+        rate("network_out", figures.network_out),
+    ]
 }
 
 /// Thresholds with hysteresis: an alert is raised after more than one sample above, and ends some points below.

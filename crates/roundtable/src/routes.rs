@@ -16,7 +16,7 @@ use roundtable_core::state::State;
 use roundtable_core::time::Offset;
 use roundtable_dialects::rest::{Request, Response as DialectResponse};
 use roundtable_dialects::session::{Ask, Token};
-use roundtable_dialects::{aiwm, megabot, open_agi};
+use roundtable_dialects::{aiwm, hive, megabot, open_agi};
 
 use crate::admin::{self, Admin, Office};
 use crate::auth::secrets::Secrets;
@@ -108,6 +108,9 @@ async fn dialects(
     let mut answer = aiwm::rest::handle(&request, &desk).await;
     if answer.is_none() {
         answer = open_agi::rest::handle(&request, &desk).await;
+    }
+    if answer.is_none() {
+        answer = hive::rest::handle(&request, &desk).await;
     }
     if answer.is_none() {
         answer = megabot::rest::handle(&request, &desk).await;

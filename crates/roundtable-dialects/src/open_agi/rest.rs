@@ -1,8 +1,10 @@
 //! REST under `/api/v1` (Open-A.G.I notes §8): tokens, and what can be asked about the network, its safety and its figures.
 
-use roundtable_core::alerts::{Finding, Level};
+use roundtable_core::alerts::{Finding, Level, SecurityNoticed};
 use roundtable_core::cluster::Node;
-use roundtable_core::ids::{NodeId, Principal};
+use roundtable_core::command::Command;
+use roundtable_core::ids::{AlertId, NodeId, Principal};
+use roundtable_core::json::Json;
 use roundtable_core::state::State;
 use roundtable_core::time::Time;
 use serde_json::{Value, json};
@@ -10,7 +12,10 @@ use serde_json::{Value, json};
 use super::errors::{of_engine, of_refusal, response};
 use crate::iso::iso;
 use crate::rest::{Desk, Request, Response, TokenOrder};
-use crate::session::{Credentials, Family, Proof, Refusal, bearer};
+use crate::session::{Ask, Credentials, Family, Identity, Proof, Refusal, Token, bearer};
+
+/// Longest text or evidence of a reported incident, in bytes.
+const MAX_REPORT_BYTES: usize = 16 << 10;
 
 /// Answers a request under `/api/v1` or `/openagi/api/v1`; `None` if the path is not one of this dialect's.
 pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response> {
@@ -18,6 +23,7 @@ pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response>
     let path = path.strip_prefix("/api/v1/")?.trim_end_matches('/');
     let (allowed, open_at_home) = match path {
         "auth/token" => ("POST", true),
+        "security/incident" => ("POST", false),
         "status" | "network/stats" => ("GET", true),
         "network/peers" | "security/status" | "monitoring/metrics" => ("GET", false),
         node if node.strip_prefix("node/").is_some_and(|id| !id.contains('/')) => ("GET", false),
@@ -33,7 +39,8 @@ pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response>
     let workspace = match anonymous {
         true => desk.default_workspace(),
         false => match identified(request, desk).await {
-            Ok(workspace) => workspace,
+            Ok(who) if path == "security/incident" => return Some(report(request, desk, &who).await),
+            Ok(who) => who.workspace,
             Err(refusal) => return Some(of_refusal(refusal)),
         },
     };
@@ -50,14 +57,57 @@ pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response>
     })
 }
 
-async fn identified(
-    request: &Request<'_>,
-    desk: &impl Desk,
-) -> Result<roundtable_core::ids::WorkspaceId, Refusal> {
+async fn identified(request: &Request<'_>, desk: &impl Desk) -> Result<Identity, Refusal> {
     let token = request.authorization.and_then(bearer).ok_or(Refusal::Missing)?;
     let proof = Proof::Token(Family::OpenAgi, token.to_owned());
-    let who = desk.identify(Credentials { domain_key: None, proof }, request.peer).await?;
-    Ok(who.workspace)
+    desk.identify(Credentials { domain_key: None, proof }, request.peer).await
+}
+
+/// What somebody found suspicious, told to the subscribers of security events in their name.
+async fn report(request: &Request<'_>, desk: &impl Desk, who: &Identity) -> Response {
+    let Ok(Value::Object(body)) = serde_json::from_slice::<Value>(request.body) else {
+        return response(400, "The body must be a JSON object", Value::Null);
+    };
+    let text = |name: &str| {
+        let text = body.get(name).and_then(Value::as_str);
+        text.filter(|text| !text.is_empty() && text.len() <= MAX_REPORT_BYTES)
+    };
+    let (kind, description) = match (text("incident_type"), text("description")) {
+        (Some(kind), Some(description)) => (kind, description),
+        (kind, _) => {
+            let field = if kind.is_none() { "incident_type" } else { "description" };
+            let message = format!("{field} must be a text of 1 to {MAX_REPORT_BYTES} bytes");
+            return response(400, &message, json!({ "field": field }));
+        }
+    };
+    let evidence = body.get("evidence").filter(|evidence| !evidence.is_null());
+    if evidence.is_some_and(|evidence| evidence.to_string().len() > MAX_REPORT_BYTES) {
+        let message = format!("evidence must have at most {MAX_REPORT_BYTES} bytes");
+        return response(400, &message, json!({"field": "evidence"}));
+    }
+    let random = u64::try_from(desk.random() & u128::from(u64::MAX)).unwrap_or_default();
+    let incident = AlertId::fresh(desk.now(), random);
+    let notice = SecurityNoticed {
+        alert: incident.clone(),
+        finding: Finding::Suspicious,
+        rule: kind.to_owned(),
+        source: who.principal.id().to_owned(),
+        severity: "medium".into(),
+        message: description.to_owned(),
+        evidence: Json::from(&json!({"count": 1, "reported": evidence, "at": body.get("timestamp")})),
+        until: None,
+    };
+    match desk.ask(who, Ask::new(Token(0), Command::Notice(notice))).await {
+        Ok(_) => Response::json(
+            200,
+            &json!({
+                "incident_id": incident.as_str(),
+                "status": "reported",
+                "investigation_status": "pending",
+            }),
+        ),
+        Err(error) => of_engine(&error),
+    }
 }
 
 /// A token for a node. On a loopback listener at once; elsewhere only the operator's command line makes them.
@@ -226,3 +276,6 @@ fn metrics(desk: &impl Desk) -> Response {
         }),
     )
 }
+
+#[cfg(test)]
+mod tests;
