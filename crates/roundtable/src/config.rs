@@ -99,8 +99,6 @@ section! {
         unfinished_commands: Count = Count::of(64),
         /// Largest message before the client has said who it is: strangers get little memory.
         unauthenticated_message: Size = Size::of_bytes(16 << 10),
-        /// How long a client may take to say who it is, where nothing else is said about it.
-        unauthenticated_time: Span = Span::of_ms(10_000),
     }
 }
 
@@ -284,6 +282,9 @@ impl Config {
         }
         if self.limits.queue.bytes() < 64 << 10 {
             found.push("limits.queue must be at least 64KiB".into());
+        }
+        if self.websocket.compress_from.bytes() < 1 << 10 {
+            found.push("websocket.compress_from must be at least 1KiB".into());
         }
         if !(1 << 10..=64 << 20).contains(&self.server.max_body.bytes()) {
             found.push("server.max_body must be 1KiB to 64MiB".into());

@@ -31,10 +31,25 @@ use budget::Budgets;
 
 /// The most questions of one batch: bounds how long the first of them waits for the last.
 const MAX_BATCH: usize = 512;
-/// Records between two snapshots: what a start has to read again at most.
-const SNAPSHOT_EVERY: u64 = 20_000;
+/// Records after which a snapshot is kept even before its time: what a start has to read again at most.
+const SNAPSHOT_RECORDS: u64 = 50_000;
 /// Relaxed records that may wait for the disk before everything waits for it.
 const MAX_UNSYNCED: usize = 8_192;
+
+/// How often a runner does what nobody asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// How long a record of a relaxed room may wait for the disk.
+    pub relaxed_sync: Duration,
+    /// How often the state is kept beside the log.
+    pub snapshot: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { relaxed_sync: Duration::from_secs(1), snapshot: Duration::from_secs(60) }
+    }
+}
 
 /// Whom an answer goes to.
 #[derive(Debug)]
@@ -161,20 +176,15 @@ impl Handle {
 pub struct Workspaces {
     log: Arc<dyn Log>,
     audience: Arc<dyn Audience>,
-    relaxed_sync: Duration,
+    pace: Pace,
     running: RwLock<HashMap<WorkspaceId, Handle>>,
     default: WorkspaceId,
 }
 
 impl Workspaces {
-    /// No workspace runs yet. `relaxed_sync` is how long a record of a relaxed room may wait for the disk.
-    pub fn new(
-        log: Arc<dyn Log>,
-        audience: Arc<dyn Audience>,
-        relaxed_sync: Duration,
-        default: WorkspaceId,
-    ) -> Self {
-        Self { log, audience, relaxed_sync, running: RwLock::default(), default }
+    /// No workspace runs yet.
+    pub fn new(log: Arc<dyn Log>, audience: Arc<dyn Audience>, pace: Pace, default: WorkspaceId) -> Self {
+        Self { log, audience, pace, running: RwLock::default(), default }
     }
 
     /// Starts a workspace from its log, empty or not. Must be called within the runtime that is to drive it. The returned
@@ -192,7 +202,7 @@ impl Workspaces {
             workspace: workspace.clone(),
             log: Arc::clone(&self.log),
             audience: Arc::clone(&self.audience),
-            snapshot_at: Offset(loaded.state.head.0 + SNAPSHOT_EVERY),
+            snapshot: (loaded.state.head, clock::monotonic_ms()),
             state: loaded.state,
             epochs,
             may_be_early: false,
@@ -201,7 +211,7 @@ impl Workspaces {
             questions,
             budgets: Budgets::default(),
             unsynced: Vector::new(),
-            relaxed_sync: self.relaxed_sync,
+            pace: self.pace,
         };
         if let Ok(mut running) = self.running.write() {
             running.insert(workspace.clone(), handle);
@@ -267,8 +277,9 @@ struct Runner {
     budgets: Budgets,
     /// Records of relaxed rooms that were handed out and are not in the log yet, oldest first.
     unsynced: Vector<Arc<Record>>,
-    relaxed_sync: Duration,
-    snapshot_at: Offset,
+    pace: Pace,
+    /// Head and time (monotonic milliseconds) of the newest snapshot.
+    snapshot: (Offset, u64),
 }
 
 impl Runner {
@@ -277,7 +288,7 @@ impl Runner {
         let mut synced_at = clock::monotonic_ms();
         loop {
             let sync_in = Duration::from_millis(
-                (synced_at + millis(self.relaxed_sync)).saturating_sub(clock::monotonic_ms()),
+                (synced_at + millis(self.pace.relaxed_sync)).saturating_sub(clock::monotonic_ms()),
             );
             let due = async {
                 if self.unsynced.is_empty() {
@@ -447,10 +458,13 @@ impl Runner {
 
     /// Keeps a snapshot now and then, and at the end, so that the next start reads little. Not needed for being right.
     fn snapshot(&mut self, last: bool) {
-        if !self.unsynced.is_empty() || (!last && self.state.head < self.snapshot_at) {
+        let (head, at) = self.snapshot;
+        let (records, now) = (self.state.head.0 - head.0, clock::monotonic_ms());
+        let due = records >= SNAPSHOT_RECORDS || now >= at + millis(self.pace.snapshot);
+        if records == 0 || !self.unsynced.is_empty() || !(last || due) {
             return;
         }
-        self.snapshot_at = Offset(self.state.head.0 + SNAPSHOT_EVERY);
+        self.snapshot = (self.state.head, now);
         let (log, workspace, state) = (Arc::clone(&self.log), self.workspace.clone(), self.state.clone());
         let keep = move || {
             if let Err(error) = log.snapshot(&workspace, &state) {

@@ -20,9 +20,9 @@ use crate::config::Config;
 use crate::doors::FrontDoors;
 use crate::log::Log;
 use crate::log::sqlite::{OpenError, SqliteLog};
-use crate::runner::{Handle, Workspaces};
+use crate::runner::{Handle, Pace, Workspaces};
 use crate::telemetry::figures::Sampler;
-use crate::transport::listen::{Bound, bind};
+use crate::transport::listen::{Bound, Crowd, bind};
 use crate::transport::{Doors, Hub, Settings, Shards, Started, Watched};
 
 use crate::{jobs, routes};
@@ -101,9 +101,12 @@ impl Server {
         let default = WorkspaceId::new(WORKSPACE)?;
         let settings: Settings = Settings::of(config);
         let prepared = Shards::prepare(settings.shards);
-        let relaxed = Duration::from_millis(config.storage.relaxed_sync.ms());
+        let pace = Pace {
+            relaxed_sync: Duration::from_millis(config.storage.relaxed_sync.ms()),
+            snapshot: Duration::from_millis(config.storage.snapshot_interval.ms()),
+        };
         let audience = Arc::new(prepared.shards());
-        let workspaces = Arc::new(Workspaces::new(Arc::clone(&log), audience, relaxed, default.clone()));
+        let workspaces = Arc::new(Workspaces::new(Arc::clone(&log), audience, pace, default.clone()));
         let mut engine = EngineThread::start()?;
         let mut ids = log.workspaces()?;
         if !ids.contains(&default) {
@@ -199,11 +202,12 @@ fn serve_addresses(
     shards: &Shards,
 ) -> Vec<tokio::task::JoinHandle<()>> {
     let listeners = config.server.listen.as_slice();
+    let crowd = Crowd::new(config.server.connections_per_address.most());
     let opened = bound.into_iter().zip(listeners).enumerate();
     opened
         .filter_map(|(number, (bound, listener))| {
             let anonymous = listener.lets_guests_in(config.auth.anonymous);
-            bound.map(|bound| bound.serve(shards.clone(), number, anonymous))
+            bound.map(|bound| bound.serve(shards.clone(), Arc::clone(&crowd), (number, anonymous)))
         })
         .collect()
 }

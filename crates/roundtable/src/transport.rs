@@ -111,8 +111,14 @@ pub struct Settings {
     pub mailbox_bytes: usize,
     /// Questions of one connection that may wait for their answers; at the bound its socket is not read.
     pub max_unfinished: u32,
-    /// How long a client may take for its request head, and for its close frame at the end.
+    /// How long a client may take for its request head.
     pub patience: u64,
+    /// How long a client may take to answer a close frame, or to take what is written before a cut.
+    pub close_wait: u64,
+    /// Unanswered protocol pings after which a plain WebSocket counts as gone.
+    pub missed_pings: u8,
+    /// Messages from so many bytes on are compressed, at least 1,024; `None`: compression is never agreed to.
+    pub compress_from: Option<usize>,
     /// How long a stop waits for connections to end.
     pub drain: u64,
     /// Bytes of a REST request's body.
@@ -132,6 +138,9 @@ impl Default for Settings {
             mailbox_bytes: 1 << 20,
             max_unfinished: 256,
             patience: 10_000,
+            close_wait: 2_000,
+            missed_pings: 2,
+            compress_from: Some(1_024),
             drain: 5_000,
             max_body: 1 << 20,
             origins: Vec::new(),
@@ -163,6 +172,9 @@ impl Settings {
             mailbox_bytes: config.limits.queue.bytes(),
             max_unfinished: config.limits.unfinished_commands.get(),
             patience: config.server.header_timeout.ms(),
+            close_wait: config.websocket.close_timeout.ms(),
+            missed_pings: u8::try_from(config.websocket.missed_pings.get()).unwrap_or(u8::MAX),
+            compress_from: config.websocket.compression.then(|| config.websocket.compress_from.bytes()),
             drain: config.server.drain_timeout.ms(),
             max_body: config.server.max_body.bytes(),
             origins: config.server.allowed_origins.as_slice().to_vec(),

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use roundtable_core::error::Error;
 use roundtable_core::ids::WorkspaceId;
@@ -10,7 +9,7 @@ use roundtable_core::ids::WorkspaceId;
 use super::{Doors, Hub, Settings, Shards, Started, listen};
 use crate::auth::{Directory, Identifier};
 use crate::log::memory::MemoryLog;
-use crate::runner::Workspaces;
+use crate::runner::{Pace, Workspaces};
 
 /// Serves one address until the process ends. Must be called within a runtime.
 pub async fn serve(address: SocketAddr, doors: Arc<dyn Doors>, settings: Settings) -> Result<Started, Error> {
@@ -19,9 +18,8 @@ pub async fn serve(address: SocketAddr, doors: Arc<dyn Doors>, settings: Setting
     let prepared = Shards::prepare(settings.shards);
     let audience = Arc::new(prepared.shards());
     let default = WorkspaceId::new("default")?;
-    let relaxed = Duration::from_secs(1);
     let workspaces =
-        Arc::new(Workspaces::new(Arc::new(MemoryLog::default()), audience, relaxed, default.clone()));
+        Arc::new(Workspaces::new(Arc::new(MemoryLog::default()), audience, Pace::default(), default.clone()));
     tokio::spawn(workspaces.start(&default)?);
     let directory = Arc::clone(&workspaces) as Arc<dyn Directory>;
     let identity =
@@ -37,6 +35,6 @@ pub async fn serve(address: SocketAddr, doors: Arc<dyn Doors>, settings: Setting
         ports: vec![bound.address.port()],
     });
     let started = prepared.start(&hub, &doors).map_err(internal)?;
-    bound.serve(started.shards.clone(), 0, true);
+    bound.serve(started.shards.clone(), listen::Crowd::new(None), (0, true));
     Ok(started)
 }

@@ -1,7 +1,6 @@
 //! One connection: its socket, its mailbox, its sessions. Everything here lives on one shard's thread.
 
 use std::cell::{Cell, RefCell};
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,19 +14,18 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::engine::EngineSide;
+use super::http::From;
 use super::mailbox::Mailbox;
 use super::shard::Home;
-use super::{Encode, Farewell, Head, Listener};
+use super::{Encode, Farewell, Head};
 use crate::runner::Committed;
 
 /// A client's connection: a plain WebSocket, or an Engine.IO session over whatever transport.
 pub struct Connection {
     /// Its id.
     pub id: ConnectionId,
-    /// The client's address.
-    pub peer: IpAddr,
-    /// Where it came in.
-    pub listener: Arc<Listener>,
+    /// Where it came from and in.
+    pub from: From,
     /// Socket and mailbox.
     pub wire: RefCell<Wire>,
     /// Engine.IO's side, unless it is a plain WebSocket.
@@ -46,7 +44,7 @@ pub struct Connection {
     pub pings: Cell<Pings>,
     /// When the wheel asks next, in monotonic milliseconds.
     pub due: Cell<u64>,
-    /// Told when the reader may go on.
+    /// Told when the reader, or a resume that waits for a slow client, may look again.
     pub relief: Notify,
 }
 
@@ -119,11 +117,10 @@ pub struct CatchUp {
 
 impl Connection {
     /// A new connection without sessions.
-    pub fn new(id: ConnectionId, peer: IpAddr, listener: Arc<Listener>) -> Rc<Self> {
+    pub fn new(id: ConnectionId, from: From) -> Rc<Self> {
         Rc::new(Self {
             id,
-            peer,
-            listener,
+            from,
             wire: RefCell::default(),
             engine: RefCell::default(),
             slots: RefCell::default(),
@@ -202,8 +199,8 @@ impl Head {
     ) -> roundtable_dialects::session::Opening<'a> {
         roundtable_dialects::session::Opening {
             connection: connection.id,
-            peer: connection.peer,
-            anonymous: connection.listener.anonymous,
+            peer: connection.from.peer,
+            anonymous: connection.from.listener.anonymous,
             namespace: "/",
             path: &self.path,
             query: &self.query,

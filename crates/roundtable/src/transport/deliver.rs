@@ -8,7 +8,7 @@ use roundtable_core::event::Event;
 use roundtable_core::ids::ConnectionId;
 use roundtable_dialects::session::{Form, Message, Messages, Outputs, Route, Scene};
 use roundtable_dialects::socketio::encode::{self, Address};
-use roundtable_dialects::websocket::{DEFLATE_THRESHOLD, Frame};
+use roundtable_dialects::websocket::Frame;
 use smallvec::SmallVec;
 
 use super::Encode;
@@ -58,7 +58,7 @@ impl Shard {
                         continue;
                     };
                     connection.unfinished.set(connection.unfinished.get().saturating_sub(1));
-                    connection.relief.notify_one();
+                    connection.relief.notify_waiters();
                     self.with_session(&connection, *slot, |session, scene, out| {
                         session.replied(*token, reply.as_ref(), scene, out);
                     });
@@ -153,7 +153,7 @@ impl Shard {
     /// Replaces a frame by its compressed form where that is agreed on and shorter.
     pub fn compress(&self, frame: &mut Frame, deflate: Option<u8>) {
         if let Some(bits) = deflate
-            && frame.payload().len() >= DEFLATE_THRESHOLD
+            && self.hub.settings.compress_from.is_some_and(|least| frame.payload().len() >= least)
             && let Some(small) = self.deflater.borrow_mut().shrink(frame, bits)
         {
             *frame = small;

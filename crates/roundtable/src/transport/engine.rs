@@ -257,7 +257,7 @@ impl Shard {
         let mut wire = connection.wire.borrow_mut();
         let (body, taken) = payload::encode(outgoing(&wire.mailbox), self.hub.settings.engine.max_payload);
         wire.mailbox.take(taken);
-        connection.relief.notify_one();
+        connection.relief.notify_waiters();
         body
     }
 

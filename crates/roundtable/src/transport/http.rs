@@ -20,6 +20,7 @@ use tower_service::Service as _;
 
 use super::connection::{Connection, Pings, Slot};
 use super::engine::{EngineCall, PollReply, shard_of};
+use super::listen::Place;
 use super::origin;
 use super::shard::{Shard, Socket, ToShard};
 use super::{Entry, Head, Listener, Way};
@@ -35,13 +36,15 @@ pub struct From {
     pub peer: std::net::IpAddr,
     /// Where it came in.
     pub listener: Arc<Listener>,
+    /// Its place among the connections of its address; given back when nobody holds it any more.
+    pub place: Arc<Place>,
 }
 
 /// Serves one TCP connection until it ends or becomes a WebSocket.
-pub async fn serve(shard: Rc<Shard>, stream: TcpStream, listener: Arc<Listener>) {
+pub async fn serve(shard: Rc<Shard>, stream: TcpStream, (listener, place): (Arc<Listener>, Arc<Place>)) {
     let _ = stream.set_nodelay(true);
     let Ok(peer) = stream.peer_addr() else { return };
-    let from = From { peer: peer.ip().to_canonical(), listener };
+    let from = From { peer: peer.ip().to_canonical(), listener, place };
     let patience = Duration::from_millis(shard.hub.settings.patience);
     let answer = {
         let shard = Rc::clone(&shard);
@@ -119,7 +122,7 @@ async fn rest(shard: &Shard, from: From, mut request: Request<HyperBody>) -> Res
 /// The answer to an upgrade request, and the window of compressed frames if compression was agreed on.
 type Shaken = (Response<Body>, Option<u8>);
 
-fn shake_hands(request: &Request<HyperBody>) -> Result<Shaken, Box<Response<Body>>> {
+fn shake_hands(shard: &Shard, request: &Request<HyperBody>) -> Result<Shaken, Box<Response<Body>>> {
     let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let accepted = handshake::check(request.method().as_str(), headers).map_err(|refusal| {
         let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
@@ -141,10 +144,11 @@ fn shake_hands(request: &Request<HyperBody>) -> Result<Shaken, Box<Response<Body
     if let Ok(key) = HeaderValue::from_str(&accepted.accept) {
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, key);
     }
-    if let Some(deflate) = accepted.deflate {
+    let deflate = accepted.deflate.filter(|_| shard.hub.settings.compress_from.is_some());
+    if let Some(deflate) = deflate {
         headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(deflate.response()));
     }
-    Ok((response, accepted.deflate.map(|deflate| deflate.server_max_window_bits)))
+    Ok((response, deflate.map(|deflate| deflate.server_max_window_bits)))
 }
 
 /// Waits for the end of the HTTP part and hands over the bare socket; hyper's buffers are given back.
@@ -164,7 +168,7 @@ fn websocket(
     mut request: Request<HyperBody>,
     entry: Entry,
 ) -> Response<Body> {
-    let (response, deflate) = match shake_hands(&request) {
+    let (response, deflate) = match shake_hands(shard, &request) {
         Ok(shaken) => shaken,
         Err(refusal) => return *refusal,
     };
@@ -188,7 +192,7 @@ impl Shard {
         (stream, early, deflate): (TcpStream, Bytes, Option<u8>),
     ) {
         let Some(home) = self.home(self.hub.workspaces.default_id()) else { return };
-        let connection = Connection::new(self.fresh_id(), from.peer, Arc::clone(&from.listener));
+        let connection = Connection::new(self.fresh_id(), from.clone());
         let stream = Rc::new(stream);
         {
             let mut wire = connection.wire.borrow_mut();
@@ -218,7 +222,7 @@ impl Shard {
         alone: Option<Entry>,
         (stream, early, deflate): (TcpStream, Bytes, Option<u8>),
     ) {
-        let connection = Connection::new(self.fresh_id(), from.peer, Arc::clone(&from.listener));
+        let connection = Connection::new(self.fresh_id(), from.clone());
         let stream = Rc::new(stream);
         {
             let mut wire = connection.wire.borrow_mut();
@@ -259,7 +263,7 @@ async fn engine(
     match EngineRequest::parse(method, upgrade, &head.query) {
         Err(error) => engine_error(error),
         Ok(EngineRequest::OpenPolling) => {
-            let connection = Connection::new(shard.fresh_id(), from.peer, Arc::clone(&from.listener));
+            let connection = Connection::new(shard.fresh_id(), from);
             payload(shard.open_engine(&connection, head, alone, false))
         }
         Ok(EngineRequest::Poll(sid)) => poll(&shard, sid).await,
@@ -284,7 +288,7 @@ fn engine_socket(
     mut request: Request<HyperBody>,
     then: impl FnOnce(Rc<Shard>, (TcpStream, Bytes, Option<u8>)) + 'static,
 ) -> Response<Body> {
-    let (response, deflate) = match shake_hands(&request) {
+    let (response, deflate) = match shake_hands(shard, &request) {
         Ok(shaken) => shaken,
         Err(_) => return engine_error(RequestError::BadRequest),
     };

@@ -1,7 +1,8 @@
 //! Listening: one accept loop per address; every connection goes to the next shard in turn.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::net::TcpListener;
 
@@ -32,14 +33,68 @@ pub fn bind(address: SocketAddr) -> std::io::Result<Bound> {
     Ok(Bound { socket, address })
 }
 
+/// How many connections each address has, so that one machine cannot use up the sockets. Loopback addresses do not count.
+#[derive(Debug, Default)]
+pub struct Crowd {
+    most: Option<u32>,
+    here: Mutex<HashMap<IpAddr, u32>>,
+}
+
+/// A connection's place in the crowd.
+#[derive(Debug)]
+pub struct Place(Option<(Arc<Crowd>, IpAddr)>);
+
+impl Crowd {
+    /// At most so many connections per address; `None` is any number.
+    pub fn new(most: Option<u32>) -> Arc<Self> {
+        Arc::new(Self { most, here: Mutex::default() })
+    }
+
+    /// A place for one more, if there is one.
+    pub fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let address = address.to_canonical();
+        let Some(most) = self.most.filter(|_| !address.is_loopback()) else { return Some(Place(None)) };
+        let mut here = self.here.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = here.entry(address).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Place(Some((Arc::clone(self), address))))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some((crowd, address)) = self.0.take() else { return };
+        let mut here = crowd.here.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = here.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                here.remove(&address);
+            }
+        }
+    }
+}
+
 impl Bound {
     /// Accepts until the returned task is aborted.
-    pub fn serve(self, shards: Shards, number: usize, anonymous: bool) -> tokio::task::JoinHandle<()> {
+    pub fn serve(
+        self,
+        shards: Shards,
+        crowd: Arc<Crowd>,
+        (number, anonymous): (usize, bool),
+    ) -> tokio::task::JoinHandle<()> {
         let listener = Arc::new(Listener { address: self.address, number, anonymous });
         tokio::spawn(async move {
             loop {
-                match self.socket.accept().await.and_then(|(stream, _)| stream.into_std()) {
-                    Ok(stream) => shards.to_next(ToShard::Accept(stream, Arc::clone(&listener))),
+                let accepted = self.socket.accept().await;
+                match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, crowd.enter(peer.ip())))) {
+                    Ok((stream, Some(place))) => {
+                        shards.to_next(ToShard::Accept(stream, Arc::clone(&listener), Arc::new(place)));
+                    }
+                    // One address has all it may have; closing at once costs the least.
+                    Ok((_, None)) => {}
                     Err(error) => {
                         // Out of file descriptors, mostly: others must end before somebody new can come.
                         tracing::warn!(address = %listener.address, %error, "a connection could not be accepted");
@@ -48,5 +103,28 @@ impl Bound {
                 }
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Crowd, IpAddr};
+
+    #[test]
+    fn an_address_gets_its_places_back() {
+        let crowd = Crowd::new(Some(1));
+        let address: IpAddr = "192.0.2.7".parse().unwrap();
+        let place = crowd.enter(address).unwrap();
+        assert!(crowd.enter(address).is_none());
+        assert!(crowd.enter("192.0.2.8".parse().unwrap()).is_some());
+        drop(place);
+        assert!(crowd.enter(address).is_some());
+    }
+
+    #[test]
+    fn this_machine_is_not_counted() {
+        let crowd = Crowd::new(Some(1));
+        let held: Vec<_> = (0..5).map(|_| crowd.enter("127.0.0.1".parse().unwrap()).unwrap()).collect();
+        assert_eq!(held.len(), 5);
     }
 }

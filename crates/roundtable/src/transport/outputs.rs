@@ -105,11 +105,11 @@ impl Shard {
 
     fn authenticate(self: &Rc<Self>, connection: &Rc<Connection>, slot: u8, credentials: Credentials) {
         let (shard, connection) = (Rc::clone(self), Rc::clone(connection));
-        if let Some(result) = self.hub.identity.try_identify_now(&credentials, connection.peer) {
+        if let Some(result) = self.hub.identity.try_identify_now(&credentials, connection.from.peer) {
             return self.identified(&connection, slot, result);
         }
         tokio::task::spawn_local(async move {
-            let result = shard.hub.identity.identify(credentials, connection.peer).await;
+            let result = shard.hub.identity.identify(credentials, connection.from.peer).await;
             shard.identified(&connection, slot, result);
         });
     }
@@ -323,9 +323,9 @@ impl Shard {
     pub fn close_socket(self: &Rc<Self>, connection: &Rc<Connection>, code: Option<u16>, reason: &str) {
         if connection.lives() {
             self.put(connection, Frames::from_iter([Frame::close(code, reason)]), Weight::Control);
-            let until = clock::monotonic_ms() + self.hub.settings.patience.min(2_000);
+            let until = clock::monotonic_ms() + self.hub.settings.close_wait;
             connection.ending.set(Ending::Closing(until));
-            connection.relief.notify_one();
+            connection.relief.notify_waiters();
             self.remind(connection, until);
         }
     }
@@ -333,9 +333,9 @@ impl Shard {
     /// Writes what waits, then cuts the TCP connection.
     pub fn cut_after_writing(self: &Rc<Self>, connection: &Rc<Connection>) {
         if matches!(connection.ending.get(), Ending::No | Ending::Closing(_)) {
-            let until = clock::monotonic_ms() + self.hub.settings.patience.min(2_000);
+            let until = clock::monotonic_ms() + self.hub.settings.close_wait;
             connection.ending.set(Ending::Cutting(until));
-            connection.relief.notify_one();
+            connection.relief.notify_waiters();
             self.mark_dirty(connection);
             self.remind(connection, until);
         }

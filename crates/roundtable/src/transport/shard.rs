@@ -19,6 +19,7 @@ use tokio::task::LocalSet;
 
 use super::connection::{Connection, Ending};
 use super::engine::EngineCall;
+use super::listen::Place;
 use super::wheel::Wheel;
 use super::{Doors, Hub, Listener};
 use crate::clock;
@@ -34,7 +35,7 @@ pub enum ToShard {
     /// A batch was committed.
     Committed(Arc<Committed>),
     /// Somebody connected.
-    Accept(std::net::TcpStream, Arc<Listener>),
+    Accept(std::net::TcpStream, Arc<Listener>, Arc<Place>),
     /// An HTTP request for an Engine.IO session of this shard.
     Engine(EngineCall),
     /// End all connections, each in its dialect's way.
@@ -250,11 +251,11 @@ impl Shard {
     fn take_message(self: &Rc<Self>, message: ToShard) -> bool {
         match message {
             ToShard::Committed(batch) => self.hand_out(&batch),
-            ToShard::Accept(stream, listener) => {
+            ToShard::Accept(stream, listener, place) => {
                 if stream.set_nonblocking(true).is_ok()
                     && let Ok(stream) = TcpStream::from_std(stream)
                 {
-                    tokio::task::spawn_local(super::http::serve(Rc::clone(self), stream, listener));
+                    tokio::task::spawn_local(super::http::serve(Rc::clone(self), stream, (listener, place)));
                 }
             }
             ToShard::Engine(call) => self.engine_call(call),
@@ -389,7 +390,7 @@ impl Shard {
             self.sids.borrow_mut().remove(side.engine.sid());
         }
         *connection.wire.borrow_mut() = super::connection::Wire::default();
-        connection.relief.notify_one();
+        connection.relief.notify_waiters();
         if self.stop_by.get().is_some() {
             self.work.notify_one();
         }

@@ -133,6 +133,8 @@ impl Shard {
                         self.with_session(connection, 0, |session, scene, out| session.oversized(scene, out));
                     }
                     self.close_socket(connection, Some(error.code), error.reason);
+                    // Whoever breaks the rules is not waited for (RFC 6455 section 7.1.7).
+                    self.cut_after_writing(connection);
                 }
                 Next::Read
             }
@@ -210,9 +212,10 @@ impl Shard {
                 }
             }
         }
-        connection.relief.notify_one();
+        connection.relief.notify_waiters();
         if let Ending::Cutting(_) = connection.ending.get() {
-            shut(&stream);
+            // Only this direction: cutting both would throw away what was just written if the client still sends.
+            let _ = socket2::SockRef::from(&*stream).shutdown(std::net::Shutdown::Write);
         }
     }
 
@@ -260,7 +263,7 @@ impl Shard {
             return;
         }
         if now >= pings.next {
-            if pings.unanswered >= 2 {
+            if pings.unanswered >= self.hub.settings.missed_pings {
                 let stream = connection.wire.borrow().stream.clone();
                 return stream.iter().for_each(|stream| shut(stream));
             }
