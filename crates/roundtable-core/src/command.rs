@@ -19,6 +19,8 @@ use crate::users::{KeyAdded, TokenNoted, TokenRevoked, UserAdded, UserChanged, W
 pub enum Command {
     /// Nothing; the reply comes in its turn, with the state after everything asked before.
     Look,
+    /// Time has passed: do what is due by itself. Asked by the server alone.
+    Tick,
     /// Begin a workspace.
     CreateWorkspace(WorkspaceCreated),
     /// A server process begins.

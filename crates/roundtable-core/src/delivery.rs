@@ -52,7 +52,8 @@ pub fn topics_of_record(record: &Record, state: &State) -> Topics {
         | Event::TokenRevoked(_)
         | Event::TokenNoted(_)
         | Event::AlertAcknowledged(_)
-        | Event::MessageDelivered(_) => Topics::new(),
+        | Event::MessageDelivered(_)
+        | Event::MessageExpired(_) => Topics::new(),
         Event::UserAdded(_) => Topics::new(),
         Event::SeatKept(_) => smallvec![Topic::Principal(record.actor.clone())],
         Event::KeyRevoked(e) => {

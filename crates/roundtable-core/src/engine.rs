@@ -123,6 +123,8 @@ pub fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Decisio
     }
     match command {
         Command::Look => Ok(Decision::default()),
+        Command::Tick if ctx.actor == Principal::System => Ok(messages::tick(state, ctx)),
+        Command::Tick => Err(Error::forbidden("time passes for everybody alike")),
         Command::CreateWorkspace(event) => users::create_workspace(state, ctx, event),
         Command::StartServer(event) => Ok(cluster::start(state, ctx, event)),
         Command::JoinNetwork(event) => cluster::join(state, ctx, event),

@@ -116,6 +116,8 @@ events! {
     "message.direct" MessageDirect(messages::DirectMessage),
     /// Direct messages reached their addressee.
     "message.delivered" MessageDelivered(messages::Delivered),
+    /// Direct messages waited too long and are given up.
+    "message.expired" MessageExpired(messages::Expired),
     /// A connection of a principal came.
     "presence.connected" PresenceConnected(presence::Connected),
     /// A connection of a principal went.

@@ -144,6 +144,15 @@ pub struct Delivered {
     pub upto: Offset,
 }
 
+/// Event: direct messages waited too long for their addressee.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Expired {
+    /// The addressee.
+    pub to: Principal,
+    /// All that still waited, up to here.
+    pub upto: Offset,
+}
+
 /// Command: say something in a room. Idempotent with a client id.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Post {
@@ -267,6 +276,15 @@ pub(crate) fn direct(state: &State, ctx: &Context, command: &Direct) -> Result<D
         metadata: command.metadata.clone(),
     }));
     Ok(decision)
+}
+
+/// What is due by itself: direct messages whose addressee stayed away for a week.
+pub(crate) fn tick(state: &State, ctx: &Context) -> Decision {
+    let mut decision = Decision::default();
+    for (to, upto) in state.overdue(ctx.now) {
+        decision.event(Event::MessageExpired(Expired { to, upto }));
+    }
+    decision
 }
 
 pub(crate) fn delivered(state: &State, ctx: &Context, upto: Offset) -> Decision {

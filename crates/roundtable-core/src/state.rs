@@ -52,6 +52,9 @@ pub struct State {
     rooms_of: OrdMap<Principal, OrdSet<RoomId>>,
     presence: OrdMap<Principal, Presence>,
     waiting: OrdMap<Principal, Vector<(Offset, Time)>>,
+    /// The same messages over all addressees, oldest first; those that arrived meanwhile are skipped.
+    #[serde(default)]
+    waiting_by_age: Vector<(Time, Offset, Principal)>,
     nodes: OrdMap<NodeId, Node>,
     alerts: OrdMap<String, Alert>,
     #[serde(default)]
@@ -142,6 +145,17 @@ impl State {
     pub fn waiting(&self, to: &Principal) -> &Vector<(Offset, Time)> {
         static NONE: std::sync::LazyLock<Vector<(Offset, Time)>> = std::sync::LazyLock::new(Vector::new);
         self.waiting.get(to).unwrap_or(&NONE)
+    }
+
+    /// When the engine has something to do by itself: the rules are then asked with [`crate::command::Command::Tick`].
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.waiting_by_age.front().map(|(at, ..)| at.plus(limits::WAITING_DIRECT_MS))
+    }
+
+    /// Whose messages have waited too long at `now`: the addressee and the newest such message.
+    pub(crate) fn overdue(&self, now: Time) -> OrdMap<Principal, Offset> {
+        let late = |(at, ..): &&(Time, Offset, Principal)| now.since(*at) >= limits::WAITING_DIRECT_MS;
+        self.waiting_by_age.iter().take_while(late).map(|(_, offset, to)| (to.clone(), *offset)).collect()
     }
 
     /// The nodes of the network, by id.
@@ -269,7 +283,9 @@ impl State {
             | Event::AgentRemoved(_) => self.apply_agent(record),
             Event::SeatKept(e) => self.keep_seat(e, record),
             Event::PresenceConnected(_) | Event::PresenceDisconnected(_) => self.apply_presence(record),
-            Event::MessageDirect(_) | Event::MessageDelivered(_) => self.apply_direct(record),
+            Event::MessageDirect(_) | Event::MessageDelivered(_) | Event::MessageExpired(_) => {
+                self.apply_direct(record);
+            }
             Event::RoomCreated(_)
             | Event::RoomUpdated(_)
             | Event::RoomJoined(_)
@@ -472,24 +488,30 @@ impl State {
         match &record.event {
             Event::MessageDirect(e) => {
                 self.messages += 1;
+                self.waiting_by_age.push_back((record.at, record.offset, e.to.clone()));
                 let waiting = self.waiting.entry(e.to.clone()).or_default();
                 waiting.push_back((record.offset, record.at));
-                while waiting.front().is_some_and(|(_, at)| record.at.since(*at) > limits::WAITING_DIRECT_MS)
-                {
-                    waiting.pop_front();
-                }
             }
-            Event::MessageDelivered(e) => {
-                let Some(waiting) = self.waiting.get_mut(&e.to) else { return };
-                while waiting.front().is_some_and(|(offset, _)| *offset <= e.upto) {
-                    waiting.pop_front();
-                }
-                if waiting.is_empty() {
-                    self.waiting.remove(&e.to);
-                }
-            }
+            Event::MessageDelivered(e) => self.no_longer_waiting(&e.to, e.upto),
+            Event::MessageExpired(e) => self.no_longer_waiting(&e.to, e.upto),
             _ => {}
         }
+    }
+
+    fn no_longer_waiting(&mut self, to: &Principal, upto: Offset) {
+        if let Some(waiting) = self.waiting.get_mut(to) {
+            while waiting.front().is_some_and(|(offset, _)| *offset <= upto) {
+                waiting.pop_front();
+            }
+            if waiting.is_empty() {
+                self.waiting.remove(to);
+            }
+        }
+        let waits = |offset: Offset, to: &Principal| {
+            self.waiting.get(to).and_then(Vector::front).is_some_and(|(first, _)| *first <= offset)
+        };
+        let arrived = self.waiting_by_age.iter().take_while(|(_, offset, to)| !waits(*offset, to)).count();
+        self.waiting_by_age = self.waiting_by_age.clone().split_off(arrived);
     }
 
     fn apply_room(&mut self, record: &Record) {

@@ -440,7 +440,10 @@ fn direct_messages_wait_for_their_addressee() {
         "
         agent:a direct b more -> ! Conflict
         wait 604800001
-        // A week later the oldest are gone with the next one.
+        // A week later they are given up.
+        agent:a tick -> ! Forbidden
+        system tick -> message.expired agent:b
+        system tick -> nothing
         agent:a direct b late -> message.direct agent:a>agent:b late
         ",
     );

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use imbl::Vector;
+use roundtable_core::command::Command;
 use roundtable_core::delivery::{Topic, Topics, replays};
 use roundtable_core::engine::Outcome;
 use roundtable_core::error::{Error, ErrorKind};
@@ -297,8 +298,21 @@ impl Runner {
                     tokio::time::sleep(sync_in).await
                 }
             };
+            let deadline = self.state.next_deadline();
+            let tick = async {
+                match deadline.map(|at| u64::try_from(at.since(clock::now())).unwrap_or(0)) {
+                    // What the log refused is tried again, but not at once.
+                    Some(wait) => tokio::time::sleep(Duration::from_millis(wait.max(1_000))).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 biased;
+                () = tick => {
+                    let ask = Ask::new(Token(0), Command::Tick);
+                    let by = Principal::System;
+                    self.answer(vec![Question { by, connection: None, ask, reply: ReplyTo::Nobody }]).await;
+                }
                 () = due => {
                     self.sync().await;
                     synced_at = clock::monotonic_ms();

@@ -161,6 +161,7 @@ fn text_of_event(room: Option<&RoomId>, event: &Event) -> String {
         Event::MessagePosted(e) => format!("{} {}", e.from, e.content.as_text()),
         Event::MessageDirect(e) => format!("{}>{} {}", e.from, e.to, e.content.as_text()),
         Event::MessageDelivered(e) => e.upto.0.to_string(),
+        Event::MessageExpired(e) => e.to.to_string(),
         Event::PresenceConnected(e) => format!("{}{}", e.principal, if e.first { " first" } else { "" }),
         Event::PresenceDisconnected(e) => format!("{}{}", e.principal, if e.last { " last" } else { "" }),
         Event::NodeLeft(e) => format!("{} {}", e.node, e.reason),
@@ -372,6 +373,7 @@ fn other_command(verb: &str, args: &Args<'_>, ctx: &Context) -> Option<Command> 
     let alert = || AlertId::new(&format!("alert-{}", ctx.random)).ok();
     Some(match verb {
         "look" => Command::Look,
+        "tick" => Command::Tick,
         "start-server" => Command::StartServer(ServerStarted { node: node()?, version: "1".into() }),
         "join-network" => Command::JoinNetwork(NodeJoined {
             node: node()?,

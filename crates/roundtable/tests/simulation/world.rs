@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use roundtable::log::{AppendError, Log, Span};
 use roundtable::runner::batch::Question;
-use roundtable::runner::{Audience, Committed, Handle, News, ReplyTo, View, Workspaces};
+use roundtable::runner::{Audience, Committed, Handle, News, Pace, ReplyTo, View, Workspaces};
 use roundtable_core::access;
 use roundtable_core::agents::{AgentCard, RegisterAgent};
 use roundtable_core::cluster::ServerStarted;
@@ -131,7 +131,9 @@ impl World {
             let ears = Arc::new(Ears::default());
             let (log, audience) = (Arc::clone(&self.log) as _, Arc::clone(&ears) as _);
             // Relaxed records are synced with the next durable ones or at the end, so that time plays no part.
-            let workspaces = Workspaces::new(log, audience, Duration::from_secs(3600), id(0));
+            let hour = Duration::from_secs(3600);
+            let pace = Pace { relaxed_sync: hour, snapshot: hour };
+            let workspaces = Workspaces::new(log, audience, pace, id(0));
             let mut runners = Vec::new();
             for workspace in 0..WORKSPACES.len() {
                 runners.push(tokio::spawn(workspaces.start(&id(workspace)).unwrap()));
