@@ -95,7 +95,7 @@ impl Fault {
             ErrorKind::RateLimited => Self::too_often(error.retry_after_ms.unwrap_or(1_000)),
             ErrorKind::Unavailable => {
                 let retry_after_ms = error.retry_after_ms;
-                Self { retry_after_ms, ..Self::new("unavailable", 503, said) }
+                Self { retry_after_ms, ..Self::new("unavailable", 503, "Nothing can be stored at present") }
             }
             ErrorKind::Internal => Self::new("internal_error", 500, "Internal error"),
         }
