@@ -1,4 +1,16 @@
 //! The server: sockets, log, runner, identity, configuration.
+//!
+//! Read it in the order in which a frame passes through it:
+//!
+//! 1. [`transport`] owns the connections: `listen` accepts, `http` upgrades, `socket` reads and writes, `engine` drives
+//!    Engine.IO and Socket.IO, `outputs` carries out what sessions want, `deliver` brings committed batches to mailboxes.
+//! 2. [`doors`] says which path and which namespace leads to which dialect; [`auth`] says who somebody is.
+//! 3. [`runner`] gathers what is asked, lets the engine decide it (`runner::batch`, no I/O), and hands out what [`log`] has
+//!    made durable.
+//! 4. [`routes`] mounts REST: [`admin`] for the operator, and the dialects' own routes over the [`desk`].
+//! 5. [`server`] starts and stops all of it in order; [`jobs`] are what it does by itself; [`cli`] is the command line.
+//!
+//! Time and randomness come from [`clock`] alone; every setting is in [`config`].
 
 pub mod admin;
 pub mod auth;
