@@ -10,6 +10,7 @@ use crate::cli::client::{Client, Failure};
 use crate::cli::serve::Serve;
 
 pub mod client;
+mod demo;
 mod people;
 pub mod place;
 mod rooms;
@@ -82,6 +83,9 @@ enum Command {
     /// Start the server. The first start on a data directory makes its secrets and an administrator.
     #[command(after_help = EXIT_CODES)]
     Serve(serve::SettingArgs),
+    /// Start a server on free ports in a temporary folder, let one client of each dialect join, and print who saw what.
+    #[command(after_help = demo::EXIT_CODES)]
+    Demo(demo::DemoArgs),
     /// Say everything that is wrong with the settings, without starting.
     #[command(after_help = EXIT_CODES)]
     CheckConfig(serve::SettingArgs),
@@ -163,6 +167,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, terminal: &mut Terminal<'_>
     let Line { target, command } = line;
     let answered = match command {
         Command::Serve(args) => return serve::start(&args, &target, terminal, serve),
+        Command::Demo(args) => return demo::run(&args, &target, terminal),
         Command::CheckConfig(args) => return serve::check(&args, &target, terminal),
         Command::User(command) => command.run(&target, terminal),
         Command::Agent(command) => command.run(&target, terminal),

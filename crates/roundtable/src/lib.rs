@@ -17,6 +17,7 @@ pub mod auth;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod demo;
 pub mod desk;
 pub mod doors;
 pub mod jobs;
