@@ -96,6 +96,15 @@ fn the_first_frame_is_the_state_of_the_whole() {
 }
 
 #[test]
+fn agents_without_capabilities_have_nothing_in_common() {
+    let mut stage = Stage::new(encode);
+    make(&mut stage, "a", json!({"type": "worker"}));
+    make(&mut stage, "b", json!({"type": "worker"}));
+    let id = enter(&mut stage, "");
+    assert_eq!(stage.one(id)["data"]["metrics"]["swarm_cohesion"].to_string(), "0.0");
+}
+
+#[test]
 fn a_guest_costs_the_log_one_mark() {
     let mut stage = Stage::new(encode);
     let before = stage.state.head;

@@ -65,7 +65,8 @@ pub fn swarm(state: &State) -> Swarm {
         swarm.learning = proficiency / capabilities as f64;
     }
     if swarm.total > 1 {
-        let together: f64 = shares.values().map(|(sum, squares)| (sum * sum - squares) / 2.0).sum();
+        // A sum of nothing would be written as -0.0.
+        let together = shares.values().fold(0.0, |all, (sum, squares)| all + (sum * sum - squares) / 2.0);
         swarm.cohesion = (together / (count * (count - 1.0) / 2.0)).clamp(0.0, 1.0);
     }
     swarm
