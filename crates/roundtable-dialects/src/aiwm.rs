@@ -185,14 +185,14 @@ impl AiwmSession {
 }
 
 impl Session for AiwmSession {
-    fn open(&mut self, opening: &Opening<'_>, _scene: Scene<'_>, out: &mut Outputs) {
-        self.show_token(opening, out);
+    fn open(&mut self, opening: &Opening<'_>, scene: Scene<'_>, out: &mut Outputs) {
+        self.show_token(opening, scene, out);
     }
 
     fn identified(&mut self, who: Result<&Identity, Refusal>, scene: Scene<'_>, out: &mut Outputs) {
         match who {
             Ok(identity) => self.welcome(identity, scene, out),
-            Err(refusal) => self.turn_away(errors::at_door(refusal), out),
+            Err(refusal) => self.turn_away(errors::at_door(refusal), scene.now, out),
         }
     }
 
@@ -245,7 +245,7 @@ impl Session for AiwmSession {
             (Pending::Presence, Ok(_)) => self.look_back(scene, out),
             (Pending::Presence, Err(error)) => {
                 self.present = false;
-                self.turn_away(errors::at_start(error), out);
+                self.turn_away(errors::at_start(error), scene.now, out);
             }
             (Pending::Said(to, post), reply) => self.said(reply, to, post, (scene, out)),
             (Pending::Joined { reply: to, room, before }, reply) => {

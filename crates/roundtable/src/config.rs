@@ -155,6 +155,11 @@ section! {
         ping_interval: Span = Span::of_ms(25_000),
         /// Typing that is not renewed ends after this.
         typing_timeout: Span = Span::of_ms(10_000),
+        /// Most missed messages of one conversation that a client gets when it comes back, at most 200: what a page of the
+        /// log holds.
+        replay: Count = Count::of(200),
+        /// On namespace `/` every event goes out as `message:new` and as `message_new`, which Python's decorators need.
+        underscore_names: bool = true,
     }
 }
 

@@ -134,6 +134,15 @@ impl FrontDoors {
         self.aiwm()
     }
 
+    /// Whether the token of a request opens AIWM's plain WebSocket. Tokens are checked at once and count no failures, so the
+    /// client's address is not asked for.
+    fn opens_aiwm(&self, head: &Head) -> bool {
+        let token = aiwm::rest::token_of(head.authorization.as_deref(), &head.query).unwrap_or_default();
+        let credentials = Credentials { domain_key: None, proof: Proof::Token(Family::Aiwm, token) };
+        let nowhere = std::net::IpAddr::from([0, 0, 0, 0]);
+        matches!(self.identity.try_identify_now(&credentials, nowhere), Some(Ok(_)))
+    }
+
     /// Whether a token is of a family at all; it may be expired or revoked, which its dialect then says.
     fn made_for(&self, proof: Proof, opening: &Opening<'_>) -> bool {
         let answer = self.identity.try_identify_now(&Credentials { domain_key: None, proof }, opening.peer);
@@ -152,6 +161,8 @@ impl Doors for FrontDoors {
             "/api/v1/monitoring/stream" | "/openagi/api/v1/monitoring/stream" if upgrade => {
                 Way::WebSocket(self.open_agi())
             }
+            // A bad token is an HTTP answer, given by REST under the same path, and not a connection that ends at once.
+            "/dev/aiwm/chat" if upgrade && !self.opens_aiwm(head) => Way::Rest,
             "/dev/aiwm/chat" => Way::WebSocket(self.aiwm()),
             _ => Way::Rest,
         }

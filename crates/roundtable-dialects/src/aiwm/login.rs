@@ -10,15 +10,15 @@ use roundtable_core::ids::{AgentId, Principal, RoomId};
 use roundtable_core::json::Json;
 use roundtable_core::rooms::{EnterOwnRoom, Entry, JoinRoom, RoomCard, RoomStatus};
 use roundtable_core::state::State;
-use roundtable_core::time::{Cursor, Offset};
+use roundtable_core::time::{Cursor, Offset, Time};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::encode::{self, Door, ServerEvent};
-use super::input::Reading;
+use super::input::{Reading, Reply};
 use super::{AiwmSession, Pending, errors, wire};
 use crate::session::{
-    Credentials, Family, Identity, Opening, Output, Outputs, Proof, Refusal, Scene, bearer, query_value,
+    Credentials, Ending, Family, Identity, Opening, Output, Outputs, Proof, Refusal, Scene,
 };
 
 /// What is known between the door and the CONNECT reply.
@@ -74,13 +74,8 @@ pub(super) fn open_pair(room: &RoomId, who: &Principal, agent: &AgentId) -> Comm
 
 /// The token, looked for in the order of notes §3; the first one there decides.
 fn token_of(opening: &Opening<'_>) -> Option<String> {
-    let given = |text: String| (!text.is_empty()).then_some(text);
-    let header = |text: &str| given(bearer(text).unwrap_or(text).to_owned());
-    opening
-        .auth
-        .and_then(wire::auth_token)
-        .or_else(|| opening.authorization.and_then(header))
-        .or_else(|| query_value(opening.query, "token").and_then(given))
+    let in_auth = opening.auth.and_then(wire::auth_token);
+    in_auth.or_else(|| super::rest::token_of(opening.authorization, opening.query))
 }
 
 fn door_of(opening: &Opening<'_>) -> Door {
@@ -95,11 +90,11 @@ fn door_of(opening: &Opening<'_>) -> Door {
 /// Arriving: the own conversation, presence, what was missed; then the CONNECT reply.
 impl AiwmSession {
     /// The client shows its token.
-    pub(super) fn show_token(&mut self, opening: &Opening<'_>, out: &mut Outputs) {
+    pub(super) fn show_token(&mut self, opening: &Opening<'_>, scene: Scene<'_>, out: &mut Outputs) {
         self.connection = opening.connection;
         self.door = door_of(opening);
         let Some(token) = token_of(opening) else {
-            return Self::refuse(errors::at_door(Refusal::Missing), out);
+            return self.refuse(errors::at_door(Refusal::Missing), scene.now, out);
         };
         self.arrival = Some(Box::new(Arrival { agent: agent_in(&token), ..Arrival::default() }));
         let proof = Proof::Token(Family::Aiwm, token);
@@ -119,14 +114,16 @@ impl AiwmSession {
             Principal::Agent(agent) => self.enter_own(agent, Pending::OwnRoom, out),
             Principal::User(_) => self.appear(out),
             Principal::Guest(_) => self.open_with(agent.as_deref(), scene, out),
-            Principal::Node(_) | Principal::System => self.turn_away(errors::at_door(Refusal::Invalid), out),
+            Principal::Node(_) | Principal::System => {
+                self.turn_away(errors::at_door(Refusal::Invalid), scene.now, out)
+            }
         }
     }
 
     fn open_with(&mut self, agent: Option<&str>, scene: Scene<'_>, out: &mut Outputs) {
         let known = agent.and_then(|id| AgentId::new(id).ok()).filter(|id| scene.state.agent(id).is_some());
         let (Some(agent), Some(me)) = (known, self.me.clone()) else {
-            return self.turn_away(errors::at_door(Refusal::Gone), out);
+            return self.turn_away(errors::at_door(Refusal::Gone), scene.now, out);
         };
         let Some(room) = pair_room(scene.state, &me, &agent) else { return };
         let open = open_pair(&room, &me, &agent);
@@ -148,7 +145,7 @@ impl AiwmSession {
         out: &mut Outputs,
     ) {
         match room {
-            Err(error) => self.turn_away(errors::at_start(error), out),
+            Err(error) => self.turn_away(errors::at_start(error), scene.now, out),
             Ok(None) => {}
             Ok(Some(room)) => {
                 let foreign = |room: &RoomId| {
@@ -158,7 +155,7 @@ impl AiwmSession {
                 };
                 if foreign(&room) {
                     let taken = Error::new(ErrorKind::Conflict, "the conversation is somebody else's");
-                    return self.turn_away(errors::at_start(&taken), out);
+                    return self.turn_away(errors::at_start(&taken), scene.now, out);
                 }
                 (self.own, self.current) = (Some(room.clone()), Some(room));
             }
@@ -166,7 +163,7 @@ impl AiwmSession {
     }
 
     /// Refused after all. Presence that was asked for already is taken back.
-    pub(super) fn turn_away(&mut self, answer: errors::AtDoor, out: &mut Outputs) {
+    pub(super) fn turn_away(&mut self, answer: errors::AtDoor, now: Time, out: &mut Outputs) {
         if self.arrival.take().is_none() {
             return;
         }
@@ -175,10 +172,14 @@ impl AiwmSession {
             self.ask(Pending::Unanswered, Command::Disconnect, out);
         }
         self.me = None;
-        Self::refuse(answer, out);
+        self.refuse(answer, now, out);
     }
 
-    fn refuse(answer: errors::AtDoor, out: &mut Outputs) {
+    fn refuse(&self, answer: errors::AtDoor, now: Time, out: &mut Outputs) {
+        if self.door == Door::Raw {
+            self.fail(&Reply::Nowhere, answer.message, now, out);
+            return out.push(Output::End(Ending::Close(1008, answer.message.to_owned())));
+        }
         out.push(Output::Refuse { message: answer.message.to_owned(), data: Some(answer.data()) });
     }
 

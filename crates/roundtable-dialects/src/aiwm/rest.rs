@@ -85,6 +85,7 @@ pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response>
     let parts: Vec<String> = path.trim_end_matches('/').split('/').map(decoded).collect();
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let answer = match (request.method, parts.as_slice()) {
+        ("GET", ["chat"]) => plain_socket(request, desk).await,
         (_, ["chat", ..] | ["ws", "socket.io", ..]) => return None,
         ("POST", ["auth", "login"]) => login(request, desk).await,
         (_, ["agents", rest @ ..]) => agents::handle(rest, request, desk).await,
@@ -190,13 +191,26 @@ fn roles(state: &State, user: &UserId) -> [&'static str; 1] {
     }]
 }
 
+/// The token of a request: its `Authorization` header without `Bearer `, else `?token=` (notes §3).
+pub fn token_of(authorization: Option<&str>, query: &str) -> Option<String> {
+    let header = authorization.map(|header| bearer(header).unwrap_or(header).to_owned());
+    header.or_else(|| query_value(query, "token")).filter(|token| !token.is_empty())
+}
+
+/// `GET /chat` that is no WebSocket, or not one that may open: why, else that only a WebSocket is served here (notes §8).
+async fn plain_socket(request: &Request<'_>, desk: &impl Desk) -> Answer {
+    let token =
+        token_of(request.authorization, request.query).ok_or_else(|| Failure::at_door(Refusal::Missing))?;
+    let proof = Proof::Token(Family::Aiwm, token);
+    let found = desk.identify(Credentials { domain_key: None, proof }, request.peer).await;
+    found.map_err(Failure::at_door)?;
+    Err(Failure::new(426, "Only a WebSocket is served here"))
+}
+
 /// Who asks, by the bearer token.
 async fn bearer_of(request: &Request<'_>, desk: &impl Desk) -> Result<Identity, Failure> {
-    let token = request.authorization.map(|header| bearer(header).unwrap_or(header)).unwrap_or_default();
-    if token.is_empty() {
-        return Err(Failure::at_door(Refusal::Missing));
-    }
-    let proof = Proof::Token(Family::Aiwm, token.to_owned());
+    let token = token_of(request.authorization, "").ok_or_else(|| Failure::at_door(Refusal::Missing))?;
+    let proof = Proof::Token(Family::Aiwm, token);
     let found = desk.identify(Credentials { domain_key: None, proof }, request.peer).await;
     found.map_err(Failure::at_door)
 }

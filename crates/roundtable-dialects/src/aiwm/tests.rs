@@ -706,6 +706,12 @@ fn a_plain_websocket_has_frames_and_echoes_their_ids() {
         );
     }
     assert!(!world.links[raw].ended);
+    let stranger = world.open("/", "/dev/aiwm/chat", Some("nonsense"));
+    let got = world.got(stranger);
+    assert!(
+        got.len() == 1 && got[0].contains(r#""event":"message:error""#) && got[0].contains("Invalid token")
+    );
+    assert!(world.links[stranger].ended);
 }
 
 #[test]
