@@ -1,0 +1,234 @@
+// What the tests of real Node clients share: a server of their own, and an inbox per client.
+//
+// Every test file starts its own server on free ports with data in a temporary folder, and ends exactly that process.
+
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import net from 'node:net'
+import os from 'node:os'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+
+import { io } from 'socket.io-client'
+import WebSocket from 'ws'
+
+const TOP = fileURLToPath(new URL('../..', import.meta.url))
+export const BINARY = path.resolve(TOP, process.env.ROUNDTABLE_BIN ?? 'target/debug/roundtable')
+/** How long anything may take before a test gives up, in milliseconds: a busy build machine is slow. */
+const PATIENCE = 10_000
+
+const run = promisify(execFile)
+const pause = ms => new Promise(done => setTimeout(done, ms))
+
+/** Free ports of 127.0.0.1, all different: they are held together before they are let go. */
+async function freePorts(count) {
+  const held = await Promise.all(Array.from({ length: count }, async () => {
+    const server = net.createServer().listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    return server
+  }))
+  const ports = held.map(server => server.address().port)
+  await Promise.all(held.map(server => new Promise(done => server.close(done))))
+  return ports
+}
+
+async function accepts(port) {
+  const socket = net.connect(port, '127.0.0.1')
+  try {
+    await once(socket, 'connect')
+    return true
+  } catch {
+    return false
+  } finally {
+    socket.destroy()
+  }
+}
+
+/** One running `roundtable serve`, with what a person would read from its data directory. */
+export class Server {
+  /** Starts a server with fresh data. `settings` are `key=value` strings. */
+  static async start(settings = []) {
+    const data = await mkdtemp(path.join(os.tmpdir(), 'roundtable-node-'))
+    const server = new Server(data, await freePorts(3), settings)
+    await server.up()
+    return server
+  }
+
+  constructor(data, [main, megabot, openAgi], settings) {
+    Object.assign(this, { data, settings, ports: { main, megabot, openAgi }, said: '' })
+  }
+
+  get http() { return `http://127.0.0.1:${this.ports.main}` }
+  get hive() { return `ws://127.0.0.1:${this.ports.main}/ws` }
+  get megabot() { return `ws://127.0.0.1:${this.ports.megabot}/ws` }
+  get openAgi() { return `ws://127.0.0.1:${this.ports.openAgi}/api/v1/ws` }
+
+  /** Starts the process on the same data and ports as before, and waits until it serves. */
+  async up() {
+    const { main, megabot, openAgi } = this.ports
+    const listen = [`127.0.0.1:${main}`, `127.0.0.1:${megabot}`, `127.0.0.1:${openAgi}`]
+    this.child = spawn(BINARY, [
+      'serve', '--data', this.data,
+      ...listen.flatMap(address => ['--listen', address]),
+      ...this.settings.flatMap(setting => ['--set', setting]),
+    ], { stdio: ['ignore', 'pipe', 'pipe'] })
+    this.gone = once(this.child, 'exit')
+    for (const pipe of [this.child.stdout, this.child.stderr]) {
+      pipe.setEncoding('utf8').on('data', text => { this.said = (this.said + text).slice(-20_000) })
+    }
+    const deadline = Date.now() + PATIENCE
+    const credentials = path.join(this.data, 'credentials.json')
+    for (;;) {
+      if (this.child.exitCode !== null) throw new Error(`the server ended at once:\n${this.said}`)
+      const open = await Promise.all(Object.values(this.ports).map(accepts))
+      if (open.every(Boolean) && existsSync(credentials)) break
+      if (Date.now() > deadline) throw new Error(`the server does not serve:\n${this.said}`)
+      await pause(20)
+    }
+    this.credentials = JSON.parse(await readFile(credentials, 'utf8'))
+  }
+
+  /** Ends this process, and no other, with a signal; then waits until it is gone. */
+  async end(signal = 'SIGTERM') {
+    if (this.child.exitCode === null && this.child.signalCode === null) this.child.kill(signal)
+    await this.gone
+  }
+
+  /** Ends the server for good and removes its data. */
+  async close() {
+    await this.end('SIGKILL')
+    await rm(this.data, { recursive: true, force: true })
+  }
+
+  /** Runs the command line against this server; gives what it prints as JSON. */
+  async cli(...words) {
+    const { stdout } = await run(BINARY, [...words, '--json', '--data', this.data], { timeout: PATIENCE, maxBuffer: 64 << 20 })
+    return JSON.parse(stdout)
+  }
+
+  /** A new agent with a key for one room: what an MXF agent socket sends as `auth`. */
+  async channelKey(agentId, room) {
+    await this.cli('agent', 'add', agentId)
+    const key = await this.cli('key', 'add', '--agent', agentId, '--room', room)
+    return { domainKey: this.credentials.domain_key, agentId, keyId: key.key_id, secretKey: key.secret }
+  }
+
+  /** A new agent and a token that it may use as an AIWM agent. */
+  async aiwmToken(agentId) {
+    const { secret } = await this.cli('agent', 'add', agentId)
+    const answer = await this.post(`/dev/aiwm/agents/${agentId}/connect`, { secret })
+    if (answer.status !== 200) throw new Error(`no token: ${answer.status} ${JSON.stringify(answer.body)}`)
+    return answer.body.accessToken
+  }
+
+  /** POSTs JSON to the main listener, or to another one by its port. */
+  async post(route, body, port = this.ports.main) {
+    const answer = await fetch(`http://127.0.0.1:${port}${route}`, {
+      method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body),
+      signal: AbortSignal.timeout(PATIENCE),
+    })
+    return { status: answer.status, headers: answer.headers, body: await answer.json() }
+  }
+
+  /** What was said in a room, oldest first, as the log has it. */
+  async history(room) {
+    return this.cli('room', 'history', room)
+  }
+}
+
+/** Everything a client was told, in order; a test waits for what it expects or fails with what came instead. */
+export class Inbox {
+  constructor() {
+    this.items = []
+    this.waiting = new Set()
+  }
+
+  put(item) {
+    this.items.push(item)
+    for (const look of this.waiting) look()
+  }
+
+  all(wanted) {
+    return this.items.filter(wanted)
+  }
+
+  /** The first item that is wanted, whether it came already or comes in time. */
+  async first(what, wanted) {
+    return (await this.atLeast(1, what, wanted))[0]
+  }
+
+  /** At least so many items that are wanted. */
+  async atLeast(count, what, wanted) {
+    const found = () => this.all(wanted)
+    if (found().length < count) {
+      await new Promise((done, fail) => {
+        const look = () => {
+          if (found().length < count) return
+          clearTimeout(timer)
+          this.waiting.delete(look)
+          done()
+        }
+        const timer = setTimeout(() => {
+          this.waiting.delete(look)
+          const came = JSON.stringify(this.items.slice(-12), null, 1)
+          fail(new Error(`waited for ${count} × ${what}, got ${found().length}; the newest of ${this.items.length}: ${came}`))
+        }, PATIENCE)
+        this.waiting.add(look)
+      })
+    }
+    return found()
+  }
+}
+
+/** A Socket.IO client with an inbox of `{name, data, args}`. Nothing is retried behind the test's back. */
+export function socketIo(url, options = {}) {
+  const socket = io(url, { reconnection: false, forceNew: true, timeout: PATIENCE, ...options })
+  const inbox = new Inbox()
+  socket.onAny((name, ...args) => inbox.put({ name, data: args[0], args }))
+  socket.on('connect', () => inbox.put({ name: 'connect' }))
+  socket.on('connect_error', error => inbox.put({ name: 'connect_error', data: { message: error.message, ...error.data }, error }))
+  socket.on('disconnect', reason => inbox.put({ name: 'disconnect', data: reason }))
+  return Object.assign(socket, {
+    inbox,
+    event: (name, wanted = () => true) => inbox.first(name, item => item.name === name && wanted(item.data)),
+    ask: (name, ...args) => socket.timeout(PATIENCE).emitWithAck(name, ...args),
+  })
+}
+
+/** A plain WebSocket client with an inbox of parsed frames; its close is `{closed, reason}`. */
+export async function webSocket(url, options = {}) {
+  const socket = new WebSocket(url, { handshakeTimeout: PATIENCE, ...options })
+  const inbox = new Inbox()
+  socket.on('message', raw => inbox.put(JSON.parse(raw.toString())))
+  socket.on('close', (closed, reason) => inbox.put({ closed, reason: reason.toString() }))
+  socket.on('ping', () => inbox.put({ pinged: true }))
+  await once(socket, 'open')
+  return Object.assign(socket, {
+    inbox,
+    tell: frame => socket.send(typeof frame === 'string' ? frame : JSON.stringify(frame)),
+    frame: (type, wanted = () => true) => inbox.first(type, item => item.type === type && wanted(item)),
+    closing: () => inbox.first('close', item => 'closed' in item),
+  })
+}
+
+/** The HTTP status with which a server refuses a WebSocket. */
+export async function refusedUpgrade(url, options = {}) {
+  const socket = new WebSocket(url, { handshakeTimeout: PATIENCE, ...options })
+  socket.on('error', () => {})
+  const opened = once(socket, 'open').then(() => { socket.terminate(); return 101 }, () => 0)
+  const refused = once(socket, 'unexpected-response').then(([request, response]) => { request.destroy(); return response.statusCode })
+  return Promise.race([opened.then(status => status || refused), refused])
+}
+
+/** Waits until a Socket.IO client that began with polling speaks WebSocket. */
+export async function upgraded(socket) {
+  const { engine } = socket.io
+  if (engine.transport.name !== 'websocket') await once(engine, 'upgrade', { signal: AbortSignal.timeout(PATIENCE) })
+}
+
+let number = 0
+/** A name that no other test of this run uses. */
+export const fresh = stem => `${stem}-${process.pid}-${++number}`

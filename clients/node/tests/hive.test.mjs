@@ -1,0 +1,96 @@
+// Hive with Node's ws.
+
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+
+import { Server, fresh, refusedUpgrade, socketIo, webSocket } from '../harness.mjs'
+
+let server
+before(async () => { server = await Server.start() })
+after(() => server.close())
+
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
+
+async function dashboard(t, options = {}) {
+  const socket = await webSocket(server.hive, options)
+  t.after(() => socket.terminate())
+  return socket
+}
+
+test('the first frame is the status, with real figures', async t => {
+  const socket = await dashboard(t)
+  const first = await socket.inbox.first('frame', () => true)
+  assert.deepEqual([first.type, first.message_type, first.correlation_id], ['hive_status_update', 'hive_status', null])
+  assert.match(first.message_id, UUID)
+  assert.match(first.timestamp, /Z$/)
+  assert.ok(Number.isInteger(first.sequence) && first.sequence >= 1)
+  assert.ok(['healthy', 'degraded', 'unhealthy'].includes(first.data.status))
+  const { metrics } = first.data
+  for (const key of ['total_agents', 'active_agents', 'pending_tasks', 'completed_tasks_today']) {
+    assert.ok(Number.isInteger(metrics[key]), `${key}: ${metrics[key]}`)
+  }
+  assert.ok(metrics.system_load >= 0 && metrics.system_load <= 1, `system_load: ${metrics.system_load}`)
+})
+
+test('an agent that comes and goes in another dialect is seen', async t => {
+  const socket = await dashboard(t)
+  await socket.frame('hive_status_update')
+  const room = fresh('room')
+  await server.cli('room', 'add', room)
+  const auth = await server.channelKey(fresh('agent'), room)
+  const created = await socket.frame('agent_created', frame => frame.data.agent.id === auth.agentId)
+  assert.ok(Array.isArray(created.data.agent.capabilities))
+  const agent = socketIo(server.http, { auth })
+  await agent.event('auth:success')
+  const came = await socket.frame('agent_status_changed', frame => frame.data.agent_id === auth.agentId)
+  assert.notEqual(came.data.old_status, came.data.new_status)
+  agent.close()
+  const left = await socket.frame('agent_status_changed', frame =>
+    frame.data.agent_id === auth.agentId && frame.sequence > came.sequence)
+  assert.equal(left.data.reason, 'connection_lost')
+})
+
+test('sequence rises on a connection, over reconnects and over kill -9', async t => {
+  const seen = []
+  const look = async () => {
+    const socket = await dashboard(t)
+    await socket.frame('hive_status_update')
+    socket.tell({ action: 'ping', sequenceId: 5 })
+    const pong = await socket.frame('pong')
+    assert.deepEqual([pong.action, pong.sequenceId], ['pong', 5])
+    seen.push(...socket.inbox.items.map(frame => frame.sequence).filter(Number.isInteger))
+    socket.close()
+    assert.equal((await socket.closing()).closed, 1005)
+  }
+  await look()
+  await look()
+  await server.end('SIGKILL')
+  await server.up()
+  await look()
+  assert.deepEqual(seen, [...new Set(seen)].sort((a, b) => a - b))
+  assert.ok(seen.every(Number.isSafeInteger))
+})
+
+test('what is wrong is told, and the connection stays', async t => {
+  const socket = await dashboard(t)
+  socket.tell('no json')
+  assert.equal((await socket.frame('error')).data.error, 'Invalid message format')
+  socket.tell({ action: 'fly' })
+  await socket.frame('error', frame => frame.data.error === 'Unknown action: fly')
+  socket.send(Buffer.from([1, 2, 3]))
+  await socket.inbox.atLeast(2, 'error', frame => frame.type === 'error' && frame.data.error === 'Invalid message format')
+  assert.equal(socket.readyState, socket.OPEN)
+})
+
+test('a page of another origin is refused, our own is not', async t => {
+  assert.equal(await refusedUpgrade(server.hive, { origin: 'https://evil.example' }), 403)
+  await dashboard(t, { origin: server.http })
+})
+
+test('compression is agreed on as documented and works', async t => {
+  const socket = await dashboard(t)
+  assert.match(socket.extensions, /permessage-deflate/)
+  socket.tell({ action: 'get_status', correlation_id: 'x'.repeat(3000) })
+  const answer = await socket.frame('hive_status_update', frame => frame.correlation_id !== null)
+  assert.equal(answer.correlation_id.length, 3000)
+})

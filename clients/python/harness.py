@@ -1,0 +1,156 @@
+"""What the tests of real Python clients share: a server of their own, and an inbox per client.
+
+Every test module starts its own server on free ports with data in a temporary folder, and ends exactly that process.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+BINARY = TOP / os.environ.get("ROUNDTABLE_BIN", "target/debug/roundtable")
+# How long anything may take before a test gives up, in seconds: a busy build machine is slow.
+PATIENCE = 10
+
+
+def free_ports(count):
+    """Free ports of 127.0.0.1, all different: they are held together before they are let go."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def accepts(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Server:
+    """One running `roundtable serve`, with what a person would read from its data directory."""
+
+    def __init__(self, settings=()):
+        self.settings = list(settings)
+        self.data = pathlib.Path(tempfile.mkdtemp(prefix="roundtable-python-"))
+        self.main, self.megabot_port, self.open_agi_port = free_ports(3)
+        self.ports = [self.main, self.megabot_port, self.open_agi_port]
+        self.http = f"http://127.0.0.1:{self.main}"
+        self.hive = f"ws://127.0.0.1:{self.main}/ws"
+        self.megabot = f"ws://127.0.0.1:{self.megabot_port}/ws"
+        self.open_agi = f"ws://127.0.0.1:{self.open_agi_port}/api/v1/ws"
+        self.log = tempfile.TemporaryFile()
+        self.up()
+
+    def up(self):
+        """Starts the process on the same data and ports as before, and waits until it serves."""
+        command = [BINARY, "serve", "--data", self.data]
+        for port in self.ports:
+            command += ["--listen", f"127.0.0.1:{port}"]
+        for setting in self.settings:
+            command += ["--set", setting]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        deadline = time.monotonic() + PATIENCE
+        credentials = self.data / "credentials.json"
+        while not (credentials.exists() and all(map(accepts, self.ports))):
+            if self.process.poll() is not None:
+                raise AssertionError(f"the server ended at once:\n{self.said()}")
+            if time.monotonic() > deadline:
+                raise AssertionError(f"the server does not serve:\n{self.said()}")
+            time.sleep(0.02)
+        self.credentials = json.loads(credentials.read_text())
+
+    def said(self):
+        """The end of what the process printed."""
+        self.log.seek(0)
+        return self.log.read()[-20_000:].decode(errors="replace")
+
+    def close(self):
+        """Ends this process, and no other, and removes its data."""
+        self.process.kill()
+        self.process.wait(PATIENCE)
+        self.log.close()
+        shutil.rmtree(self.data, ignore_errors=True)
+
+    def cli(self, *words):
+        """Runs the command line against this server; gives what it prints as JSON."""
+        command = [BINARY, *words, "--json", "--data", self.data]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+        assert done.returncode == 0, f"{words}: {done.stderr}"
+        return json.loads(done.stdout)
+
+    def room(self):
+        """A new room."""
+        name = fresh("room")
+        self.cli("room", "add", name)
+        return name
+
+    def channel_key(self, agent, room):
+        """A new agent with a key for one room: what an MXF agent socket sends as `auth`."""
+        self.cli("agent", "add", agent)
+        key = self.cli("key", "add", "--agent", agent, "--room", room)
+        return {
+            "domainKey": self.credentials["domain_key"],
+            "agentId": agent,
+            "keyId": key["key_id"],
+            "secretKey": key["secret"],
+        }
+
+
+class Inbox:
+    """Everything a client was told, in order; a test waits for what it expects or fails with what came instead."""
+
+    def __init__(self):
+        self.items = []
+        self.changed = threading.Condition()
+
+    def put(self, item):
+        with self.changed:
+            self.items.append(item)
+            self.changed.notify_all()
+
+    def all(self, wanted):
+        with self.changed:
+            return [item for item in self.items if wanted(item)]
+
+    def at_least(self, count, what, wanted):
+        """At least so many items that are wanted."""
+        with self.changed:
+            if not self.changed.wait_for(lambda: sum(map(bool, map(wanted, self.items))) >= count, PATIENCE):
+                raise AssertionError(f"waited for {count} x {what}; the newest of {len(self.items)}: {self.items[-12:]}")
+            return [item for item in self.items if wanted(item)]
+
+    def first(self, what, wanted=lambda item: True):
+        """The first item that is wanted, whether it came already or comes in time."""
+        return self.at_least(1, what, wanted)[0]
+
+
+def curl(*words):
+    """What curl gets: (status, headers as text, body as text)."""
+    command = ["curl", "--silent", "--show-error", "--max-time", str(PATIENCE), "--dump-header", "-", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE + 5)
+    assert done.returncode == 0, done.stderr
+    head, _, body = done.stdout.partition("\n\n") if "\r\n" not in done.stdout else done.stdout.partition("\r\n\r\n")
+    return int(head.split()[1]), head, body
+
+
+def curl_json(url, body, *words):
+    """POSTs JSON with curl: (status, headers as text, answer)."""
+    status, head, text = curl("--request", "POST", "--header", "Content-Type: application/json", "--data", json.dumps(body), *words, url)
+    return status, head, json.loads(text)
+
+
+_numbers = itertools.count(1)
+
+
+def fresh(stem):
+    """A name that no other test of this run uses."""
+    return f"{stem}-{os.getpid()}-{next(_numbers)}"
