@@ -69,7 +69,7 @@ export class Server {
   /** Starts the process on the same data and ports as before, and waits until it serves. */
   async up() {
     const { main, megabot, openAgi } = this.ports
-    const listen = [`127.0.0.1:${main}`, `127.0.0.1:${megabot}`, `127.0.0.1:${openAgi}`]
+    const listen = [`127.0.0.1:${main}=hive`, `127.0.0.1:${megabot}=megabot`, `127.0.0.1:${openAgi}=auto`]
     this.child = spawn(BINARY, [
       'serve', '--data', this.data,
       ...listen.flatMap(address => ['--listen', address]),

@@ -53,8 +53,8 @@ class Server:
     def up(self):
         """Starts the process on the same data and ports as before, and waits until it serves."""
         command = [BINARY, "serve", "--data", self.data]
-        for port in self.ports:
-            command += ["--listen", f"127.0.0.1:{port}"]
+        for port, bare_ws in zip(self.ports, ["hive", "megabot", "auto"]):
+            command += ["--listen", f"127.0.0.1:{port}={bare_ws}"]
         for setting in self.settings:
             command += ["--set", setting]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)

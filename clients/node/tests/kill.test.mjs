@@ -12,7 +12,7 @@ const ROUNDS = 3
 const LOAD_MS = 700
 
 let server
-before(async () => { server = await Server.start(['mxf.rate.messages=off']) })
+before(async () => { server = await Server.start(['mxf.messages_per_minute=off']) })
 after(() => server.close())
 
 /** One writer: what it sent, what was acknowledged, and the same client ids for the same texts, always. */
