@@ -1,12 +1,11 @@
 // What the tests of real Node clients share: a server of their own, and an inbox per client.
 //
-// Every test file starts its own server on free ports with data in a temporary folder, and ends exactly that process.
+// Every test file starts its own server with data in a temporary folder, on ports that were free, and ends exactly that
+// process.
 
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import net from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -23,42 +22,17 @@ const PATIENCE = 10_000
 const run = promisify(execFile)
 const pause = ms => new Promise(done => setTimeout(done, ms))
 
-/** Free ports of 127.0.0.1, all different: they are held together before they are let go. */
-async function freePorts(count) {
-  const held = await Promise.all(Array.from({ length: count }, async () => {
-    const server = net.createServer().listen(0, '127.0.0.1')
-    await once(server, 'listening')
-    return server
-  }))
-  const ports = held.map(server => server.address().port)
-  await Promise.all(held.map(server => new Promise(done => server.close(done))))
-  return ports
-}
-
-async function accepts(port) {
-  const socket = net.connect(port, '127.0.0.1')
-  try {
-    await once(socket, 'connect')
-    return true
-  } catch {
-    return false
-  } finally {
-    socket.destroy()
-  }
-}
-
 /** One running `roundtable serve`, with what a person would read from its data directory. */
 export class Server {
   /** Starts a server with fresh data. `settings` are `key=value` strings. */
   static async start(settings = []) {
-    const data = await mkdtemp(path.join(os.tmpdir(), 'roundtable-node-'))
-    const server = new Server(data, await freePorts(3), settings)
+    const server = new Server(await mkdtemp(path.join(os.tmpdir(), 'roundtable-node-')), settings)
     await server.up()
     return server
   }
 
-  constructor(data, [main, megabot, openAgi], settings) {
-    Object.assign(this, { data, settings, ports: { main, megabot, openAgi }, said: '' })
+  constructor(data, settings) {
+    Object.assign(this, { data, settings, ports: { main: 0, megabot: 0, openAgi: 0 }, said: '' })
   }
 
   get http() { return `http://127.0.0.1:${this.ports.main}` }
@@ -66,7 +40,7 @@ export class Server {
   get megabot() { return `ws://127.0.0.1:${this.ports.megabot}/ws` }
   get openAgi() { return `ws://127.0.0.1:${this.ports.openAgi}/api/v1/ws` }
 
-  /** Starts the process on the same data and ports as before, and waits until it serves. */
+  /** Starts the process on the same data and, after the first time, the same ports; waits until it serves. */
   async up() {
     const { main, megabot, openAgi } = this.ports
     const listen = [`127.0.0.1:${main}=hive`, `127.0.0.1:${megabot}=megabot`, `127.0.0.1:${openAgi}=auto`]
@@ -80,15 +54,24 @@ export class Server {
       pipe.setEncoding('utf8').on('data', text => { this.said = (this.said + text).slice(-20_000) })
     }
     const deadline = Date.now() + PATIENCE
-    const credentials = path.join(this.data, 'credentials.json')
-    for (;;) {
+    let place
+    while ((place = await this.read('server.json'))?.pid !== this.child.pid) {
       if (this.child.exitCode !== null) throw new Error(`the server ended at once:\n${this.said}`)
-      const open = await Promise.all(Object.values(this.ports).map(accepts))
-      if (open.every(Boolean) && existsSync(credentials)) break
       if (Date.now() > deadline) throw new Error(`the server does not serve:\n${this.said}`)
       await pause(20)
     }
-    this.credentials = JSON.parse(await readFile(credentials, 'utf8'))
+    const [first, second, third] = place.listeners.map(({ address }) => Number(address.split(':').pop()))
+    this.ports = { main: first, megabot: second, openAgi: third }
+    this.credentials = await this.read('credentials.json')
+  }
+
+  /** A JSON file of the data directory; null if it is not there or not whole yet. */
+  async read(name) {
+    try {
+      return JSON.parse(await readFile(path.join(this.data, name), 'utf8'))
+    } catch {
+      return null
+    }
   }
 
   /** Ends this process, and no other, with a signal; then waits until it is gone. */
@@ -105,8 +88,9 @@ export class Server {
 
   /** Runs the command line against this server; gives what it prints as JSON. */
   async cli(...words) {
-    const { stdout } = await run(BINARY, [...words, '--json', '--data', this.data], { timeout: PATIENCE, maxBuffer: 64 << 20 })
-    return JSON.parse(stdout)
+    const done = run(BINARY, [...words, '--json', '--data', this.data], { timeout: PATIENCE, maxBuffer: 64 << 20 })
+    done.child.stdin.end()
+    return JSON.parse((await done).stdout)
   }
 
   /** A new agent with a key for one room: what an MXF agent socket sends as `auth`. */
@@ -133,9 +117,16 @@ export class Server {
     return { status: answer.status, headers: answer.headers, body: await answer.json() }
   }
 
-  /** What was said in a room, oldest first, as the log has it. */
+  /** What was said in a room, oldest first, as the log has it: `{from, text}`. */
   async history(room) {
-    return this.cli('room', 'history', room)
+    const all = []
+    for (;;) {
+      const before = all.length ? ['--before', String(all[0].offset)] : []
+      const { messages } = await this.cli('room', 'history', room, '--limit', '1000', ...before)
+      if (messages.length === 0) break
+      all.unshift(...messages)
+    }
+    return all.map(({ actor, event }) => ({ from: actor, text: event.content.text }))
   }
 }
 

@@ -1,15 +1,14 @@
 """What the tests of real Python clients share: a server of their own, and an inbox per client.
 
-Every test module starts its own server on free ports with data in a temporary folder, and ends exactly that process.
+Every test module starts its own server with data in a temporary folder, on ports that were free, and ends exactly that
+process.
 """
 
-import contextlib
 import itertools
 import json
 import os
 import pathlib
 import shutil
-import socket
 import subprocess
 import tempfile
 import threading
@@ -21,52 +20,37 @@ BINARY = TOP / os.environ.get("ROUNDTABLE_BIN", "target/debug/roundtable")
 PATIENCE = 10
 
 
-def free_ports(count):
-    """Free ports of 127.0.0.1, all different: they are held together before they are let go."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
-def accepts(port):
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
 class Server:
     """One running `roundtable serve`, with what a person would read from its data directory."""
 
-    def __init__(self, settings=()):
-        self.settings = list(settings)
+    def __init__(self):
         self.data = pathlib.Path(tempfile.mkdtemp(prefix="roundtable-python-"))
-        self.main, self.megabot_port, self.open_agi_port = free_ports(3)
-        self.ports = [self.main, self.megabot_port, self.open_agi_port]
+        self.log = tempfile.TemporaryFile()
+        command = [BINARY, "serve", "--data", self.data]
+        for bare_ws in ["hive", "megabot", "auto"]:
+            command += ["--listen", f"127.0.0.1:0={bare_ws}"]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        place = self._place()
+        self.ports = [int(listener["address"].rpartition(":")[2]) for listener in place["listeners"]]
+        self.main, self.megabot_port, self.open_agi_port = self.ports
         self.http = f"http://127.0.0.1:{self.main}"
         self.hive = f"ws://127.0.0.1:{self.main}/ws"
         self.megabot = f"ws://127.0.0.1:{self.megabot_port}/ws"
         self.open_agi = f"ws://127.0.0.1:{self.open_agi_port}/api/v1/ws"
-        self.log = tempfile.TemporaryFile()
-        self.up()
+        self.credentials = json.loads((self.data / "credentials.json").read_text())
 
-    def up(self):
-        """Starts the process on the same data and ports as before, and waits until it serves."""
-        command = [BINARY, "serve", "--data", self.data]
-        for port, bare_ws in zip(self.ports, ["hive", "megabot", "auto"]):
-            command += ["--listen", f"127.0.0.1:{port}={bare_ws}"]
-        for setting in self.settings:
-            command += ["--set", setting]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+    def _place(self):
+        """Where the process listens, once it does."""
         deadline = time.monotonic() + PATIENCE
-        credentials = self.data / "credentials.json"
-        while not (credentials.exists() and all(map(accepts, self.ports))):
-            if self.process.poll() is not None:
-                raise AssertionError(f"the server ended at once:\n{self.said()}")
-            if time.monotonic() > deadline:
-                raise AssertionError(f"the server does not serve:\n{self.said()}")
+        while True:
+            try:
+                return json.loads((self.data / "server.json").read_text())
+            except (FileNotFoundError, json.JSONDecodeError):
+                if self.process.poll() is not None:
+                    raise AssertionError(f"the server ended at once:\n{self.said()}") from None
+                if time.monotonic() > deadline:
+                    raise AssertionError(f"the server does not serve:\n{self.said()}") from None
             time.sleep(0.02)
-        self.credentials = json.loads(credentials.read_text())
 
     def said(self):
         """The end of what the process printed."""
@@ -83,7 +67,7 @@ class Server:
     def cli(self, *words):
         """Runs the command line against this server; gives what it prints as JSON."""
         command = [BINARY, *words, "--json", "--data", self.data]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE)
         assert done.returncode == 0, f"{words}: {done.stderr}"
         return json.loads(done.stdout)
 

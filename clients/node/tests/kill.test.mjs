@@ -53,9 +53,7 @@ class Writer {
 /** How often each text stands in the room's history. */
 async function written(room) {
   const counts = new Map()
-  for (const record of await server.history(room)) {
-    counts.set(record.content, (counts.get(record.content) ?? 0) + 1)
-  }
+  for (const { text } of await server.history(room)) counts.set(text, (counts.get(text) ?? 0) + 1)
   return counts
 }
 

@@ -88,7 +88,7 @@ def test_everybody_hears_everybody_in_one_order(stage):
             if speaker in ids:
                 assert by == ids[speaker], f"{who} heard {text!r} from {by}"
 
-    written = [record["content"] for record in server.cli("room", "history", room)]
+    written = [message["event"]["content"]["text"] for message in server.cli("room", "history", room)["messages"]]
     assert [text for text in written if text in texts] == order, "the log has the order that everybody saw"
 
     for who in ("mxf-websocket", "aiwm-node"):
