@@ -13,6 +13,17 @@ const tell = line => process.stdout.write(`${JSON.stringify(line)}\n`)
 const speakers = {}
 const open = []
 
+{
+  const who = 'hive-node'
+  const socket = await webSocket(`ws://127.0.0.1:${main}/ws`)
+  socket.on('message', raw => {
+    const { type, data } = JSON.parse(raw.toString())
+    tell({ who, saw: type, of: data.agent?.id ?? data.agent_id ?? null })
+  })
+  open.push(socket)
+  tell({ who, ready: null })
+}
+
 for (const [who, auth, transports] of [['mxf-websocket', mxf[0], ['websocket']], ['mxf-polling', mxf[1], ['polling']]]) {
   const socket = socketIo(`http://127.0.0.1:${main}`, { auth, transports })
   socket.on('message', m => tell({ who, heard: { from: m.from, text: m.content, at: m.timestamp } }))
@@ -49,17 +60,6 @@ for (const [who, auth, transports] of [['mxf-websocket', mxf[0], ['websocket']],
   speakers[who] = text => socket.tell({ id: `say ${text}`, type: 'chat_send', payload: { session_id: room, content: text } })
   open.push(socket)
   tell({ who, ready: person })
-}
-
-{
-  const who = 'hive-node'
-  const socket = await webSocket(`ws://127.0.0.1:${main}/ws`)
-  socket.on('message', raw => {
-    const { type, data } = JSON.parse(raw.toString())
-    tell({ who, saw: type, of: data.agent?.id ?? data.agent_id ?? null })
-  })
-  open.push(socket)
-  tell({ who, ready: null })
 }
 
 for await (const line of readline.createInterface({ input: process.stdin })) {

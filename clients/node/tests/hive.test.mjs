@@ -87,10 +87,15 @@ test('a page of another origin is refused, our own is not', async t => {
   await dashboard(t, { origin: server.http })
 })
 
-test('compression is agreed on as documented and works', async t => {
+test('compression is agreed on and works both ways', async t => {
   const socket = await dashboard(t)
   assert.match(socket.extensions, /permessage-deflate/)
-  socket.tell({ action: 'get_status', correlation_id: 'x'.repeat(3000) })
-  const answer = await socket.frame('hive_status_update', frame => frame.correlation_id !== null)
-  assert.equal(answer.correlation_id.length, 3000)
+  const agents = Array.from({ length: 8 }, () => fresh('agent'))
+  for (const agent of agents) await server.cli('agent', 'add', agent)
+  // From 1,024 bytes on frames are compressed: this request and the list that answers it.
+  socket.tell({ action: 'get_status', correlation_id: 'list', padding: 'x'.repeat(3000) })
+  const { data } = await socket.frame('agents_update')
+  assert.ok(JSON.stringify(data).length > 1024)
+  assert.ok(agents.every(agent => data.agents.some(({ id }) => id === agent)))
+  assert.equal((await socket.frame('hive_status_update', frame => frame.correlation_id !== null)).correlation_id, 'list')
 })

@@ -55,17 +55,21 @@ def test_a_wrong_message_is_told(agent):
     assert "content is required" in one.event("message_error")["error"]
 
 
-def test_a_bad_token_is_refused_before_the_connection(server):
+def refused(url, auth):
+    """What a client is told that may not come in."""
     client = socketio.Client(reconnection=False)
-    refused = []
-    client.on("connect_error", lambda data: refused.append(data))
+    told = []
+    client.on("connect_error", told.append)
     with pytest.raises(socketio.exceptions.ConnectionError):
-        client.connect(f"{server.http}/dev/aiwm/chat", auth={"token": "abc.def.ghi"}, transports=["websocket"])
-    assert refused[0]["message"] == "Invalid token (401)"
-    assert refused[0]["data"] == {"code": "INVALID_TOKEN", "status": 401}
+        client.connect(url, auth=auth, transports=["websocket"])
+    return told
+
+
+def test_a_bad_token_is_refused_before_the_connection(server):
+    told = refused(f"{server.http}/dev/aiwm/chat", {"token": "abc.def.ghi"})
+    assert told == [{"message": "Invalid token (401)", "data": {"code": "INVALID_TOKEN", "status": 401}}]
 
 
 def test_neither_token_nor_domain_key(server):
-    client = socketio.Client(reconnection=False)
-    with pytest.raises(socketio.exceptions.ConnectionError, match="Domain key required for SDK connection"):
-        client.connect(server.http, transports=["websocket"])
+    (told,) = refused(server.http, None)
+    assert told["message"] == "Domain key required for SDK connection"
