@@ -98,8 +98,7 @@ class Subscriber:
             on_message=lambda ws, message: self.inbox.put(json.loads(message)),
             on_close=lambda ws, code, reason: self.inbox.put({"type": "closed", "code": code, "reason": reason}),
         )
-        self.thread = threading.Thread(target=self.ws.run_forever, daemon=True)
-        self.thread.start()
+        threading.Thread(target=self.ws.run_forever, daemon=True).start()
         self.frame("opened")
 
     def tell(self, frame):
@@ -109,8 +108,8 @@ class Subscriber:
         return self.inbox.first(kind, lambda item: item["type"] == kind and wanted(item))
 
     def close(self):
+        # The library's thread notices up to 10 s later; it is a daemon, so nobody waits for it.
         self.ws.close()
-        self.thread.join(PATIENCE)
 
 
 class NodeClients:

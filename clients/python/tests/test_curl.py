@@ -14,13 +14,6 @@ def test_a_plain_get_on_a_websocket_path_asks_for_an_upgrade(server):
         assert "upgrade: websocket" in head.lower()
 
 
-def test_health(server):
-    for port in server.ports[:2]:
-        status, _, body = curl(f"http://127.0.0.1:{port}/health")
-        assert status == 200
-        assert json.loads(body)["status"]
-
-
 def test_logging_in_to_megabot(server):
     name = fresh("user")
     password = server.cli("user", "add", name)["password"]
@@ -52,7 +45,7 @@ def test_a_token_for_open_agi(server):
     node = fresh("node")
     status, _, answer = curl_json(url, {"node_id": node, "public_key": "a2V5"})
     assert status == 200, answer
-    assert (answer["token_type"], answer["expires_in"], answer["node_id"]) == ("bearer", 3600, node)
+    assert (answer["token_type"], answer["node_id"]) == ("bearer", node)
     assert curl_json(url, {"node_id": node})[0] == 400
 
 
