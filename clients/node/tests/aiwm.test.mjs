@@ -163,8 +163,9 @@ test('the plain endpoint speaks event and data', async t => {
   const url = `ws://127.0.0.1:${server.ports.main}/dev/aiwm/chat`
   const socket = await webSocket(`${url}?token=${token}`)
   t.after(() => socket.close())
-  socket.tell({ event: 'message:send', id: 7, data: { role: 'assistant', content: 'plain' } })
   const event = name => socket.inbox.first(name, item => item.event === name)
+  await event('presence:update')
+  socket.tell({ event: 'message:send', id: 7, data: { role: 'assistant', content: 'plain' } })
   const told = (await event('message:new')).data
   const ack = await event('ack')
   assert.deepEqual([told.content, ack.id, ack.data.success, ack.data.message._id], ['plain', 7, true, told._id])
