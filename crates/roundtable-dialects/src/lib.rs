@@ -13,6 +13,7 @@ pub mod figures;
 pub mod iso;
 pub mod rest;
 pub mod session;
+pub mod transcript;
 
 #[cfg(test)]
 mod stage;

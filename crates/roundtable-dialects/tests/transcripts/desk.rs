@@ -1,0 +1,99 @@
+//! What REST handlers ask the server for, answered by the world in memory.
+
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use roundtable_core::engine::Outcome;
+use roundtable_core::error::Error;
+use roundtable_core::event::Record;
+use roundtable_core::ids::{RoomId, WorkspaceId};
+use roundtable_core::state::State;
+use roundtable_core::time::{Offset, Time};
+use roundtable_dialects::figures::Figures;
+use roundtable_dialects::rest::{Desk, IssuedToken, Request, Response, TokenOrder};
+use roundtable_dialects::session::{Ask, Credentials, Dialect, Identity, Refusal};
+use roundtable_dialects::{aiwm, open_agi};
+
+use crate::identity::{hash, workspace};
+use crate::world::World;
+
+/// The desk of one request.
+pub struct Counter<'a>(Mutex<&'a mut World>);
+
+impl Counter<'_> {
+    fn with<T>(&self, run: impl FnOnce(&mut World) -> T) -> T {
+        run(&mut self.0.lock().unwrap())
+    }
+}
+
+/// Answers a request of a dialect; `None` if the path is none of its own.
+pub fn answer(world: &mut World, dialect: Dialect, request: &Request<'_>) -> Option<Response> {
+    let desk = Counter(Mutex::new(world));
+    match dialect {
+        Dialect::Aiwm => finished(aiwm::rest::handle(request, &desk)),
+        Dialect::OpenAgi => finished(open_agi::rest::handle(request, &desk)),
+        Dialect::Mxf | Dialect::Hive | Dialect::MegaBot => None,
+    }
+}
+
+/// Nothing in memory has to be waited for.
+fn finished<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("a request waits for something that is not in memory"),
+    }
+}
+
+impl Desk for Counter<'_> {
+    fn now(&self) -> Time {
+        self.with(|world| world.now)
+    }
+
+    fn random(&self) -> u128 {
+        self.with(|world| u128::from(world.random()) << 64 | u128::from(world.random()))
+    }
+
+    fn figures(&self) -> Arc<Figures> {
+        self.with(|world| Arc::new(world.figures.clone()))
+    }
+
+    fn default_workspace(&self) -> WorkspaceId {
+        workspace()
+    }
+
+    fn state(&self, asked: &WorkspaceId) -> Option<Arc<State>> {
+        self.with(|world| (*asked == workspace()).then(|| Arc::new(world.state.clone())))
+    }
+
+    async fn identify(&self, credentials: Credentials, _: IpAddr) -> Result<Identity, Refusal> {
+        self.with(|world| world.desk.identify(&world.state, &credentials, world.now))
+    }
+
+    async fn hash_secret(&self, secret: String) -> Result<String, Error> {
+        Ok(hash(&secret))
+    }
+
+    fn issue(&self, order: TokenOrder) -> Result<IssuedToken, Error> {
+        let random = self.random();
+        self.with(|world| Ok(world.desk.issue(&order, world.now, random)))
+    }
+
+    async fn ask(&self, who: &Identity, ask: Ask) -> Result<(Outcome, Arc<State>), Error> {
+        self.with(|world| {
+            let outcome = world.ask(&who.principal, &ask)?;
+            Ok((outcome, Arc::new(world.state.clone())))
+        })
+    }
+
+    async fn page(
+        &self,
+        who: &Identity,
+        room: &RoomId,
+        before: Option<Offset>,
+        limit: u32,
+    ) -> Result<Vec<Record>, Error> {
+        self.with(|world| world.page(&who.principal, room, before, limit))
+    }
+}

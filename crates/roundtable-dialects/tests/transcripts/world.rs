@@ -1,0 +1,412 @@
+//! The rules in memory with sessions around them, doing what the server does: one question per batch, outputs in order.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use roundtable_core::access::may_receive;
+use roundtable_core::command::Command;
+use roundtable_core::delivery::{Delivery, Item, Topic, replays, topics_of_record, topics_of_signal};
+use roundtable_core::engine::{Context, Outcome, decide};
+use roundtable_core::error::{Error, ErrorKind};
+use roundtable_core::event::{Event, Record};
+use roundtable_core::ids::{ConnectionId, Principal, RoomId};
+use roundtable_core::messages;
+use roundtable_core::signal::Signal;
+use roundtable_core::state::State;
+use roundtable_core::time::{Cursor, Offset, Time};
+use roundtable_dialects::figures::Figures;
+use roundtable_dialects::session::{
+    Ask, Budget, Form, Identity, Input, Messages, Opening, Output, Outputs, Route, Scene, Session, Token,
+};
+use roundtable_dialects::transcript::{Got, seen};
+
+use crate::identity::Desk;
+
+/// Makes the shared messages of a dialect.
+pub type Encode = fn(Form, &Delivery<'_>, Scene<'_>) -> Messages;
+
+/// 2026-01-01T00:00:00Z.
+pub const START: Time = Time(1_767_225_600_000);
+const EPOCH: u32 = 1;
+
+/// One connection.
+pub struct Link {
+    session: Option<Box<dyn Session>>,
+    encode: Encode,
+    plain: bool,
+    who: Option<Identity>,
+    topics: BTreeSet<Topic>,
+    /// Topics that are being read back, with what came meanwhile.
+    catching: Vec<(Topic, Vec<(Record, Option<ConnectionId>)>)>,
+    wake: Option<Time>,
+    /// What the client got and nobody has asked for yet.
+    pub got: VecDeque<Got>,
+}
+
+/// What is still to be done.
+enum Work {
+    Ask { link: usize, by: Principal, silent: bool, ask: Box<Ask> },
+    CatchUp { link: usize, topic: Topic, after: Offset, upto: Offset },
+    Page { link: usize, token: Token, room: RoomId, before: Option<Offset>, limit: u32 },
+    End { link: usize },
+}
+
+/// The workspace and its connections.
+pub struct World {
+    pub now: Time,
+    pub state: State,
+    pub figures: Figures,
+    pub desk: Desk,
+    pub links: Vec<Link>,
+    /// The log takes no writes.
+    pub full: bool,
+    records: Vec<Record>,
+    random: u64,
+    work: VecDeque<Work>,
+    spent: BTreeMap<(Principal, &'static str), VecDeque<Time>>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self {
+            now: START,
+            state: State::default(),
+            figures: Figures { node: "n1".into(), started_at: START, at: START, ..Figures::default() },
+            desk: Desk::default(),
+            links: Vec::new(),
+            full: false,
+            records: Vec::new(),
+            random: 0,
+            work: VecDeque::new(),
+            spent: BTreeMap::new(),
+        }
+    }
+
+    /// Bits that look drawn and are the same in every run.
+    pub fn random(&mut self) -> u64 {
+        self.random += 1;
+        let mut bits = self.random.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^ (bits >> 31)
+    }
+
+    /// A millisecond passes, so that no two things happen at once.
+    pub fn tick(&mut self) {
+        self.now = self.now.plus(1);
+    }
+
+    /// Somebody comes to a door; gives the number of the connection.
+    pub fn open(
+        &mut self,
+        session: Box<dyn Session>,
+        encode: Encode,
+        plain: bool,
+        opening: &Opening<'_>,
+    ) -> usize {
+        let link = self.links.len();
+        self.links.push(Link {
+            session: Some(session),
+            encode,
+            plain,
+            who: None,
+            topics: BTreeSet::new(),
+            catching: Vec::new(),
+            wake: None,
+            got: VecDeque::new(),
+        });
+        let random = u128::from(self.random()) << 64 | u128::from(self.random());
+        let opening = Opening { connection: ConnectionId(link as u64 + 1), random, ..opening.clone() };
+        self.with(link, |session, scene, out| session.open(&opening, scene, out));
+        self.settle();
+        link
+    }
+
+    /// A client says something.
+    pub fn input(&mut self, link: usize, input: Input<'_>) {
+        self.with(link, |session, scene, out| session.input(input, scene, out));
+        self.settle();
+    }
+
+    /// A client is gone.
+    pub fn leave(&mut self, link: usize) {
+        self.end(link);
+        self.settle();
+    }
+
+    /// Whether a connection is over.
+    pub fn is_over(&self, link: usize) -> bool {
+        self.links[link].session.is_none()
+    }
+
+    /// Time passes; who wanted to be woken until then is, in order.
+    pub fn pass(&mut self, ms: i64) {
+        let until = self.now.plus(ms);
+        loop {
+            let due = |(n, link): (usize, &Link)| link.wake.filter(|at| *at <= until).map(|at| (at, n));
+            let Some((at, link)) = self.links.iter().enumerate().filter_map(due).min() else { break };
+            self.now = self.now.max(at);
+            self.links[link].wake = None;
+            self.with(link, |session, scene, out| session.woken(scene, out));
+            self.settle();
+        }
+        self.now = self.now.max(until);
+    }
+
+    /// Somebody without a connection asks; what follows from it is delivered.
+    pub fn ask(&mut self, by: &Principal, ask: &Ask) -> Result<Outcome, Error> {
+        let reply = self.decide(by, None, ask);
+        self.settle();
+        reply
+    }
+
+    /// The newest messages of a room before an offset, oldest first.
+    pub fn page(
+        &self,
+        who: &Principal,
+        room: &RoomId,
+        before: Option<Offset>,
+        limit: u32,
+    ) -> Result<Vec<Record>, Error> {
+        roundtable_core::rooms::visible(&self.state, room, who)?;
+        if !may_receive(&self.state, who, &Topic::Room(room.clone())) {
+            return Err(Error::forbidden(format!("{} is not in room {room}", who.id())));
+        }
+        let fits = |r: &&Record| {
+            r.room.as_ref() == Some(room)
+                && before.is_none_or(|before| r.offset < before)
+                && matches!(r.event, Event::MessagePosted(messages::Message { .. }))
+        };
+        let mut page: Vec<Record> =
+            self.records.iter().rev().filter(fits).take(limit as usize).cloned().collect();
+        page.reverse();
+        Ok(page)
+    }
+
+    fn settle(&mut self) {
+        while let Some(work) = self.work.pop_front() {
+            match work {
+                Work::Ask { link, by, silent, ask } => {
+                    let reply = self.decide(&by, Some(ConnectionId(link as u64 + 1)), &ask);
+                    if !silent {
+                        self.with(link, |session, scene, out| {
+                            session.replied(ask.token, reply.as_ref(), scene, out);
+                        });
+                    }
+                }
+                Work::CatchUp { link, topic, after, upto } => self.catch_up(link, &topic, after, upto),
+                Work::Page { link, token, room, before, limit } => {
+                    let who = self.links[link].who.as_ref().map(|who| who.principal.clone());
+                    let who = who.expect("a page is read by somebody");
+                    let page = self.page(&who, &room, before, limit);
+                    self.with(link, |session, scene, out| {
+                        session.paged(token, page.as_ref().map(Vec::as_slice), scene, out);
+                    });
+                }
+                Work::End { link } => self.end(link),
+            }
+        }
+    }
+
+    fn end(&mut self, link: usize) {
+        let Some(mut session) = self.links[link].session.take() else { return };
+        let mut out = Outputs::new();
+        session.closed(self.scene(), &mut out);
+        let by = self.links[link].who.as_ref().map(|who| who.principal.clone());
+        for output in out {
+            if let (Output::Ask(ask), Some(by)) = (output, by.clone()) {
+                self.work.push_back(Work::Ask { link, by, silent: true, ask: Box::new(ask) });
+            }
+        }
+        self.links[link].topics.clear();
+        self.links[link].wake = None;
+    }
+
+    fn scene(&self) -> Scene<'_> {
+        Scene { now: self.now, state: &self.state, epoch: EPOCH, figures: &self.figures }
+    }
+
+    fn with(&mut self, link: usize, run: impl FnOnce(&mut dyn Session, Scene<'_>, &mut Outputs)) {
+        let Some(mut session) = self.links[link].session.take() else { return };
+        let mut out = Outputs::new();
+        run(session.as_mut(), self.scene(), &mut out);
+        self.links[link].session = Some(session);
+        for output in out {
+            self.carry_out(link, output);
+        }
+    }
+
+    fn carry_out(&mut self, link: usize, output: Output) {
+        let plain = self.links[link].plain;
+        let ended = self.links[link].got.iter().any(|got| matches!(got, Got::End(_)));
+        if let Some(got) = seen(&output, plain).filter(|_| !ended) {
+            self.links[link].got.push_back(got);
+        }
+        match output {
+            Output::Send(_) | Output::Accept => {}
+            Output::Refuse { .. } | Output::End(_) => self.work.push_back(Work::End { link }),
+            Output::Authenticate(credentials) => {
+                let result = self.desk.identify(&self.state, &credentials, self.now);
+                self.links[link].who = result.as_ref().ok().cloned();
+                self.with(link, |session, scene, out| {
+                    session.identified(result.as_ref().map_err(|refusal| *refusal), scene, out);
+                });
+            }
+            Output::Ask(ask) => {
+                let by = self.links[link].who.as_ref().expect("somebody asks").principal.clone();
+                self.work.push_back(Work::Ask { link, by, silent: false, ask: Box::new(ask) });
+            }
+            Output::Subscribe(topic, since) => self.subscribe(link, topic, since),
+            Output::Unsubscribe(topic) => {
+                self.links[link].topics.remove(&topic);
+                self.links[link].catching.retain(|(catching, _)| *catching != topic);
+            }
+            Output::Read { token, room, before, limit } => {
+                self.work.push_back(Work::Page { link, token, room, before, limit });
+            }
+            // A client in memory has everything that was sent to it.
+            Output::Probe(number) => {
+                self.with(link, |session, scene, out| session.proven(number, scene, out));
+            }
+            Output::WakeAt(at) => self.links[link].wake = Some(at),
+        }
+    }
+
+    fn subscribe(&mut self, link: usize, topic: Topic, since: Option<Cursor>) {
+        let Some(who) = self.links[link].who.as_ref().map(|who| who.principal.clone()) else { return };
+        if !may_receive(&self.state, &who, &topic) {
+            return;
+        }
+        self.links[link].topics.insert(topic.clone());
+        let Some(cursor) = since else { return };
+        let head = self.state.head;
+        if cursor.epoch != EPOCH || cursor.offset > head {
+            let first = Cursor { epoch: EPOCH, offset: head };
+            return self.with(link, |session, scene, out| session.cannot_resume(&topic, first, scene, out));
+        }
+        if cursor.offset < head {
+            self.links[link].catching.push((topic.clone(), Vec::new()));
+            self.work.push_back(Work::CatchUp { link, topic, after: cursor.offset, upto: head });
+        }
+    }
+
+    fn catch_up(&mut self, link: usize, topic: &Topic, after: Offset, upto: Offset) {
+        let missed = |r: &&Record| r.offset > after && r.offset <= upto && replays(r, topic);
+        let missed: Vec<Record> = self.records.iter().filter(missed).cloned().collect();
+        for record in &missed {
+            self.hand(link, &Delivery { item: Item::Record(record), topic, origin: None });
+        }
+        let catching = &mut self.links[link].catching;
+        let Some(place) = catching.iter().position(|(catching, _)| catching == topic) else { return };
+        for (record, origin) in catching.swap_remove(place).1 {
+            self.hand(link, &Delivery { item: Item::Record(&record), topic, origin });
+        }
+    }
+
+    fn decide(&mut self, by: &Principal, origin: Option<ConnectionId>, ask: &Ask) -> Result<Outcome, Error> {
+        self.tick();
+        let actor = ask.actor.clone().unwrap_or_else(|| by.clone());
+        if let Some(budget) = ask.budget {
+            self.spend(&actor, budget)?;
+        }
+        let (now, random) = (self.now, self.random());
+        let mut client = ask.client.clone();
+        let context = Context {
+            now,
+            actor: actor.clone(),
+            by: by.clone(),
+            connection: origin,
+            random,
+            client: client.clone(),
+        };
+        let decision = decide(&self.state, &ask.command, &context)?;
+        if self.full && !decision.events.is_empty() {
+            return Err(Error::new(ErrorKind::Unavailable, "the log takes no writes"));
+        }
+        let outcome = decision.result();
+        let mut records = Vec::new();
+        for (room, event) in decision.events {
+            let room_seq = room.as_ref().map(|room| self.state.next_in_room(room));
+            let (offset, actor, client) = (self.state.head.next(), actor.clone(), client.take());
+            let record = Record { offset, room_seq, at: now, actor, room, client, event };
+            self.state.apply(&record);
+            let topics = topics_of_record(&record, &self.state);
+            records.push((record, topics));
+        }
+        self.records.extend(records.iter().map(|(record, _)| record.clone()));
+        self.tick();
+        for (record, topics) in &records {
+            for topic in topics {
+                self.deliver(&Delivery { item: Item::Record(record), topic, origin });
+            }
+            if matches!(record.event, Event::RoomLeft(_)) {
+                topics.iter().for_each(|topic| self.drop_strangers(topic));
+            }
+        }
+        for (room, body) in decision.signals {
+            let signal = Signal { at: now, actor: actor.clone(), room, body };
+            for topic in &topics_of_signal(&signal) {
+                self.deliver(&Delivery { item: Item::Signal(&signal), topic, origin });
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn spend(&mut self, who: &Principal, budget: Budget) -> Result<(), Error> {
+        let (now, window) = (self.now, i64::from(budget.window_ms));
+        let spent = self.spent.entry((who.clone(), budget.class)).or_default();
+        spent.retain(|at| now.since(*at) < window);
+        if let (Some(oldest), true) = (spent.front(), spent.len() >= budget.most as usize) {
+            let wait = window - now.since(*oldest);
+            let text = format!("more than {} {} in {} s", budget.most, budget.class, budget.window_ms / 1000);
+            let mut error = Error::new(ErrorKind::RateLimited, text);
+            (error.retry_after_ms, error.limit) = (u64::try_from(wait).ok(), Some(budget.most));
+            return Err(error);
+        }
+        spent.push_back(now);
+        Ok(())
+    }
+
+    fn deliver(&mut self, delivery: &Delivery<'_>) {
+        for link in 0..self.links.len() {
+            if !self.links[link].topics.contains(delivery.topic) {
+                continue;
+            }
+            let catching = self.links[link].catching.iter_mut().find(|(topic, _)| topic == delivery.topic);
+            match (catching, delivery.item) {
+                (Some((_, held)), Item::Record(record)) => held.push((record.clone(), delivery.origin)),
+                _ => self.hand(link, delivery),
+            }
+        }
+    }
+
+    fn hand(&mut self, link: usize, delivery: &Delivery<'_>) {
+        let mut route = Route::Skip;
+        self.with(link, |session, scene, _| route = session.route(delivery, scene));
+        match route {
+            Route::Skip => {}
+            Route::Own => self.with(link, |session, scene, out| session.deliver(delivery, scene, out)),
+            Route::Shared(form) => {
+                let messages = (self.links[link].encode)(form, delivery, self.scene());
+                for message in messages {
+                    self.carry_out(link, Output::Send(message));
+                }
+            }
+        }
+    }
+
+    /// Whoever received a room only through a membership that ended does so no longer.
+    fn drop_strangers(&mut self, topic: &Topic) {
+        for link in &mut self.links {
+            let may = link.who.as_ref().is_some_and(|who| may_receive(&self.state, &who.principal, topic));
+            if !may {
+                link.topics.remove(topic);
+            }
+        }
+    }
+
+    /// The server itself asks.
+    pub fn system(&mut self, actor: &Principal, command: Command) -> Result<Outcome, Error> {
+        let ask = Ask { actor: Some(actor.clone()), ..Ask::new(Token(0), command) };
+        self.ask(&Principal::System, &ask)
+    }
+}
