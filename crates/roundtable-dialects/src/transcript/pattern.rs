@@ -1,4 +1,5 @@
 //! Names in frames: `$id1` takes what stands there first and must be the same ever after; `$t1` is a moment, in any form.
+//! `${id1}` is the same where a letter, a digit or `_` follows.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,37 @@ use crate::iso::iso;
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     texts: BTreeMap<String, String>,
-    moments: BTreeMap<String, Time>,
+    moments: BTreeMap<String, Moment>,
+}
+
+/// A moment as far as it is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Moment {
+    /// To the millisecond.
+    Exact(Time),
+    /// To the second, since 1970.
+    Second(i64),
+}
+
+impl Moment {
+    /// What is known of a moment that was written in two ways; `None` if it cannot be one.
+    fn and(self, other: Self) -> Option<Self> {
+        match (self, other) {
+            (Self::Exact(a), Self::Second(b)) | (Self::Second(b), Self::Exact(a)) => {
+                (a.as_seconds() == b).then_some(Self::Exact(a))
+            }
+            (a, b) => (a == b).then_some(a),
+        }
+    }
+
+    /// As it is written in quotes, or without.
+    fn written(self, quoted: bool) -> String {
+        match self {
+            Self::Exact(at) if quoted => iso(at),
+            Self::Exact(at) => at.0.to_string(),
+            Self::Second(second) => second.to_string(),
+        }
+    }
 }
 
 /// A piece of a pattern.
@@ -25,19 +56,32 @@ fn is_moment(name: &str) -> bool {
     name.strip_prefix('t').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
-/// Cuts a text at its names. A `$` that no letter or `_` follows is a `$`.
+/// A name at the beginning of a text, and how long it is written.
+fn name_at(text: &str) -> Option<(&str, usize)> {
+    let (name, long) = match text.strip_prefix('{') {
+        Some(braced) => braced.split_once('}').map(|(name, _)| (name, name.len() + 2))?,
+        None => {
+            let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
+            (text.get(..end)?, end)
+        }
+    };
+    let good = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    good.then_some((name, long))
+}
+
+/// Cuts a text at its names. A `$` that no name follows is a `$`.
 fn pieces(text: &str) -> Vec<Piece<'_>> {
     let mut pieces = Vec::new();
     let (mut rest, mut from) = (text, 0);
     while let Some(at) = rest.get(from..).and_then(|tail| tail.find('$')).map(|at| at + from) {
         let after = rest.get(at + 1..).unwrap_or("");
-        let long = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
-        if long == 0 || after.starts_with(|c: char| c.is_ascii_digit()) {
+        let Some((name, long)) = name_at(after) else {
             from = at + 1;
             continue;
-        }
+        };
         pieces.push(Piece::Text(rest.get(..at).unwrap_or("")));
-        pieces.push(Piece::Name(after.get(..long).unwrap_or("")));
+        pieces.push(Piece::Name(name));
         (rest, from) = (after.get(long..).unwrap_or(""), 0);
     }
     pieces.push(Piece::Text(rest));
@@ -61,10 +105,11 @@ impl Names {
         self.texts.get(name).map(String::as_str)
     }
 
-    /// The name of a text or moment that has one already.
+    /// The name of a text or an exact moment that has one already.
     pub fn name_of(&self, text: &str) -> Option<&str> {
         let by_text = self.texts.iter().find(|(_, known)| *known == text).map(|(name, _)| name);
-        let moment = moment(text, true).or_else(|| moment(text, false));
+        let exact = |moment: &Moment| matches!(moment, Moment::Exact(_));
+        let moment = moment(text, true).or_else(|| moment(text, false)).filter(exact);
         let by_moment =
             || self.moments.iter().find(|(_, known)| Some(**known) == moment).map(|(name, _)| name);
         by_text.or_else(by_moment).map(String::as_str)
@@ -83,8 +128,7 @@ impl Names {
                 Piece::Text(text) => filled.push_str(text),
                 Piece::Name(name) => match (self.texts.get(name), self.moments.get(name)) {
                     (Some(text), _) => filled.push_str(text),
-                    (None, Some(at)) if filled.ends_with('"') => filled.push_str(&iso(*at)),
-                    (None, Some(at)) => filled.push_str(&at.0.to_string()),
+                    (None, Some(at)) => filled.push_str(&at.written(filled.ends_with('"'))),
                     (None, None) => return Err(format!("${name} stands for nothing yet")),
                 },
             }
@@ -134,10 +178,14 @@ impl Names {
         }
         if is_moment(name) {
             let found = moment(value, quoted).ok_or_else(|| format!("${name}: `{value}` is no moment"))?;
-            return match self.moments.insert(name.to_owned(), found) {
-                Some(known) if known != found => Err(format!("${name} is {}, not {value}", iso(known))),
-                _ => Ok(()),
+            let whole = match self.moments.get(name) {
+                Some(known) => known
+                    .and(found)
+                    .ok_or_else(|| format!("${name} is {}, not {value}", known.written(true)))?,
+                None => found,
             };
+            self.moments.insert(name.to_owned(), whole);
+            return Ok(());
         }
         match self.texts.insert(name.to_owned(), value.to_owned()) {
             Some(known) if known != value => Err(format!("${name} is {known}, not {value}")),
@@ -146,14 +194,18 @@ impl Names {
     }
 }
 
-/// `2026-01-01T00:00:00.000Z` in quotes, milliseconds since 1970 without. Nothing else is a moment.
-fn moment(text: &str, quoted: bool) -> Option<Time> {
+/// `2026-01-01T00:00:00.000Z` in quotes; milliseconds or whole seconds since 1970 without. Nothing else is a moment.
+fn moment(text: &str, quoted: bool) -> Option<Moment> {
     if quoted {
         let at = Time(text.parse::<jiff::Timestamp>().ok()?.as_millisecond());
-        return (iso(at) == text).then_some(at);
+        return (iso(at) == text).then_some(Moment::Exact(at));
     }
-    let plain = text.len() == 13 && text.bytes().all(|b| b.is_ascii_digit());
-    text.parse().ok().filter(|_| plain).map(Time)
+    let number = text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()))?;
+    match text.len() {
+        13 => Some(Moment::Exact(Time(number))),
+        10 => Some(Moment::Second(number)),
+        _ => None,
+    }
 }
 
 fn differs(expected: &str, found: &str) -> String {
@@ -206,6 +258,8 @@ mod tests {
         names.matches(r#""says $words""#, r#""says so, and more""#).unwrap();
         assert_eq!(names.get("words"), Some("so, and more"));
         names.matches("$_ $_", "1 2").unwrap();
+        names.matches("msg_${m}_1", "msg_ab_1").unwrap();
+        assert_eq!(names.filled("${m}9 ${").unwrap(), "ab9 ${");
     }
 
     #[test]
@@ -218,5 +272,9 @@ mod tests {
             assert!(names.matches(r#"["$t2"]"#, third).is_err(), "{third}");
         }
         assert_eq!(names.filled(r#"["$t1",$t1]"#).unwrap(), r#"["2026-01-01T00:00:00.005Z",1767225600005]"#);
+        assert!(names.matches("$t1 $t3", "1767225600 1767225600").is_ok());
+        assert!(names.matches("$t1", "1767225601").is_err());
+        assert!(names.matches("$t3", "1767225600123").is_ok());
+        assert!(names.matches("$t3", "1767225600124").is_err(), "known to the millisecond now");
     }
 }

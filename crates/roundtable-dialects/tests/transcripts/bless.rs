@@ -69,12 +69,17 @@ fn named(client: &str, got: &Got, names: &mut Names) -> String {
     let line = got.line();
     let (mut pattern, mut word) = (String::new(), String::new());
     for c in line.chars().chain(['\n']) {
-        if c.is_ascii_alphanumeric() || "._:-".contains(c) {
+        let colon = c == ':' && !word.is_empty();
+        if c.is_ascii_alphanumeric() || ".-".contains(c) || colon {
             word.push(c);
             continue;
         }
-        let name = name_for(&word, names).filter(|name| takes(name, &word, names));
-        pattern.push_str(&name.map_or_else(|| word.clone(), |name| format!("${name}")));
+        let key = ["\"sequence\":", "\"seq\":", "\"cursor\":\""].iter().any(|key| pattern.ends_with(key));
+        match name_for(&word, key, names).filter(|name| takes(name, &word, names)) {
+            Some(name) if c == '_' => pattern.push_str(&format!("${{{name}}}")),
+            Some(name) => pattern.push_str(&format!("${name}")),
+            None => pattern.push_str(&word),
+        }
         word.clear();
         if c != '\n' {
             pattern.push(c);
@@ -92,14 +97,17 @@ fn takes(name: &str, value: &str, names: &mut Names) -> bool {
     names.matches(&format!("{quote}${name}{quote}"), &format!("{quote}{value}{quote}")).is_ok()
 }
 
-/// The name of a value, if it is one that differs from run to run.
-fn name_for(word: &str, names: &Names) -> Option<String> {
-    let hex = |long: usize| word.len() == long && word.bytes().all(|b| b.is_ascii_hexdigit());
+/// The name of a value, if it is one that differs from run to run: `position` tells one in the log.
+fn name_for(word: &str, position: bool, names: &Names) -> Option<String> {
+    let hex = |text: &str, long: usize| text.len() == long && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let uuid = || word.len() == 36 && hex(&word.replace('-', ""), 32);
+    let digits = |long: usize| word.len() == long && word.starts_with("17672") && !word.contains('.');
     let stem = match word {
+        _ if position => "n",
         _ if word.len() < 8 => return None,
         _ if names.name_of(word).is_some() => return names.name_of(word).map(str::to_owned),
-        _ if hex(24) || hex(32) || hex(16) => "id",
-        _ if word.starts_with("2026-01-0") || (word.len() == 13 && word.starts_with("17672")) => "t",
+        _ if hex(word, 24) || hex(word, 32) || hex(word, 16) || uuid() => "id",
+        _ if word.starts_with("2026-01-0") || digits(13) || digits(10) => "t",
         _ if word.ends_with(".memory") => "token",
         _ => return None,
     };

@@ -12,7 +12,7 @@ use roundtable_dialects::rest::{Request, TokenOrder};
 use roundtable_dialects::session::{Dialect, Input, Opening, Session};
 use roundtable_dialects::transcript::line::{Transport, word};
 use roundtable_dialects::transcript::{Door, Got, Names, SetUp, Theatre, frame};
-use roundtable_dialects::{aiwm, mxf, open_agi};
+use roundtable_dialects::{aiwm, hive, megabot, mxf, open_agi};
 use serde_json::value::RawValue;
 
 use crate::identity::{DOMAIN_KEY, hash, workspace};
@@ -34,15 +34,11 @@ pub struct Cast {
 /// A session of a dialect with the settings that a server begins with, and how its shared messages are made.
 fn session_of(dialect: Dialect) -> (Box<dyn Session>, Encode) {
     match dialect {
-        Dialect::Mxf => (Box::new(mxf::MxfSession::new(Arc::new(mxf::Settings::default()))), mxf::encode),
-        Dialect::Aiwm => {
-            (Box::new(aiwm::AiwmSession::new(Arc::new(aiwm::Settings::default()))), aiwm::encode)
-        }
-        Dialect::OpenAgi => (
-            Box::new(open_agi::OpenAgiSession::new(Arc::new(open_agi::Settings::default()))),
-            open_agi::encode,
-        ),
-        Dialect::Hive | Dialect::MegaBot => unimplemented!("this dialect is not there yet"),
+        Dialect::Mxf => (Box::new(mxf::MxfSession::new(Arc::default())), mxf::encode),
+        Dialect::Aiwm => (Box::new(aiwm::AiwmSession::new(Arc::default())), aiwm::encode),
+        Dialect::Hive => (Box::new(hive::HiveSession::new(Arc::default())), hive::encode),
+        Dialect::OpenAgi => (Box::new(open_agi::OpenAgiSession::new(Arc::default())), open_agi::encode),
+        Dialect::MegaBot => (Box::new(megabot::MegaBotSession::new(Arc::default())), megabot::encode),
     }
 }
 

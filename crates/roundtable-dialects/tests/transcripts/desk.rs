@@ -14,7 +14,7 @@ use roundtable_core::time::{Offset, Time};
 use roundtable_dialects::figures::Figures;
 use roundtable_dialects::rest::{Desk, IssuedToken, Request, Response, TokenOrder};
 use roundtable_dialects::session::{Ask, Credentials, Dialect, Identity, Refusal};
-use roundtable_dialects::{aiwm, open_agi};
+use roundtable_dialects::{aiwm, hive, megabot, open_agi};
 
 use crate::identity::{hash, workspace};
 use crate::world::World;
@@ -34,7 +34,9 @@ pub fn answer(world: &mut World, dialect: Dialect, request: &Request<'_>) -> Opt
     match dialect {
         Dialect::Aiwm => finished(aiwm::rest::handle(request, &desk)),
         Dialect::OpenAgi => finished(open_agi::rest::handle(request, &desk)),
-        Dialect::Mxf | Dialect::Hive | Dialect::MegaBot => None,
+        Dialect::Hive => finished(hive::rest::handle(request, &desk)),
+        Dialect::MegaBot => finished(megabot::rest::handle(request, &desk)),
+        Dialect::Mxf => None,
     }
 }
 

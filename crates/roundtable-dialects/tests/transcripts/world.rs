@@ -28,6 +28,9 @@ pub type Encode = fn(Form, &Delivery<'_>, Scene<'_>) -> Messages;
 pub const START: Time = Time(1_767_225_600_000);
 const EPOCH: u32 = 1;
 
+/// Records that came while older ones are read back, with the connections that caused them.
+type Held = Vec<(Record, Option<ConnectionId>)>;
+
 /// One connection.
 pub struct Link {
     session: Option<Box<dyn Session>>,
@@ -36,7 +39,7 @@ pub struct Link {
     who: Option<Identity>,
     topics: BTreeSet<Topic>,
     /// Topics that are being read back, with what came meanwhile.
-    catching: Vec<(Topic, Vec<(Record, Option<ConnectionId>)>)>,
+    catching: Vec<(Topic, Held)>,
     wake: Option<Time>,
     /// What the client got and nobody has asked for yet.
     pub got: VecDeque<Got>,
