@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use roundtable_core::cluster::NodeJoined;
 use roundtable_core::command::Command;
-use roundtable_core::delivery::{Delivery, Topic};
+use roundtable_core::delivery::{Delivery, Item, Topic};
 use roundtable_core::engine::Outcome;
 use roundtable_core::error::Error;
-use roundtable_core::ids::Principal;
+use roundtable_core::event::Event;
+use roundtable_core::ids::{ConnectionId, Principal};
 use roundtable_core::time::Time;
 
 pub use encode::encode;
@@ -53,6 +54,7 @@ const STREAM: &str = "/monitoring/stream";
 /// One connection.
 pub struct OpenAgiSession {
     settings: Arc<Settings>,
+    connection: ConnectionId,
     /// Where the client is, as its network membership tells.
     address: String,
     stream: bool,
@@ -70,6 +72,7 @@ impl OpenAgiSession {
     pub fn new(settings: Arc<Settings>) -> Self {
         Self {
             settings,
+            connection: ConnectionId(0),
             address: String::new(),
             stream: false,
             known: false,
@@ -143,6 +146,7 @@ impl OpenAgiSession {
 
 impl Session for OpenAgiSession {
     fn open(&mut self, opening: &Opening<'_>, scene: Scene<'_>, out: &mut Outputs) {
+        self.connection = opening.connection;
         self.address = opening.peer.to_string();
         self.stream = opening.path.ends_with(STREAM);
         self.grace_at = self.settings.grace_ms.filter(|_| !self.stream).map(|ms| scene.now.plus(ms));
@@ -205,7 +209,14 @@ impl Session for OpenAgiSession {
     }
 
     fn route(&mut self, delivery: &Delivery<'_>, _scene: Scene<'_>) -> Route {
-        if self.over || !encode::is_shown(delivery) { Route::Skip } else { Route::Shared(encode::FORM) }
+        // Its own joining is under way while a quick client subscribes already; whether it came first is no news.
+        let own = matches!(delivery.item, Item::Record(record) if matches!(record.event, Event::NodeJoined(_)))
+            && delivery.origin == Some(self.connection);
+        if self.over || own || !encode::is_shown(delivery) {
+            Route::Skip
+        } else {
+            Route::Shared(encode::FORM)
+        }
     }
 
     fn oversized(&mut self, scene: Scene<'_>, out: &mut Outputs) {

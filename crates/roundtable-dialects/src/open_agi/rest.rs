@@ -146,7 +146,8 @@ fn issue(request: &Request<'_>, desk: &impl Desk) -> Response {
             &json!({
                 "token": issued.token,
                 "token_type": "bearer",
-                "expires_in": issued.expires_at.since(desk.now()).max(0) / 1000,
+                // Tokens end at a whole second.
+                "expires_in": (issued.expires_at.since(desk.now()).max(0) + 999) / 1000,
                 "expires_at": iso(issued.expires_at),
                 "node_id": node_id,
             }),
