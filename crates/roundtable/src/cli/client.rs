@@ -97,7 +97,10 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, Failure> {
-        let text = serde_json::to_string(body).map_err(|error| Failure::Answer(error.to_string()))?;
+        let text = match method {
+            "GET" | "DELETE" => String::new(),
+            _ => serde_json::to_string(body).map_err(|error| Failure::Answer(error.to_string()))?,
+        };
         let mut response = self.send(method, path, text)?;
         let body = response.body_mut().with_config().limit(MAX_ANSWER);
         let text = body.read_to_string().map_err(|error| self.lost(&error))?;

@@ -522,6 +522,9 @@ impl Shard {
         if let Some(attempt) = connection.with_slot(slot, |slot| slot.attempt.take()).flatten() {
             self.answer_attempt(connection, |namespaces| namespaces.refuse(attempt, message, data));
         }
+        if connection.engine.borrow().is_none() {
+            self.close_socket(connection, Some(roundtable_dialects::websocket::close::POLICY), message);
+        }
         self.end_session(connection, slot);
     }
 

@@ -110,8 +110,17 @@ fn plain(status: StatusCode, body: impl Into<Body>, content_type: &'static str) 
 
 async fn rest(shard: &Shard, from: From, mut request: Request<HyperBody>) -> Response<Body> {
     request.extensions_mut().insert(from);
-    let limited = request.map(|body| Body::new(Limited::new(body, shard.hub.settings.max_body)));
-    match shard.router.clone().call(limited).await {
+    let (head, body) = request.into_parts();
+    // Read whole before it is answered: a body left unread would cut off the end of a long answer.
+    let body = match Limited::new(body, shard.hub.settings.max_body).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            let told = r#"{"error":"Payload too large","message":"The body is larger than allowed"}"#;
+            return plain(StatusCode::PAYLOAD_TOO_LARGE, told, "application/json");
+        }
+        Err(_) => return plain(StatusCode::BAD_REQUEST, "", "text/plain"),
+    };
+    match shard.router.clone().call(Request::from_parts(head, Body::from(body))).await {
         Ok(response) => response,
         Err(never) => match never {},
     }
