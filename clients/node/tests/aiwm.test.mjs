@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 
-import { Server, fresh, socketIo, webSocket } from '../harness.mjs'
+import { Server, fresh, refusedUpgrade, socketIo, webSocket } from '../harness.mjs'
 
 let server
 before(async () => { server = await Server.start() })
@@ -89,6 +89,7 @@ test('a conversation is there again after reconnecting, and what was missed come
   t.after(() => person.close())
   await person.ask('conversation:join', { conversationId })
   agent.close()
+  await person.event('presence:update', presence => presence.agentId === agentId && presence.status === 'offline')
   const sent = await person.ask('message:send', { conversationId, role: 'user', content: 'while you were away' })
   assert.equal(sent.success, true, JSON.stringify(sent))
 
@@ -161,6 +162,7 @@ describe('refusals', () => {
 test('the plain endpoint speaks event and data', async t => {
   const token = await server.aiwmToken(fresh('agent'))
   const url = `ws://127.0.0.1:${server.ports.main}/dev/aiwm/chat`
+  assert.equal(await refusedUpgrade(`${url}?token=bad`), 401)
   const socket = await webSocket(`${url}?token=${token}`)
   t.after(() => socket.close())
   const event = name => socket.inbox.first(name, item => item.event === name)

@@ -14,6 +14,13 @@ def test_a_plain_get_on_a_websocket_path_asks_for_an_upgrade(server):
         assert "upgrade: websocket" in head.lower()
 
 
+def test_health(server):
+    for port in server.ports[:2]:
+        status, _, body = curl(f"http://127.0.0.1:{port}/health")
+        assert status == 200
+        assert json.loads(body)["status"]
+
+
 def test_logging_in_to_megabot(server):
     name = fresh("user")
     password = server.cli("user", "add", name)["password"]
