@@ -43,8 +43,13 @@ impl Shard {
                         let delivery = Delivery { item: Item::Record(record), topic, origin: *origin };
                         self.deliver(&home, &batch.view, &delivery, Some((batch, place)));
                     }
-                    if let Event::RoomLeft(_) | Event::AgentRemoved(_) = &record.event {
-                        self.drop_strangers(&home, topics);
+                    match &record.event {
+                        Event::RoomLeft(_) | Event::AgentRemoved(_) => self.drop_strangers(&home, topics),
+                        Event::UserChanged(_) => {
+                            let all: Vec<Topic> = home.topics.borrow().keys().cloned().collect();
+                            self.drop_strangers(&home, &all);
+                        }
+                        _ => {}
                     }
                 }
                 News::Signal(signal, topics, origin) => {
@@ -205,7 +210,7 @@ impl Shard {
         }
     }
 
-    /// Somebody left a room or is no more: whoever received only through that does so no longer.
+    /// Somebody left a room, is no more, or has fewer rights: whoever received only through that does so no longer.
     fn drop_strangers(&self, home: &Home, topics: &[Topic]) {
         let view = home.view.borrow().clone();
         for topic in topics {
@@ -216,7 +221,13 @@ impl Shard {
                 })
             };
             if let Some(subscribers) = home.topics.borrow_mut().get_mut(topic) {
-                subscribers.retain(|(_, number), connection| !stranger(connection, *number));
+                subscribers.retain(|(_, number), connection| {
+                    let stays = !stranger(connection, *number);
+                    if !stays {
+                        self.hub.watched.go(topic);
+                    }
+                    stays
+                });
             }
         }
     }

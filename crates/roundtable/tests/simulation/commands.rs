@@ -12,7 +12,7 @@ use roundtable_core::rooms::{
     CreateRoom, Durability, EnterOwnRoom, Entry, JoinRoom, RoomCard, RoomStatus, RoomUpdated,
 };
 use roundtable_core::time::Offset;
-use roundtable_core::users::{KeyAdded, KeyFor};
+use roundtable_core::users::{KeyAdded, KeyFor, UserChanged, UserRole};
 
 /// A reproducible sequence of numbers (splitmix64).
 #[derive(Clone)]
@@ -101,7 +101,7 @@ pub fn any(actor: &Principal, mark: &str, kinds: Kinds, dice: &mut Dice) -> Comm
     let place = room(dice.below(5));
     let who = agent(dice.below(6));
     let everybody = principals();
-    match dice.below(40) {
+    match dice.below(41) {
         0..=13 => Command::Post(Box::new(Post::text(place, actor.clone(), mark))),
         14..=16 => Command::Direct(Box::new(Direct {
             to: who,
@@ -148,6 +148,11 @@ pub fn any(actor: &Principal, mark: &str, kinds: Kinds, dice: &mut Dice) -> Comm
         36 => Command::Act(Act { room: place, action: "point".into(), data: None, keep: dice.once_in(2) }),
         37 => Command::Mark(Feed::Activity, dice.once_in(2)),
         38 => Command::RaiseAlert(alert(dice)),
+        39 => {
+            let user = UserId::new(["vic", "eve"][dice.below(2) as usize]).unwrap();
+            let role = Some(*dice.pick(&[UserRole::Viewer, UserRole::Editor]));
+            Command::ChangeUser(UserChanged { user, role, password: None, disabled: None })
+        }
         _ => Command::Look,
     }
 }

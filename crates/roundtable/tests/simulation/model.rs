@@ -9,6 +9,7 @@ use roundtable_core::ids::{AgentId, ClientId, MessageId, Principal, RoomId, User
 use roundtable_core::rooms::Durability;
 use roundtable_core::state::State;
 use roundtable_core::time::{Cursor, Offset};
+use roundtable_core::users::UserRole;
 
 /// A workspace as one node has seen it.
 #[derive(Clone, Default)]
@@ -23,6 +24,8 @@ pub struct Model {
     pub messages: BTreeSet<MessageId>,
     members: BTreeMap<RoomId, BTreeSet<Principal>>,
     owners: BTreeMap<AgentId, UserId>,
+    operators: BTreeSet<UserId>,
+    suspects: Vec<(Principal, Topic, Offset)>,
     relaxed: BTreeSet<RoomId>,
     numbers: BTreeMap<RoomId, u64>,
 }
@@ -71,6 +74,14 @@ impl Model {
                     self.owners.insert(made.agent.clone(), owner);
                 });
             }
+            Event::UserAdded(made) if made.role >= UserRole::Editor => {
+                self.operators.insert(made.user.clone());
+            }
+            Event::UserChanged(changed) => match changed.role {
+                Some(role) if role >= UserRole::Editor => drop(self.operators.insert(changed.user.clone())),
+                Some(_) => drop(self.operators.remove(&changed.user)),
+                None => {}
+            },
             Event::AgentRemoved(removed) => {
                 self.owners.remove(&removed.agent);
             }
@@ -87,12 +98,11 @@ impl Model {
             && room.is_some_and(|room| self.relaxed.contains(room))
     }
 
-    /// Whether `who` may hear what goes to `topic`: `ann` owns the workspace, users hear what their agents hear.
+    /// Whether `who` may hear what goes to `topic`: who runs the workspace hears all agents, other users their own.
     pub fn may_hear(&self, who: &Principal, topic: &Topic) -> bool {
         let speaks_for = |agent: &AgentId| {
-            let user = who.user();
-            user.is_some_and(|user| user.as_str() == "ann")
-                || (user.is_some() && self.owners.get(agent) == user)
+            who.user()
+                .is_some_and(|user| self.operators.contains(user) || self.owners.get(agent) == Some(user))
         };
         match topic {
             Topic::Room(room) => self.members.get(room).is_some_and(|members| {
@@ -100,6 +110,21 @@ impl Model {
             }),
             Topic::Principal(to) => who == to || to.agent().is_some_and(speaks_for),
             Topic::Feed(_) => !matches!(who, Principal::Agent(_)),
+        }
+    }
+
+    /// `who` heard something on `topic`, allowed or not at that moment. What comes in one batch comes at once, so who leaves
+    /// and comes back within it has missed nothing; [`Model::batch_ends`] decides.
+    pub fn heard(&mut self, who: &Principal, topic: &Topic, allowed: bool) {
+        if !allowed {
+            self.suspects.push((who.clone(), topic.clone(), self.head()));
+        }
+    }
+
+    /// After a batch, nobody has heard what was not for them.
+    pub fn batch_ends(&mut self) {
+        for (who, topic, at) in std::mem::take(&mut self.suspects) {
+            assert!(self.may_hear(&who, &topic), "P7: {who} hears {topic:?} at {at:?}");
         }
     }
 

@@ -405,7 +405,8 @@ impl World {
                     }
                     for topic in topics {
                         for client in clients.iter().filter(|client| client.hears(topic)) {
-                            assert!(model.may_hear(&client.who, topic), "P7: {} on {topic:?}", client.who);
+                            let may = model.may_hear(&client.who, topic);
+                            model.heard(&client.who, topic, may);
                         }
                     }
                 }
@@ -428,6 +429,7 @@ impl World {
                 self.ledgers[self.places[place].workspace].happened(record);
             }
         }
+        self.places[place].model.batch_ends();
     }
 
     /// All processes end, by a power cut or in good order, and start again from the log.
@@ -492,6 +494,7 @@ impl World {
                         News::Reply { token, .. } => drop(self.asked.remove(&token.0)),
                     }
                 }
+                model.batch_ends();
             }
         }
     }
@@ -606,7 +609,7 @@ fn take_in(model: &mut Model, clients: &mut [Client], record: &Record, topics: &
             let might = before.next().unwrap();
             if client.hears(topic) {
                 let may = might || model.may_hear(&client.who, topic);
-                assert!(may, "P7: {} hears {:?} on {topic:?}", client.who, record.event);
+                model.heard(&client.who, topic, may);
             }
         }
         if client.connection.is_none() {
@@ -616,11 +619,12 @@ fn take_in(model: &mut Model, clients: &mut [Client], record: &Record, topics: &
             assert!(topics.contains(topic), "P3: {:?} is kept from {topic:?}", record.event);
             ear.hear(record.offset, view.epochs.current());
         }
-        if let Event::RoomLeft(_) | Event::AgentRemoved(_) = record.event {
-            let who = &client.who;
-            client
-                .topics
-                .retain(|topic, _| !topics.contains(topic) || access::may_receive(&view.state, who, topic));
-        }
+        let touched = |topic: &Topic| match record.event {
+            Event::RoomLeft(_) | Event::AgentRemoved(_) => topics.contains(topic),
+            Event::UserChanged(_) => true,
+            _ => false,
+        };
+        let who = &client.who;
+        client.topics.retain(|topic, _| !touched(topic) || access::may_receive(&view.state, who, topic));
     }
 }
