@@ -265,6 +265,10 @@ impl World {
         let mark = format!("{}/{}", WORKSPACES[self.places[place].workspace], self.next);
         let speaker = actor.as_ref().unwrap_or(&by);
         let command = commands::any(speaker, &mark, self.kinds, &mut self.dice);
+        let (by, actor) = match command {
+            Command::ChangeUser(_) => (Principal::User(UserId::new("ann").unwrap()), None),
+            _ => (by, actor),
+        };
         self.ask(place, (&by, actor), client, command);
     }
 
