@@ -25,7 +25,7 @@ pub enum Health {
 }
 
 /// Command: how a component is now. A component that was never named counts as healthy.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct SetHealth {
     /// Which.
     pub component: String,
@@ -34,6 +34,7 @@ pub struct SetHealth {
     /// Why.
     pub reason: String,
     /// What does not work as it should while it is so.
+    #[serde(default)]
     pub affects: Vec<String>,
 }
 

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use roundtable_core::agents::{AgentCard, AgentChanges, Capability, RegisterAgent};
 use roundtable_core::alerts::{AlertRaised, SecurityNoticed};
 use roundtable_core::command::Command;
+use roundtable_core::components::{FaultNoticed, SetHealth};
 use roundtable_core::error::Error;
 use roundtable_core::feeds::Feed;
 use roundtable_core::ids::{AgentId, KeyId, Principal, RoomId, UserId};
 use roundtable_core::rooms::{CreateRoom, RoomCard};
+use roundtable_core::signal::Metric;
 use roundtable_core::time::Time;
 use roundtable_core::users::{KeyAdded, KeyFor, UserAdded, UserChanged, UserRole};
 use serde::de::DeserializeOwned;
@@ -100,6 +102,14 @@ impl SetUp {
             "alert" => json::<AlertRaised>(rest).map(|e| Self::system(Command::RaiseAlert(e))),
             "clear" => Ok(Self::system(Command::ClearAlert(first.into()))),
             "notice" => json::<SecurityNoticed>(rest).map(|e| Self::system(Command::Notice(e))),
+            "health" => json::<SetHealth>(rest).map(|e| Self::system(Command::SetHealth(e))),
+            "fault" => json::<FaultNoticed>(rest).map(|e| Self::system(Command::NoteFault(e))),
+            "measure" => measure(first, more),
+            "status" => status(first, more),
+            "remove" => {
+                let agent = AgentId::new(first).map_err(told)?;
+                Ok(Self::system(Command::RemoveAgent(agent, more.into())))
+            }
             "report" => named::<Feed>(first).map(|feed| Self::system(Command::Mark(feed, true))),
             "log" if first == "full" => Ok(Self::Full(true)),
             "log" if first == "free" => Ok(Self::Full(false)),
@@ -235,6 +245,36 @@ fn key(name: &str, options: &Options<'_>) -> Result<SetUp, String> {
     Ok(SetUp::Key { name: name.to_owned(), opens, ttl_ms })
 }
 
+/// `NAME VALUE [WARNING CRITICAL]`
+fn measure(name: &str, text: &str) -> Result<SetUp, String> {
+    let known = [
+        ("cpu_usage", "percent"),
+        ("memory_usage", "percent"),
+        ("disk_usage", "percent"),
+        ("network_in", "bytes/s"),
+        ("network_out", "bytes/s"),
+    ];
+    let found = known.into_iter().find(|(known, _)| *known == name);
+    let (name, unit) = found.ok_or_else(|| format!("`{name}` is nothing that is measured"))?;
+    let numbers: Vec<f64> = text
+        .split_whitespace()
+        .map(|number| number.parse().map_err(|_| format!("`{number}` is no number")))
+        .collect::<Result<_, String>>()?;
+    let (value, warning, critical) = match numbers.as_slice() {
+        [value] => (*value, None, None),
+        [value, warning, critical] => (*value, Some(*warning), Some(*critical)),
+        _ => return Err("a measure is a name, a value and, if it likes, two limits".into()),
+    };
+    Ok(SetUp::system(Command::Measure(vec![Metric { name, value, warning, critical, unit }])))
+}
+
+/// `AGENT STATUS REASON`
+fn status(agent: &str, text: &str) -> Result<SetUp, String> {
+    let (status, reason) = word(text);
+    let agent = AgentId::new(agent).map_err(told)?;
+    Ok(SetUp::system(Command::SetAgentStatus(agent, named(status)?, reason.into())))
+}
+
 fn suspend(agent: &str) -> Result<SetUp, String> {
     let changes = AgentChanges { suspended: Some(true), ..AgentChanges::default() };
     Ok(SetUp::system(Command::UpdateAgent(AgentId::new(agent).map_err(told)?, changes)))
@@ -264,6 +304,10 @@ mod tests {
             "suspend a1",
             "disable ann",
             "report activity",
+            "health {\"component\":\"storage\",\"health\":\"degraded\",\"reason\":\"slow\"}",
+            "measure cpu_usage 85.2 80 90",
+            "status a1 busy task_assigned",
+            "remove a1 manual_removal",
             "clear cpu",
             "log full",
         ] {
@@ -284,6 +328,9 @@ mod tests {
             "token $t other user:ann",
             "key $k user=ann room=r",
             "alert {}",
+            "measure weather 3",
+            "measure cpu_usage 3 4",
+            "status a1 sleepy",
         ] {
             assert!(SetUp::parse(bad).is_err(), "{bad}");
         }
