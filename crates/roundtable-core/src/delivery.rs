@@ -42,7 +42,7 @@ pub struct Delivery<'a> {
 /// Topics of one item; nearly always one or two.
 pub type Topics = SmallVec<[Topic; 2]>;
 
-/// To whom a record goes, seen from the state right after it. A principal's coming and going is told once per room it is in.
+/// To whom a record goes, seen from the state right after it. A principal's coming and going is told once per room it is in, further connections of it to nobody.
 pub fn topics_of_record(record: &Record, state: &State) -> Topics {
     let rooms_of = |who: &Principal| state.rooms_of(who).cloned().map(Topic::Room).collect::<Topics>();
     let own_room = || record.room.clone().map(Topic::Room);
@@ -55,7 +55,8 @@ pub fn topics_of_record(record: &Record, state: &State) -> Topics {
         | Event::MessageDelivered(_)
         | Event::MessageExpired(_) => Topics::new(),
         Event::UserAdded(_) => Topics::new(),
-        Event::SeatKept(_) => smallvec![Topic::Principal(record.actor.clone())],
+        Event::SeatKept(e) if e.opened => smallvec![Topic::Principal(record.actor.clone())],
+        Event::SeatKept(_) => Topics::new(),
         Event::KeyRevoked(e) => {
             let owner = state.key(&e.key).map(|key| key.bearer());
             owner.map(Topic::Principal).into_iter().collect()
@@ -79,8 +80,9 @@ pub fn topics_of_record(record: &Record, state: &State) -> Topics {
         | Event::RoomActed(_)
         | Event::MessagePosted(_) => own_room().into_iter().collect(),
         Event::MessageDirect(e) => smallvec![Topic::Principal(e.to.clone())],
-        Event::PresenceConnected(e) => rooms_of(&e.principal),
-        Event::PresenceDisconnected(e) => rooms_of(&e.principal),
+        Event::PresenceConnected(e) if e.first => rooms_of(&e.principal),
+        Event::PresenceDisconnected(e) if e.last => rooms_of(&e.principal),
+        Event::PresenceConnected(_) | Event::PresenceDisconnected(_) => Topics::new(),
         Event::AlertRaised(_) | Event::AlertCleared(_) => {
             smallvec![Topic::Feed(Feed::Activity), Topic::Feed(Feed::Monitoring)]
         }

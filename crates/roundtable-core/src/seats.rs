@@ -43,6 +43,9 @@ pub struct SeatKept {
     /// The rooms it hears, each with the last record that reached it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rooms: BTreeMap<RoomId, Offset>,
+    /// The owner's own room is heard for the first time while others sit there too, so they are told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub opened: bool,
 }
 
 /// Command: take a seat or say what has reached it. Forbidden if it is somebody else's.
@@ -62,13 +65,19 @@ pub(crate) fn keep(state: &State, ctx: &Context, command: &KeepSeat) -> Result<D
     let Some(connection) = ctx.connection else {
         return Err(Error::forbidden("a seat is kept by a connection"));
     };
-    if state.seat(&command.seat).is_some_and(|seat| seat.owner != ctx.actor) {
+    let before = state.seat(&command.seat);
+    if before.is_some_and(|seat| seat.owner != ctx.actor) {
         return Err(Error::forbidden("the seat is taken"));
     }
     if command.rooms.len() > limits::MAX_SEAT_ROOMS {
         return Err(Error::invalid("rooms", "are too many for one seat"));
     }
+    let here = |c: &ConnectionId| state.presence(&ctx.actor).is_some_and(|p| p.connections.contains(c));
+    let shared = |seat: &Seat| seat.connections.iter().any(|c| *c != connection && here(c));
+    let opens =
+        |seat: &Seat| !seat.rooms.contains_key(&command.seat) && command.rooms.contains_key(&command.seat);
     Ok(Decision::of(Event::SeatKept(SeatKept {
+        opened: before.is_some_and(|seat| opens(seat) && shared(seat)),
         seat: command.seat.clone(),
         connection,
         epoch: command.epoch,

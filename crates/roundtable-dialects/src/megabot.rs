@@ -70,7 +70,7 @@ impl Default for Settings {
             default_agent: None,
             answer_timeout_ms: 60_000,
             probe_ms: 1_000,
-            keep_ms: 10_000,
+            keep_ms: 5_000,
         }
     }
 }

@@ -61,10 +61,7 @@ impl MegaBotSession {
     /// Whether another connection that shares the session has opened the session's own room.
     fn own_room_appeared(&self, record: &Record) -> bool {
         let (Event::SeatKept(kept), Some(own)) = (&record.event, &self.own) else { return false };
-        kept.seat == *own
-            && kept.connection != self.connection
-            && kept.rooms.contains_key(own)
-            && !self.rooms.contains_key(own)
+        kept.opened && kept.seat == *own && !self.rooms.contains_key(own)
     }
 
     fn wants(&self, record: &Record, room: &RoomId, origin: Option<ConnectionId>) -> Route {
