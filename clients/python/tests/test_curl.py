@@ -52,7 +52,7 @@ def test_a_token_for_open_agi(server):
     node = fresh("node")
     status, _, answer = curl_json(url, {"node_id": node, "public_key": "a2V5"})
     assert status == 200, answer
-    assert (answer["token_type"], answer["node_id"]) == ("bearer", node)
+    assert (answer["token_type"], answer["expires_in"], answer["node_id"]) == ("bearer", 3600, node)
     assert curl_json(url, {"node_id": node})[0] == 400
 
 
