@@ -58,7 +58,7 @@ pub struct OpenAgiSession {
     /// Where the client is, as its network membership tells.
     address: String,
     stream: bool,
-    known: bool,
+    who: Option<Identity>,
     over: bool,
     channels: Vec<Channel>,
     grace_at: Option<Time>,
@@ -75,7 +75,7 @@ impl OpenAgiSession {
             connection: ConnectionId(0),
             address: String::new(),
             stream: false,
-            known: false,
+            who: None,
             over: false,
             channels: Vec::new(),
             grace_at: None,
@@ -166,7 +166,8 @@ impl Session for OpenAgiSession {
             Ok(identity) => identity,
             Err(refusal) => return self.refuse(refusal, scene, out),
         };
-        self.known = true;
+        self.who = Some(identity.clone());
+        out.push(Output::Subscribe(Topic::Principal(identity.principal.clone()), None));
         self.expires_at = identity.expires_at;
         out.push(Output::Ask(Ask::new(SILENT, Command::Connect(None))));
         if let Principal::Node(node) = &identity.principal {
@@ -185,7 +186,7 @@ impl Session for OpenAgiSession {
     }
 
     fn input(&mut self, input: Input<'_>, scene: Scene<'_>, out: &mut Outputs) {
-        if self.over || !self.known {
+        if self.over || self.who.is_none() {
             return;
         }
         if self.grace_at.take().is_some() {
@@ -209,6 +210,10 @@ impl Session for OpenAgiSession {
     }
 
     fn route(&mut self, delivery: &Delivery<'_>, _scene: Scene<'_>) -> Route {
+        if let (Topic::Principal(_), Item::Record(record)) = (delivery.topic, delivery.item) {
+            let ends = self.who.as_ref().is_some_and(|who| who.ended_by(&record.event).is_some());
+            return if ends && !self.over { Route::Own } else { Route::Skip };
+        }
         // Its own joining is under way while a quick client subscribes already; whether it came first is no news.
         let own = matches!(delivery.item, Item::Record(record) if matches!(record.event, Event::NodeJoined(_)))
             && delivery.origin == Some(self.connection);
@@ -216,6 +221,13 @@ impl Session for OpenAgiSession {
             Route::Skip
         } else {
             Route::Shared(encode::FORM)
+        }
+    }
+
+    fn deliver(&mut self, delivery: &Delivery<'_>, scene: Scene<'_>, out: &mut Outputs) {
+        let Item::Record(record) = delivery.item else { return };
+        if let Some(refusal) = self.who.as_ref().and_then(|who| who.ended_by(&record.event)) {
+            self.refuse(refusal, scene, out);
         }
     }
 
@@ -239,7 +251,7 @@ impl Session for OpenAgiSession {
     }
 
     fn closed(&mut self, _scene: Scene<'_>, out: &mut Outputs) {
-        if self.known {
+        if self.who.is_some() {
             out.push(Output::Ask(Ask::new(SILENT, Command::Disconnect)));
         }
         self.over = true;
