@@ -192,7 +192,7 @@ impl Session for AiwmSession {
     fn identified(&mut self, who: Result<&Identity, Refusal>, scene: Scene<'_>, out: &mut Outputs) {
         match who {
             Ok(identity) => self.welcome(identity, scene, out),
-            Err(refusal) => self.turn_away(errors::at_door(refusal), scene.now, out),
+            Err(refusal) => self.not_known(refusal, scene, out),
         }
     }
 

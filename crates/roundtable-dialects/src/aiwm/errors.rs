@@ -34,6 +34,8 @@ impl AtDoor {
 
 const INVALID: AtDoor = AtDoor::new("Invalid token (401)", "INVALID_TOKEN", 401);
 const SUSPENDED: AtDoor = AtDoor::new("Agent suspended (403)", "AGENT_SUSPENDED", 403);
+/// An account that an operator disabled.
+pub const DISABLED: AtDoor = AtDoor::new("User disabled (403)", "USER_DISABLED", 403);
 const GONE: AtDoor = AtDoor::new("Agent not found (403)", "AGENT_NOT_FOUND", 403);
 
 /// The answer to a credential that does not open (notes §3).

@@ -24,8 +24,8 @@ use crate::session::{
 /// What is known between the door and the CONNECT reply.
 #[derive(Debug, Default)]
 pub(super) struct Arrival {
-    /// The agent that the token names, which counts once the token is found good.
-    agent: Option<String>,
+    /// What the token says, which counts once it is found good.
+    claims: Claims,
     /// Where the log ended when this principal was last here.
     since: Option<Offset>,
     unread: usize,
@@ -34,17 +34,19 @@ pub(super) struct Arrival {
     read_to: Vec<(RoomId, Offset)>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Claims {
-    agent_id: Option<String>,
+    /// Whose token it is.
+    sub: String,
+    /// The agent that a visitor talks with.
+    agent_id: String,
 }
 
-/// The agent a token names, read before anybody has checked the token.
-fn agent_in(token: &str) -> Option<String> {
+/// What a token says, read before anybody has checked it.
+fn claims_of(token: &str) -> Option<Claims> {
     let body = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
-    let claims: Claims = serde_json::from_slice(&body).ok()?;
-    claims.agent_id.filter(|agent| !agent.is_empty())
+    serde_json::from_slice(&body).ok()
 }
 
 /// The conversation of somebody with an agent: its id follows from both, so that two who open it at once open the same
@@ -96,7 +98,8 @@ impl AiwmSession {
         let Some(token) = token_of(opening) else {
             return self.refuse(errors::at_door(Refusal::Missing), scene.now, out);
         };
-        self.arrival = Some(Box::new(Arrival { agent: agent_in(&token), ..Arrival::default() }));
+        self.arrival =
+            Some(Box::new(Arrival { claims: claims_of(&token).unwrap_or_default(), ..Arrival::default() }));
         let proof = Proof::Token(Family::Aiwm, token);
         out.push(Output::Authenticate(Credentials { domain_key: None, proof }));
     }
@@ -105,23 +108,34 @@ impl AiwmSession {
     pub(super) fn welcome(&mut self, identity: &Identity, scene: Scene<'_>, out: &mut Outputs) {
         let me = identity.principal.clone();
         let before = scene.state.presence(&me).filter(|presence| !presence.online());
-        let agent = self.arrival.as_mut().and_then(|arrival| {
+        if let Some(arrival) = &mut self.arrival {
             arrival.since = before.map(|presence| presence.seen).filter(|seen| seen.0 > 0);
-            arrival.agent.take()
-        });
+        }
         self.me = Some(me.clone());
         match &me {
             Principal::Agent(agent) => self.enter_own(agent, Pending::OwnRoom, out),
             Principal::User(_) => self.appear(out),
-            Principal::Guest(_) => self.open_with(agent.as_deref(), scene, out),
+            Principal::Guest(_) => self.open_with(scene, out),
             Principal::Node(_) | Principal::System => {
                 self.turn_away(errors::at_door(Refusal::Invalid), scene.now, out)
             }
         }
     }
 
-    fn open_with(&mut self, agent: Option<&str>, scene: Scene<'_>, out: &mut Outputs) {
-        let known = agent.and_then(|id| AgentId::new(id).ok()).filter(|id| scene.state.agent(id).is_some());
+    /// The client's token does not open.
+    pub(super) fn not_known(&mut self, refusal: Refusal, scene: Scene<'_>, out: &mut Outputs) {
+        let subject = self.arrival.as_ref().and_then(|arrival| AgentId::new(&arrival.claims.sub).ok());
+        let is_agent = subject.and_then(|id| scene.state.agent(&id)).is_some_and(|agent| agent.suspended);
+        let answer = match refusal {
+            Refusal::Suspended if !is_agent => errors::DISABLED,
+            other => errors::at_door(other),
+        };
+        self.turn_away(answer, scene.now, out);
+    }
+
+    fn open_with(&mut self, scene: Scene<'_>, out: &mut Outputs) {
+        let named = self.arrival.as_ref().and_then(|arrival| AgentId::new(&arrival.claims.agent_id).ok());
+        let known = named.filter(|id| scene.state.agent(id).is_some());
         let (Some(agent), Some(me)) = (known, self.me.clone()) else {
             return self.turn_away(errors::at_door(Refusal::Gone), scene.now, out);
         };
@@ -231,7 +245,9 @@ impl AiwmSession {
     /// Everything is ready: the reply, the own presence, what was missed, and from then on everything as it happens.
     fn come_in(&mut self, scene: Scene<'_>, out: &mut Outputs) {
         let (Some(me), Some(arrival)) = (self.me.clone(), self.arrival.take()) else { return };
-        out.push(Output::Accept);
+        if self.door != Door::Raw {
+            out.push(Output::Accept);
+        }
         if let Some(data) = encode::presence(&me, self.own.as_ref(), scene) {
             self.emit(ServerEvent::Presence, data, out);
         }
