@@ -165,11 +165,11 @@ impl MxfSession {
                 return;
             }
         }
-        self.ask(Command::Connect(None), (Call::NONE, Then::Login), out);
+        self.ask_last_step(out);
         self.stage = Stage::Entering(attempt);
     }
 
-    /// A key's agent is known, has what its login says, and is in the key's channel, before it hears of its success.
+    /// A key's agent is known and has what its login says before it hears of its success.
     fn prepare_agent(&mut self, agent: &AgentId, attempt: &Attempt, scene: Scene<'_>, out: &mut Outputs) {
         let known = scene.state.agent(agent);
         if known.is_none() || !attempt.capabilities.is_empty() || attempt.allowed_tools.is_some() {
@@ -183,11 +183,17 @@ impl MxfSession {
             let command = Command::RegisterAgent(RegisterAgent { agent: agent.clone(), card });
             self.ask(command, (Call::NONE, Then::Step), out);
         }
-        if let Some(room) = self.key_room() {
-            let member = Principal::Agent(agent.clone());
-            let command = Command::JoinRoom(JoinRoom { room, member, create: None, by_key: true });
-            self.ask(command, (Call::NONE, Then::Step), out);
-        }
+    }
+
+    /// Presence, then the key's channel: who is there hears of an agent that is here.
+    fn ask_last_step(&mut self, out: &mut Outputs) {
+        let Some(room) = self.key_room() else {
+            self.ask(Command::Connect(None), (Call::NONE, Then::Login), out);
+            return;
+        };
+        self.ask(Command::Connect(None), (Call::NONE, Then::Step), out);
+        let join = JoinRoom { room, member: self.principal(), create: None, by_key: true };
+        self.ask(Command::JoinRoom(join), (Call::NONE, Then::Login), out);
     }
 
     /// The channel that the key names.

@@ -205,6 +205,12 @@ impl MxfSession {
         }
         self.follow(&room, out);
         let Some(found) = scene.state.room(&room) else { return };
+        if call.event == "agent:join_channel" {
+            let data = json!({"agentId": who.id(), "channelId": room.as_str()});
+            out.push(self.envelope("agent:joined_channel", (who.id(), room.as_str()), data.clone(), scene));
+            acknowledge(call.ack, members(data), out);
+            return;
+        }
         send("channel:joined", &shapes::joined(found, &who, scene.now), out);
         let participants = shapes::participants(scene.state, found);
         send("channel:participants", &participants, out);

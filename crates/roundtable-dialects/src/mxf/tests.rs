@@ -90,7 +90,7 @@ fn a_key_makes_its_agent_a_member_before_connect_is_answered() {
     assert_eq!((&registered["agentId"], &registered["status"]), (&json!("k1"), &json!("registered")));
     assert_eq!(registered["data"]["capabilities"], json!(["c"]));
     assert_eq!(registered["eventType"], "agent:registered");
-    assert_eq!(rig.names(ann), ["channel:participants", "agent:updated"]);
+    assert_eq!(rig.names(ann), ["channel:participants"]);
     rig.clear();
     rig.send(socket, "message:send", json!({"channelId": "lobby", "content": "hi", "agentId": "a1"}));
     assert_eq!(rig.payload(ann, "message")["from"], "k1");

@@ -11,7 +11,7 @@ use super::super::wire::{AgentUpdate, Register};
 use super::{Call, MxfSession, Outputs, Then};
 
 impl MxfSession {
-    /// Makes an agent known, present and a member of a channel, in one go.
+    /// Makes an agent known, present and a member of a channel, in one go. It is present before the channel hears of it.
     pub(super) fn register(
         &mut self,
         call: Call,
@@ -34,17 +34,12 @@ impl MxfSession {
         let adopted = self.would_adopt(&who)?;
         let register = RegisterAgent { agent: agent.clone(), card };
         self.ask(Command::RegisterAgent(register), (call, Then::Step), out);
+        self.ask_as(Some(who.clone()), Command::Connect(None), (call, Then::Step), out);
         let by_user = self.principal().agent().is_none() && self.settings.register_creates_channel;
         let create = by_user.then(|| RoomCard { name: room.as_str().to_owned(), ..RoomCard::default() });
         let by_key = self.key_room().as_ref() == Some(&room);
-        let join = JoinRoom { room: room.clone(), member: who.clone(), create, by_key };
-        self.ask(Command::JoinRoom(join), (call, Then::Step), out);
-        self.ask_as(
-            Some(who),
-            Command::Connect(None),
-            (call, Then::Registered { agent, room, adopted }),
-            out,
-        );
+        let join = JoinRoom { room: room.clone(), member: who, create, by_key };
+        self.ask(Command::JoinRoom(join), (call, Then::Registered { agent, room, adopted }), out);
         Ok(())
     }
 

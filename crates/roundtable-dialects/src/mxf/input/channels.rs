@@ -37,13 +37,10 @@ impl MxfSession {
         let adopted = self.would_adopt(&who)?;
         let by_key = self.key_room().as_ref() == Some(&room);
         let join = JoinRoom { room: room.clone(), member: who.clone(), create: None, by_key };
-        let then = Then::Joined { room, who: who.clone(), adopted };
         if adopted {
-            self.ask(Command::JoinRoom(join), (call, Then::Step), out);
-            self.ask_as(Some(who), Command::Connect(None), (call, then), out);
-        } else {
-            self.ask(Command::JoinRoom(join), (call, then), out);
+            self.ask_as(Some(who.clone()), Command::Connect(None), (call, Then::Step), out);
         }
+        self.ask(Command::JoinRoom(join), (call, Then::Joined { room, who, adopted }), out);
         Ok(())
     }
 
