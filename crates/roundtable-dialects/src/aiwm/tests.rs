@@ -258,13 +258,19 @@ impl World {
     }
 
     fn emit(&mut self, n: usize, name: &str, data: &Value) {
+        let out = self.input(n, name, data);
+        self.carry_out(n, out);
+    }
+
+    /// What a connection wants done about an event.
+    fn input(&mut self, n: usize, name: &str, data: &Value) -> Outputs {
         let data = RawValue::from_string(data.to_string()).unwrap();
         let mut out = Outputs::new();
         let scene = Scene { now: self.now, state: &self.state, epoch: 1, figures: &self.figures };
         let args = [&*data];
         let input = Input::Event { name, args: &args, attachments: &[], ack: Some(5) };
         self.links[n].session.input(input, scene, &mut out);
-        self.carry_out(n, out);
+        out
     }
 
     fn text(&mut self, n: usize, text: &str) {
@@ -531,6 +537,52 @@ fn a_parent_is_looked_up_and_what_follows_waits_for_it() {
     world.got(a);
     world.emit(a, "message:send", &json!({"role": "assistant", "content": "answer", "parentId": parent}));
     assert_eq!(data(&world.got(a)[0])["parentId"], parent);
+}
+
+#[test]
+fn what_follows_a_message_with_a_parent_waits_for_it() {
+    let mut world = World::new();
+    let (a, u, _) = conversation(&mut world);
+    world.emit(u, "message:send", &json!({"role": "user", "content": "question"}));
+    let parent = data(&world.got(u)[0])["_id"].clone();
+    world.got(a);
+    let first =
+        world.input(a, "message:send", &json!({"role": "assistant", "content": "1", "parentId": parent}));
+    assert!(matches!(first[..], [Output::Read { .. }]));
+    for later in ["2", "3"] {
+        let out = world.input(a, "message:send", &json!({"role": "assistant", "content": later}));
+        assert!(out.is_empty(), "nothing overtakes it");
+    }
+    world.carry_out(a, first);
+    let said: Vec<Value> = world.got(u).iter().map(|line| data(line)["content"].clone()).collect();
+    assert_eq!(said, ["1", "2", "3"]);
+}
+
+#[test]
+fn joining_and_speaking_in_one_breath_is_heard_by_the_speaker() {
+    let mut world = World::new();
+    let (_, _, room) = conversation(&mut world);
+    let bob = world.connect("user:bob");
+    world.got(bob);
+    let mut asks = world.input(bob, "conversation:join", &json!({"conversationId": room.as_str()}));
+    asks.extend(world.input(bob, "message:send", &json!({"role": "user", "content": "hi"})));
+    // Both are decided in one batch: the replies come when both were delivered.
+    let mut replies = Vec::new();
+    for output in asks {
+        let Output::Ask(ask) = output else { panic!("only questions") };
+        replies.push((ask.token, world.run(Some(world.links[bob].id), &user("bob"), &ask)));
+    }
+    for (token, reply) in replies {
+        let mut out = Outputs::new();
+        let scene = Scene { now: world.now, state: &world.state, epoch: 1, figures: &world.figures };
+        world.links[bob].session.replied(token, reply.as_ref(), scene, &mut out);
+        world.carry_out(bob, out);
+    }
+    let got = world.got(bob);
+    assert_eq!(names(&got), ["ack5", "message:new", "message:sent", "ack5"]);
+    assert_eq!(data(&got[3])["message"], data(&got[1]));
+    let at = world.log.last().unwrap().at;
+    assert_eq!(data(&got[1])["createdAt"], crate::iso::iso(at));
 }
 
 #[test]
@@ -860,4 +912,17 @@ fn an_offset_is_where_it_was_left() {
     let (a, _, _) = conversation(&mut world);
     world.close(a);
     assert_eq!(world.state.presence(&agent("a1")).unwrap().seen, Offset(world.log.len() as u64));
+}
+
+#[test]
+fn twenty_first_connections_share_one_conversation_and_an_idle_one_is_small() {
+    let mut world = World::new();
+    let links: Vec<usize> = (0..20).map(|_| world.connect("agent:a1")).collect();
+    let ids: std::collections::BTreeSet<String> = links
+        .into_iter()
+        .map(|n| data(&world.got(n)[1])["conversationId"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(ids.len(), 1);
+    assert_eq!(world.state.rooms().len(), 1);
+    assert!(size_of::<AiwmSession>() <= 512, "{} bytes", size_of::<AiwmSession>());
 }
