@@ -158,6 +158,24 @@ pub enum Refusal {
     TooManyFailures(u64),
 }
 
+impl Refusal {
+    /// A few words for a close frame.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "credential missing",
+            Self::Invalid => "credential invalid",
+            Self::Expired => "credential expired",
+            Self::Revoked => "credential revoked",
+            Self::Suspended => "account disabled or agent suspended",
+            Self::Gone => "account or agent removed",
+            Self::UnknownDomain => "domain unknown",
+            Self::NoDomain => "no workspace",
+            Self::NameTaken => "name taken",
+            Self::TooManyFailures(_) => "too many failures",
+        }
+    }
+}
+
 /// Who a connection is.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Identity {
@@ -417,6 +435,11 @@ pub trait Session: Send {
 
     /// A resume could not be done: the cursor of this topic is outside of what is kept. The first one possible is given.
     fn cannot_resume(&mut self, _topic: &Topic, _first: Cursor, _scene: Scene<'_>, _out: &mut Outputs) {}
+
+    /// The credential was revoked, the account disabled, the agent suspended or removed: the connection ends.
+    fn expelled(&mut self, refusal: Refusal, _scene: Scene<'_>, out: &mut Outputs) {
+        out.push(Output::End(Ending::Close(1008, refusal.as_str().into())));
+    }
 
     /// The connection is gone or about to go; last commands (leaving, presence) go into `out`.
     fn closed(&mut self, scene: Scene<'_>, out: &mut Outputs);

@@ -31,7 +31,7 @@ use batch::{Batch, Question, Step};
 use budget::Budgets;
 
 /// The most questions of one batch: bounds how long the first of them waits for the last.
-const MAX_BATCH: usize = 512;
+const MAX_BATCH: usize = 2_048;
 /// Records after which a snapshot is kept even before its time: what a start has to read again at most.
 const SNAPSHOT_RECORDS: u64 = 50_000;
 /// Relaxed records that may wait for the disk before everything waits for it.

@@ -250,6 +250,12 @@ async fn announce(
 /// address is served.
 pub async fn run(config: &Config, ready: impl FnOnce(&Server)) -> Result<(), ServeError> {
     use tokio::signal::unix::{SignalKind, signal};
+    // A process that has lost one of its threads serves half of what it promises: it ends, and whoever watches it starts
+    // it again from the log.
+    std::panic::set_hook(Box::new(|fault| {
+        tracing::error!(%fault, "a fault of the server's own ends it");
+        std::process::abort();
+    }));
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let server = Server::start(config).await?;
     ready(&server);

@@ -14,8 +14,11 @@ pub mod redact;
 /// Fails when logging was set up before.
 pub fn begin(settings: &Logging) -> Result<(), String> {
     let filter = EnvFilter::try_new(settings.level.as_str()).map_err(|error| error.to_string())?;
-    let lines =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(Redacting(io::stderr)).with_ansi(false);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(Redacting(io::stderr))
+        .with_ansi(false)
+        .log_internal_errors(false);
     let done = match settings.format {
         LogFormat::Text => lines.try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
@@ -39,7 +42,8 @@ struct RedactingWriter<W>(W);
 impl<W: io::Write> io::Write for RedactingWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let line = String::from_utf8_lossy(bytes);
-        self.0.write_all(redact::redacted(&line).as_bytes())?;
+        // A line that cannot be written is lost; whoever logs has better to do than to fail for it.
+        let _ = self.0.write_all(redact::redacted(&line).as_bytes());
         Ok(bytes.len())
     }
 

@@ -36,6 +36,7 @@ impl Shard {
     pub fn hand_out(self: &Rc<Self>, batch: &Arc<Committed>) {
         let Some(home) = self.known_home(&batch.workspace) else { return };
         home.view.replace(batch.view.clone());
+        let mut rights_changed = false;
         for (place, news) in batch.news.iter().enumerate() {
             match news {
                 News::Record(record, topics, origin) => {
@@ -43,6 +44,7 @@ impl Shard {
                         let delivery = Delivery { item: Item::Record(record), topic, origin: *origin };
                         self.deliver(&home, &batch.view, &delivery, Some((batch, place)));
                     }
+                    rights_changed |= may_expel(&record.event);
                     match &record.event {
                         Event::RoomLeft(_) | Event::AgentRemoved(_) => self.drop_strangers(&home, topics),
                         Event::UserChanged(_) => {
@@ -69,6 +71,28 @@ impl Shard {
                     });
                 }
                 News::Reply { .. } => {}
+            }
+        }
+        if rights_changed {
+            self.expel(&home);
+        }
+    }
+
+    /// Ends the connections whose credential or account is worth nothing any more.
+    fn expel(self: &Rc<Self>, home: &Rc<Home>) {
+        let state = Arc::clone(&home.view.borrow().state);
+        let all: Vec<Rc<Connection>> = self.connections.borrow().values().cloned().collect();
+        for connection in all {
+            for number in 0..connection.slot_count() {
+                let refusal = connection.with_slot(number, |slot| {
+                    let who = slot.identity.as_ref().filter(|_| Rc::ptr_eq(&slot.home, home))?;
+                    crate::auth::may_stay(&state, who).err()
+                });
+                if let Some(refusal) = refusal.flatten().filter(|_| connection.lives()) {
+                    self.with_session(&connection, number, |session, scene, out| {
+                        session.expelled(refusal, scene, out);
+                    });
+                }
             }
         }
     }
@@ -277,6 +301,16 @@ impl Shard {
                 topics.remove(topic);
             }
         }
+    }
+}
+
+/// Whether an event may end somebody's right to be connected.
+fn may_expel(event: &Event) -> bool {
+    match event {
+        Event::UserChanged(e) => e.disabled == Some(true),
+        Event::AgentUpdated(e) => e.changes.suspended == Some(true),
+        Event::KeyRevoked(_) | Event::TokenRevoked(_) | Event::AgentRemoved(_) => true,
+        _ => false,
     }
 }
 

@@ -68,7 +68,8 @@ pub async fn serve(shard: Rc<Shard>, stream: TcpStream, (listener, place): (Arc<
 async fn answer(shard: Rc<Shard>, from: From, request: Request<HyperBody>) -> Response<Body> {
     let origin = request.headers().get(header::ORIGIN).cloned();
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
-    if !origin::allowed(origin.as_ref(), host.as_deref(), &shard.hub.settings.origins, &shard.hub.ports) {
+    let door = (host.as_deref(), from.listener.anonymous);
+    if !origin::allowed(origin.as_ref(), door, &shard.hub.settings.origins, &shard.hub.ports) {
         return plain(StatusCode::FORBIDDEN, r#"{"code":4,"message":"Forbidden"}"#, "application/json");
     }
     if request.method() == Method::OPTIONS

@@ -5,9 +5,12 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 /// Whether a request with this `Origin` may go on: none, the same host, this host on another of the server's own ports, or
 /// listed. `*` in the list lets all come.
+///
+/// Where guests may come in (the flag beside the host), the host itself must be a name of this machine: else a foreign name
+/// that was made to point here would count as the same host.
 pub fn allowed(
     origin: Option<&HeaderValue>,
-    host: Option<&str>,
+    (host, guests): (Option<&str>, bool),
     listed: &[String],
     own_ports: &[u16],
 ) -> bool {
@@ -21,7 +24,16 @@ pub fn allowed(
     let default =
         if scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("wss") { 443 } else { 80 };
     let ((name, port), (own, own_port)) = (split(authority, default), split(host, default));
-    name.eq_ignore_ascii_case(own) && (port == own_port || own_ports.contains(&port))
+    (!guests || is_local(own))
+        && name.eq_ignore_ascii_case(own)
+        && (port == own_port || own_ports.contains(&port))
+}
+
+/// Whether a host is a name of this machine.
+fn is_local(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    host.eq_ignore_ascii_case("localhost")
+        || address.is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 /// Host and port of an authority; the brackets of an IPv6 address belong to the host.
@@ -65,9 +77,9 @@ mod tests {
     fn own_pages_and_listed_ones_may_come_and_nobody_else() {
         let listed = ["https://app.example".to_owned()];
         let may = |origin: &'static str, host| {
-            allowed(Some(&HeaderValue::from_static(origin)), Some(host), &listed, &[3000, 3001])
+            allowed(Some(&HeaderValue::from_static(origin)), (Some(host), true), &listed, &[3000, 3001])
         };
-        assert!(allowed(None, Some("localhost:3001"), &[], &[]));
+        assert!(allowed(None, (Some("localhost:3001"), true), &[], &[]));
         assert!(may("http://localhost:3001", "localhost:3001"));
         assert!(may("https://localhost:3001", "localhost:3001"), "the scheme is ignored");
         assert!(may("http://localhost:3000", "localhost:3001"), "another own port of this host");
@@ -76,5 +88,8 @@ mod tests {
         assert!(!may("http://localhost:9999", "localhost:3001"));
         assert!(!may("http://evil.example", "localhost:3001"));
         assert!(!may("null", "localhost:3001"));
+        assert!(!may("http://evil.example:3001", "evil.example:3001"), "a foreign name that points here");
+        let own = HeaderValue::from_static("https://chat.example");
+        assert!(allowed(Some(&own), (Some("chat.example"), false), &[], &[]), "where nobody is a guest");
     }
 }

@@ -353,12 +353,11 @@ impl Shard {
     /// The server stops: each connection ends the way its dialect's clients expect.
     pub fn farewell(self: &Rc<Self>, connection: &Rc<Connection>) {
         if connection.engine.borrow().is_some() {
-            self.close_engine(connection);
-            // A client between two polls finds the server gone; nothing waits for it.
             if connection.wire.borrow().stream.is_none() {
-                self.forget(connection);
+                // A polling client takes a close packet for final, and an error for a reason to come back.
+                return self.forget(connection);
             }
-            return;
+            return self.close_engine(connection);
         }
         match connection.with_slot(0, |slot| slot.farewell) {
             Some(Farewell::Cut) => self.cut_after_writing(connection),

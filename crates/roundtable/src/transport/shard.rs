@@ -59,6 +59,9 @@ pub struct Socket {
 pub struct Shards {
     ways: Arc<[mpsc::UnboundedSender<ToShard>]>,
     next: Arc<AtomicU64>,
+    /// Ids of connections count on from the time of the start in units of a 4,096th of a millisecond: new across restarts
+    /// too, and below 2^53, as some clients read numbers.
+    next_connection: Arc<AtomicU64>,
 }
 
 impl Shards {
@@ -109,7 +112,15 @@ impl Shards {
     pub fn prepare(count: u16) -> Prepared {
         let (ways, inboxes): (Vec<_>, Vec<_>) =
             (0..count.clamp(1, 64)).map(|_| mpsc::unbounded_channel()).unzip();
-        Prepared { shards: Shards { ways: ways.into(), next: Arc::default() }, inboxes }
+        let first = u64::try_from(clock::now().0).unwrap_or(0) << 12;
+        Prepared {
+            shards: Shards {
+                ways: ways.into(),
+                next: Arc::default(),
+                next_connection: Arc::new(first.into()),
+            },
+            inboxes,
+        }
     }
 }
 
@@ -289,10 +300,9 @@ impl Shard {
         self.homes.borrow().get(workspace).map(Rc::clone)
     }
 
-    /// A fresh id for a connection: 40 bits of time and 24 random ones, so that it is new across restarts too.
+    /// A fresh id for a connection.
     pub fn fresh_id(&self) -> ConnectionId {
-        let time = u64::try_from(clock::now().0).unwrap_or(0);
-        ConnectionId((time << 24) ^ (clock::random_u64() >> 40) & (u64::MAX >> 1))
+        ConnectionId(self.shards.next_connection.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Takes a connection in.
