@@ -32,6 +32,10 @@ use budget::Budgets;
 
 /// The most questions of one batch: bounds how long the first of them waits for the last.
 const MAX_BATCH: usize = 2_048;
+/// A sync that takes longer, in microseconds, is worth a moment's wait for those who are about to ask again.
+const SLOW_SYNC_US: u64 = 2_000;
+/// That moment.
+const MOMENT: Duration = Duration::from_millis(1);
 /// Records after which a snapshot is kept even before its time: what a start has to read again at most.
 const SNAPSHOT_RECORDS: u64 = 50_000;
 /// Relaxed records that may wait for the disk before everything waits for it.
@@ -213,6 +217,7 @@ impl Workspaces {
             budgets: Budgets::default(),
             unsynced: Vector::new(),
             pace: self.pace,
+            synced: (0, 0),
         };
         if let Ok(mut running) = self.running.write() {
             running.insert(workspace.clone(), handle);
@@ -279,6 +284,8 @@ struct Runner {
     /// Records of relaxed rooms that were handed out and are not in the log yet, oldest first.
     unsynced: Vector<Arc<Record>>,
     pace: Pace,
+    /// How long the newest batch took to be synced, in microseconds, and how many questions it held; 0 if it needed no sync.
+    synced: (u64, usize),
     /// Head and time (monotonic milliseconds) of the newest snapshot.
     snapshot: (Offset, u64),
 }
@@ -324,6 +331,7 @@ impl Runner {
                     if self.unsynced.is_empty() {
                         synced_at = clock::monotonic_ms();
                     }
+                    self.gather(&mut waiting).await;
                     self.answer(std::mem::take(&mut waiting)).await;
                     waiting.reserve(MAX_BATCH);
                     self.snapshot(false);
@@ -340,6 +348,21 @@ impl Runner {
         }
     }
 
+    /// On a slow disk, waits a moment when fewer ask than were just answered: the others' next questions are on their way,
+    /// and would otherwise wait for a whole sync of their own.
+    async fn gather(&mut self, waiting: &mut Vec<Question<ReplyTo>>) {
+        let (took_us, served) = self.synced;
+        if took_us < SLOW_SYNC_US || waiting.len() >= served {
+            return;
+        }
+        tokio::time::sleep(MOMENT).await;
+        while waiting.len() < MAX_BATCH
+            && let Ok(question) = self.questions.try_recv()
+        {
+            waiting.push(question);
+        }
+    }
+
     /// Decides a batch, makes it durable as far as it must be, hands it out.
     async fn answer(&mut self, questions: Vec<Question<ReplyTo>>) {
         let now = clock::now().max(self.state.at);
@@ -352,11 +375,14 @@ impl Runner {
                 batch.relaxed && self.may_be_early && self.unsynced.len() + records.len() <= MAX_UNSYNCED;
             if records.is_empty() || early {
                 self.unsynced.extend(records.iter().cloned().map(Arc::new));
+                self.synced = (0, 0);
                 return self.hand_out(batch, questions);
             }
             let relaxed = batch.relaxed || self.may_be_early;
+            let began = clock::monotonic_us();
             match self.append(records, relaxed).await {
                 Appended::Committed => {
+                    self.synced = (clock::monotonic_us() - began, questions.len());
                     self.may_be_early = relaxed;
                     return self.hand_out(batch, questions);
                 }
