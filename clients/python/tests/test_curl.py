@@ -17,8 +17,8 @@ def test_a_plain_get_on_a_websocket_path_asks_for_an_upgrade(server):
 def test_health(server):
     for port in server.ports[:2]:
         status, _, body = curl(f"http://127.0.0.1:{port}/health")
-        assert status == 200
-        assert json.loads(body)["status"]
+        # A machine under full load is not well, and the answer says so.
+        assert status == (200 if json.loads(body)["status"] == "healthy" else 503)
 
 
 def test_logging_in_to_megabot(server):
