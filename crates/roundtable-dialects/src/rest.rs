@@ -12,7 +12,7 @@ use roundtable_core::state::State;
 use roundtable_core::time::{Offset, Time};
 
 use crate::figures::Figures;
-use crate::session::{Ask, Credentials, Family, Identity, Refusal};
+use crate::session::{Ask, Credentials, Dialect, Family, Identity, Refusal};
 
 /// A request, whole: the body is bounded by the server.
 #[derive(Clone, Debug)]
@@ -65,6 +65,17 @@ impl Response {
     }
 }
 
+/// What an address may ask only so often.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Limited {
+    /// Anything of a dialect's REST.
+    Requests(Dialect),
+    /// An agent to be made.
+    NewAgents,
+    /// The state of the whole.
+    Status,
+}
+
 /// A token to be made.
 #[derive(Clone, PartialEq, Debug)]
 pub struct TokenOrder {
@@ -103,6 +114,11 @@ pub trait Desk: Send + Sync {
     fn default_workspace(&self) -> WorkspaceId;
     /// The committed state of a workspace.
     fn state(&self, workspace: &WorkspaceId) -> Option<Arc<State>>;
+    /// Counts a request of an address. Fails with the milliseconds after which there may be another. Without settings there
+    /// is no limit.
+    fn spend(&self, _what: Limited, _peer: IpAddr) -> Result<(), u64> {
+        Ok(())
+    }
     /// Checks credentials; counts failures by address and account.
     fn identify(
         &self,

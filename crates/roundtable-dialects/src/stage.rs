@@ -311,6 +311,8 @@ pub struct Counter {
     pub now: Time,
     /// What is measured.
     pub figures: Figures,
+    /// What addresses may ask before it is too often; `None` for any number.
+    pub allowance: std::sync::Mutex<Option<u32>>,
     /// Tokens that were ordered.
     pub orders: std::sync::Mutex<Vec<crate::rest::TokenOrder>>,
 }
@@ -351,6 +353,7 @@ impl Counter {
             state: std::sync::Mutex::new(std::sync::Arc::new(stage.state.clone())),
             now: stage.now,
             figures: stage.figures.clone(),
+            allowance: std::sync::Mutex::default(),
             orders: std::sync::Mutex::default(),
         }
     }
@@ -391,6 +394,17 @@ impl crate::rest::Desk for Counter {
 
     fn state(&self, _: &WorkspaceId) -> Option<std::sync::Arc<State>> {
         Some(self.state.lock().unwrap().clone())
+    }
+
+    fn spend(&self, _: crate::rest::Limited, _: std::net::IpAddr) -> Result<(), u64> {
+        match &mut *self.allowance.lock().unwrap() {
+            Some(0) => Err(59_001),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     async fn identify(

@@ -12,22 +12,24 @@ use roundtable_core::ids::{RoomId, WorkspaceId};
 use roundtable_core::state::State;
 use roundtable_core::time::{Offset, Time};
 use roundtable_dialects::figures::Figures;
-use roundtable_dialects::rest::{Desk, IssuedToken, TokenOrder};
+use roundtable_dialects::rest::{Desk, IssuedToken, Limited, TokenOrder};
 use roundtable_dialects::session::{Ask, Credentials, Family, Identity, Refusal};
 
 use crate::clock;
+use crate::rates::Rates;
 use crate::transport::Hub;
 
 /// The server's own [`Desk`].
 #[derive(Clone)]
 pub struct Counter {
     hub: Arc<Hub>,
+    rates: Arc<Rates>,
 }
 
 impl Counter {
     /// A desk over the running server.
-    pub const fn new(hub: Arc<Hub>) -> Self {
-        Self { hub }
+    pub const fn new(hub: Arc<Hub>, rates: Arc<Rates>) -> Self {
+        Self { hub, rates }
     }
 
     fn no_workspace() -> Error {
@@ -54,6 +56,10 @@ impl Desk for Counter {
 
     fn state(&self, workspace: &WorkspaceId) -> Option<Arc<State>> {
         self.hub.workspaces.get(workspace).map(|handle| Arc::clone(&handle.view().state))
+    }
+
+    fn spend(&self, what: Limited, peer: IpAddr) -> Result<(), u64> {
+        self.rates.spend(what, peer)
     }
 
     async fn identify(&self, credentials: Credentials, peer: IpAddr) -> Result<Identity, Refusal> {

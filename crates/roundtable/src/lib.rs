@@ -7,7 +7,8 @@
 //! 2. [`doors`] says which path and which namespace leads to which dialect; [`auth`] says who somebody is.
 //! 3. [`runner`] gathers what is asked, lets the engine decide it (`runner::batch`, no I/O), and hands out what [`log`] has
 //!    made durable.
-//! 4. [`routes`] mounts REST: [`admin`] for the operator, and the dialects' own routes over the [`desk`].
+//! 4. [`routes`] mounts REST: [`admin`] for the operator, and the dialects' own routes over the [`desk`], as often
+//!    as [`rates`] allow.
 //! 5. [`server`] starts and stops all of it in order; [`jobs`] are what it does by itself; [`cli`] is the command line.
 //!
 //! Time and randomness come from [`clock`] alone; every setting is in [`config`].
@@ -22,6 +23,7 @@ pub mod desk;
 pub mod doors;
 pub mod jobs;
 pub mod log;
+pub mod rates;
 pub mod routes;
 pub mod runner;
 pub mod server;

@@ -21,9 +21,10 @@ use roundtable_dialects::{aiwm, hive, megabot, open_agi};
 use crate::admin::{self, Admin, Office};
 use crate::auth::secrets::Secrets;
 use crate::clock;
-use crate::config;
+use crate::config::Config;
 use crate::desk::Counter;
 use crate::log::Span;
+use crate::rates::Rates;
 use crate::runner::Handle;
 use crate::transport::Hub;
 use crate::transport::http::From;
@@ -75,12 +76,12 @@ impl Office for FrontOffice {
 }
 
 /// All routes. Fails when the default workspace does not run.
-pub fn router(hub: &Arc<Hub>, secrets: Secrets, lives: config::Auth) -> Result<Router, Error> {
+pub fn router(hub: &Arc<Hub>, secrets: Secrets, config: &Config) -> Result<Router, Error> {
     let stopped = || Error::new(ErrorKind::Unavailable, "the default workspace does not run");
     let home = hub.workspaces.get(hub.workspaces.default_id()).ok_or_else(stopped)?;
     let office = FrontOffice { hub: Arc::clone(hub), home };
-    let admin = Admin { office, identifier: (*hub.identity).clone(), secrets, lives };
-    let desk = Counter::new(Arc::clone(hub));
+    let admin = Admin { office, identifier: (*hub.identity).clone(), secrets, lives: config.auth.clone() };
+    let desk = Counter::new(Arc::clone(hub), Arc::new(Rates::of(config)));
     Ok(admin::router(Arc::new(admin)).fallback_service(Router::new().fallback(dialects).with_state(desk)))
 }
 

@@ -141,7 +141,7 @@ impl Server {
             ports: addresses.iter().flatten().map(SocketAddr::port).collect(),
         });
         announce(&workspaces, &node, addresses.iter().flatten().next()).await?;
-        let router = routes::router(&hub, first.secrets, config.auth.clone())?;
+        let router = routes::router(&hub, first.secrets, config)?;
         let doors: Arc<dyn Doors> = Arc::new(FrontDoors::new(config, Arc::clone(&hub.identity), router));
         let started = prepared.start(&hub, &doors)?;
         let mut tasks = serve_addresses(config, bound, &started.shards);

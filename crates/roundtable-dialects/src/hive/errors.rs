@@ -49,6 +49,12 @@ impl Fault {
         Self::new("FORBIDDEN", 403, "This credential may read, not write")
     }
 
+    /// There may be another in so many milliseconds.
+    pub fn too_often(ms: u64) -> Self {
+        let fault = Self::new("RATE_LIMIT_EXCEEDED", 429, "Too many requests");
+        Self { retry_after_s: Some(ms.div_ceil(1000)), ..fault }
+    }
+
     /// The `data` of an error frame.
     pub fn data(&self) -> Value {
         let mut data = Map::new();

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::encode::status;
 use super::errors::Fault;
 use crate::iso::iso;
-use crate::rest::{Desk, Request, Response};
+use crate::rest::{Desk, Limited, Request, Response};
 use crate::session::{Credentials, Family, Identity, Proof, Refusal, Scene, bearer, query_value};
 
 mod agents;
@@ -191,6 +191,7 @@ fn health(desk: &impl Desk) -> Result<Answer, Fault> {
 
 /// The state of the whole, as the front-end reads it.
 async fn whole(request: &Request<'_>, desk: &impl Desk) -> Result<Answer, Fault> {
+    desk.spend(Limited::Status, request.peer).map_err(Fault::too_often)?;
     let call = arrive(request, desk).await?;
     let figures = desk.figures();
     let scene = Scene { now: desk.now(), state: &call.state, epoch: 0, figures: &figures };

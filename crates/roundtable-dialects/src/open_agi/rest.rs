@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::errors::{of_engine, of_refusal, response};
 use crate::iso::iso;
-use crate::rest::{Desk, Request, Response, TokenOrder};
-use crate::session::{Ask, Credentials, Family, Identity, Proof, Refusal, Token, bearer};
+use crate::rest::{Desk, Limited, Request, Response, TokenOrder};
+use crate::session::{Ask, Credentials, Dialect, Family, Identity, Proof, Refusal, Token, bearer};
 
 /// Longest text or evidence of a reported incident, in bytes.
 const MAX_REPORT_BYTES: usize = 16 << 10;
@@ -29,6 +29,10 @@ pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response>
         node if node.strip_prefix("node/").is_some_and(|id| !id.contains('/')) => ("GET", false),
         _ => return None,
     };
+    if let Err(ms) = desk.spend(Limited::Requests(Dialect::OpenAgi), request.peer) {
+        let answer = response(429, "Too many requests", Value::Null);
+        return Some(answer.header("Retry-After", ms.div_ceil(1000).to_string()));
+    }
     if request.method != allowed {
         return Some(response(405, "Method not allowed", Value::Null).header("Allow", allowed));
     }

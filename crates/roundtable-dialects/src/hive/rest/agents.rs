@@ -9,13 +9,12 @@ use roundtable_core::state::State;
 use serde_json::{Map, Value, json};
 
 use super::{Answer, Call, wrong_method};
-use crate::hive::Settings;
 use crate::hive::encode::{kind, lists, status, word};
 use crate::hive::errors::Fault;
 use crate::hive::wire::{self, FieldError};
 use crate::iso::iso;
-use crate::rest::Desk;
-use crate::session::{Ask, Budget, Token};
+use crate::rest::{Desk, Limited};
+use crate::session::{Ask, Token};
 
 /// Most agents on one page.
 const MAX_PAGE: usize = 1_000;
@@ -23,7 +22,6 @@ const MAX_PAGE: usize = 1_000;
 const MAX_BULK: usize = 1_000;
 /// Longest reason that is kept, in bytes.
 const MAX_REASON_BYTES: usize = 1_000;
-const MINUTE_MS: u32 = 60_000;
 
 /// Answers what comes after `/api/agents`; `None` if there is nothing there.
 pub(super) async fn handle<D: Desk>(call: &Call<'_, D>, parts: &[&str]) -> Option<Result<Answer, Fault>> {
@@ -56,14 +54,10 @@ fn found<'a>(state: &'a State, id: &str) -> Result<&'a Agent, Fault> {
 
 /// Asks the engine; the state afterwards.
 async fn ask<D: Desk>(call: &Call<'_, D>, command: Command) -> Result<std::sync::Arc<State>, Fault> {
-    let budget = match &command {
-        Command::HostAgent(_) if !call.request.anonymous => {
-            let most = Settings::default().agents_per_minute;
-            most.map(|most| Budget { class: "hive.agents", most, window_ms: MINUTE_MS })
-        }
-        _ => None,
-    };
-    let ask = Ask { budget, ..Ask::new(Token(0), command) };
+    if matches!(command, Command::HostAgent(_)) {
+        call.desk.spend(Limited::NewAgents, call.request.peer).map_err(Fault::too_often)?;
+    }
+    let ask = Ask::new(Token(0), command);
     call.desk.ask(&call.who, ask).await.map(|(_, state)| state).map_err(|error| Fault::from(&error))
 }
 

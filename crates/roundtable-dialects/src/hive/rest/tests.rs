@@ -118,6 +118,16 @@ fn what_is_wrong_is_named() {
 }
 
 #[test]
+fn too_many_agents_at_once_are_refused_for_a_while() {
+    let counter = counter();
+    *counter.allowance.lock().unwrap() = Some(1);
+    made(&counter, WORKER);
+    let (status, answer) = call(&counter, "POST", "/api/agents", WORKER);
+    assert_eq!((status, &answer["error"]["code"]), (429, &json!("RATE_LIMIT_EXCEEDED")));
+    assert_eq!(answer["error"]["details"]["retry_after_seconds"], 60);
+}
+
+#[test]
 fn many_are_made_and_removed_at_once() {
     let counter = counter();
     let body = format!(r#"{{"agents":[{WORKER},{{}},{WORKER}]}}"#);

@@ -118,6 +118,15 @@ fn most_needs_a_token_and_beyond_loopback_all() {
 }
 
 #[test]
+fn an_address_asks_only_so_often() {
+    let counter = counter();
+    *counter.allowance.lock().unwrap() = Some(1);
+    assert_eq!(call(&counter, "GET", "/api/v1/status", "").0, 200);
+    let (status, answer) = call(&counter, "GET", "/api/v1/status", "");
+    assert_eq!((status, &answer["error"]["code"]), (429, &json!(429)));
+}
+
+#[test]
 fn blocks_and_intrusions_are_counted() {
     let mut stage = stage();
     for finding in [Finding::Intrusion, Finding::Blocked] {

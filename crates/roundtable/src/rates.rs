@@ -1,0 +1,77 @@
+//! How often one address may ask over REST, by the keys of the configuration.
+
+use std::net::IpAddr;
+
+use roundtable_dialects::rest::Limited;
+use roundtable_dialects::session::Dialect;
+
+use crate::auth::failures::Failures;
+use crate::clock;
+use crate::config::Config;
+
+const MINUTE_MS: u64 = 60_000;
+const HOUR_MS: u64 = 60 * MINUTE_MS;
+
+/// Windows that slide, one per limit; each remembers a bounded number of addresses.
+#[derive(Debug)]
+pub struct Rates {
+    new_agents: Failures,
+    status: Failures,
+    openagi_minute: Failures,
+    openagi_hour: Failures,
+}
+
+impl Rates {
+    /// By the settings.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            new_agents: Failures::new(config.hive.agents_per_minute, MINUTE_MS),
+            status: Failures::new(config.hive.status_per_minute, MINUTE_MS),
+            openagi_minute: Failures::new(config.openagi.requests_per_minute, MINUTE_MS),
+            openagi_hour: Failures::new(config.openagi.requests_per_hour, HOUR_MS),
+        }
+    }
+
+    /// Counts one request. Fails with the milliseconds after which there may be another; that one did not count.
+    pub fn spend(&self, what: Limited, peer: IpAddr) -> Result<(), u64> {
+        let windows: &[&Failures] = match what {
+            Limited::NewAgents | Limited::Status if peer.is_loopback() => &[],
+            Limited::NewAgents => &[&self.new_agents],
+            Limited::Status => &[&self.status],
+            Limited::Requests(Dialect::OpenAgi) => &[&self.openagi_minute, &self.openagi_hour],
+            Limited::Requests(_) => &[],
+        };
+        let now = clock::now();
+        // What is never said to have succeeded counts.
+        windows.iter().try_for_each(|window| window.begin(peer, "", now).map(drop))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::Rates;
+    use crate::config::{Config, Rate};
+    use roundtable_dialects::rest::Limited;
+    use roundtable_dialects::session::Dialect;
+
+    const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const AWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+    #[test]
+    fn each_limit_counts_for_itself_and_per_address() {
+        let mut config = Config::default();
+        config.hive.agents_per_minute = Rate::of(2);
+        config.openagi.requests_per_hour = Rate::of(3);
+        let rates = Rates::of(&config);
+        let asked = |what, peer| (0..5).filter(|_| rates.spend(what, peer).is_ok()).count();
+        assert_eq!(asked(Limited::NewAgents, AWAY), 2);
+        assert_eq!(asked(Limited::NewAgents, HOME), 5);
+        assert_eq!(asked(Limited::Status, AWAY), 5);
+        assert_eq!(asked(Limited::Requests(Dialect::OpenAgi), AWAY), 3);
+        assert_eq!(asked(Limited::Requests(Dialect::OpenAgi), HOME), 3);
+        assert_eq!(asked(Limited::Requests(Dialect::Aiwm), AWAY), 5);
+        assert!(rates.spend(Limited::NewAgents, AWAY).is_err_and(|ms| (1..=60_000).contains(&ms)));
+    }
+}
