@@ -70,7 +70,7 @@ fn nothing_left(theatre: &mut impl Theatre) -> Result<(), String> {
 /// Does what one line says; expectations are compared.
 fn step(line: &Line, theatre: &mut impl Theatre, names: &mut Names) -> Result<(), String> {
     match &line.step {
-        Step::Remark | Step::Skip(_) => Ok(()),
+        Step::Remark | Step::Skip(_) | Step::OverSockets(..) => Ok(()),
         Step::Expect(client, pattern) => {
             let got = theatre.next(client).ok_or("nothing came")?;
             names
@@ -88,7 +88,7 @@ fn step(line: &Line, theatre: &mut impl Theatre, names: &mut Names) -> Result<()
 /// Does what one line says that expects nothing.
 pub fn act(step: &Step, theatre: &mut impl Theatre, names: &mut Names) -> Result<(), String> {
     match step {
-        Step::Remark | Step::Skip(_) | Step::Expect(..) | Step::Nothing(_) => Ok(()),
+        Step::Remark | Step::Skip(_) | Step::OverSockets(..) | Step::Expect(..) | Step::Nothing(_) => Ok(()),
         Step::SetUp(what) => theatre.set_up(what, names),
         Step::Wait(ms) => theatre.wait(*ms),
         Step::Open(client, door) => theatre.open(client, &Door::parse(&names.filled(door)?)?),

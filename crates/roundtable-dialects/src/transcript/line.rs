@@ -25,6 +25,8 @@ pub enum Step {
     Wait(i64),
     /// `@ memory-only REASON`: not played against a running server.
     Skip(String),
+    /// `@ over-sockets 10 section.key=value …`: a running server has these settings, and waits are so many times shorter.
+    OverSockets(i64, Vec<String>),
     /// `NAME = …`: a client comes.
     Open(String, String),
     /// `NAME > …`: a client sends.
@@ -75,9 +77,22 @@ fn server(text: &str) -> Result<Step, String> {
     let (what, rest) = word(text);
     match what {
         "wait" => milliseconds(rest).map(Step::Wait),
+        "over-sockets" => over_sockets(rest),
         "memory-only" if !rest.is_empty() => Ok(Step::Skip(rest.to_owned())),
         "memory-only" => Err("why?".into()),
         _ => SetUp::parse(text).map(Step::SetUp),
+    }
+}
+
+fn over_sockets(text: &str) -> Result<Step, String> {
+    let (times, settings) = word(text);
+    let times = times.parse().ok().filter(|times| *times > 0);
+    let times = times.ok_or("how many times shorter are waits?")?;
+    let settings: Vec<String> = settings.split_whitespace().map(str::to_owned).collect();
+    if settings.iter().all(|setting| setting.contains('=')) {
+        Ok(Step::OverSockets(times, settings))
+    } else {
+        Err("settings are section.key=value".into())
     }
 }
 
@@ -212,7 +227,14 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_with_its_line() {
-        for bad in ["ann ? x", "a/b > x", "@ nothing of the kind", "@ wait long", "@ memory-only"] {
+        for bad in [
+            "ann ? x",
+            "a/b > x",
+            "@ nothing of the kind",
+            "@ wait long",
+            "@ memory-only",
+            "@ over-sockets 0",
+        ] {
             assert!(parse(&format!("\n{bad}")).unwrap_err().starts_with("2: "), "{bad}");
         }
     }

@@ -22,7 +22,9 @@ pub fn rewritten(lines: &[Line], cast: &mut Cast, names: &mut Names) -> Result<S
                 }
             }
             Step::Nothing(_) if waiting.iter().any(|(_, queue)| !queue.is_empty()) => continue,
-            Step::Remark | Step::Nothing(_) | Step::Skip(_) => text.push_str(&line.text),
+            Step::Remark | Step::Nothing(_) | Step::Skip(_) | Step::OverSockets(..) => {
+                text.push_str(&line.text)
+            }
             step => {
                 rest(&mut text, &mut waiting, names);
                 text.push_str(&line.text);
