@@ -430,6 +430,9 @@ pub(crate) fn read(
     upto: (&MessageId, Offset),
 ) -> Result<Decision, Error> {
     let found = as_member(state, room, &ctx.actor)?;
+    if upto.1 > state.head {
+        return Err(Error::new(ErrorKind::MessageNotFound, format!("there is no message {} yet", upto.0)));
+    }
     let before = found.members.get(&ctx.actor).and_then(|m| m.read.as_ref()).map(|(offset, _)| *offset);
     let mut decision = Decision::default();
     if before.is_none_or(|before| before < upto.1) {

@@ -297,6 +297,7 @@ fn messages_are_said_by_members() {
         agent:a read r 9 -> nothing
         agent:a read r 8 -> nothing
         agent:a read r 10 -> room.read r agent:a 10
+        agent:a read r 9999 -> ! MessageNotFound
         agent:b read r 9 -> ! Forbidden
         ",
     );

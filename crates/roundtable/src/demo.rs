@@ -54,7 +54,7 @@ pub struct Stage {
     pub agents: SocketAddr,
     /// MegaBot; port 3000 by default.
     pub people: SocketAddr,
-    /// Open-A.G.I.; port 8080 by default.
+    /// Open-A.G.I; port 8080 by default.
     pub nodes: SocketAddr,
     pub credentials: FirstCredentials,
 }

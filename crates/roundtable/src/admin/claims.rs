@@ -14,7 +14,7 @@ const fn role_name(role: UserRole) -> &'static str {
     }
 }
 
-/// The claims of a token of `family` for `subject` (AIWM notes §2, MegaBot notes §3, Open-A.G.I. notes §8, MXF notes §1).
+/// The claims of a token of `family` for `subject` (AIWM notes §2, MegaBot notes §3, Open-A.G.I notes §8, MXF notes §1).
 pub fn claims(family: Family, subject: &Principal, state: &State, workspace: &WorkspaceId) -> Value {
     let role = subject.user().and_then(|id| state.user(id)).map_or(UserRole::Viewer, |user| user.role);
     let id = subject.id();

@@ -66,7 +66,7 @@ pub async fn issue<O: Office>(Shared(admin): Desk<O>, bytes: Bytes) -> Result<Re
     exists(&state, &subject)?;
     let (family, life) = family(wanted.dialect.unwrap_or(usual), &admin.lives);
     if family != Family::OpenAgi && matches!(subject, Principal::Node(_)) {
-        return Err(wrong("only Open-A.G.I. knows nodes"));
+        return Err(wrong("only Open-A.G.I knows nodes"));
     }
     let ttl_s = wanted.ttl_ms.map_or_else(|| life.seconds(), seconds);
     if ttl_s == 0 {

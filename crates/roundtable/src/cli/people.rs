@@ -178,7 +178,7 @@ impl KeyCommand {
 
 #[derive(Subcommand, Debug)]
 pub enum TokenCommand {
-    /// Sign a token for a user (Hive and MegaBot), an agent (AIWM) or a node (Open-A.G.I.).
+    /// Sign a token for a user (Hive and MegaBot), an agent (AIWM) or a node (Open-A.G.I).
     Issue(IssueArgs),
     /// Make a token worthless; connections it opened end.
     Revoke {

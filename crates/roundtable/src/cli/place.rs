@@ -98,7 +98,7 @@ impl Place {
             ("AIWM", at(socketio, "http", "/dev/aiwm/chat")),
             ("Hive", bare(BareWs::Hive, "/hive")),
             ("MegaBot", bare(BareWs::MegaBot, "/megabot")),
-            ("Open-A.G.I.", at(first(BareWs::Auto).or(any), "ws", "/api/v1/ws")),
+            ("Open-A.G.I", at(first(BareWs::Auto).or(any), "ws", "/api/v1/ws")),
         ]
     }
 }

@@ -151,7 +151,7 @@ mod tests {
             "AIWM",
             "Hive",
             "MegaBot",
-            "Open-A.G.I.",
+            "Open-A.G.I",
             "/d/credentials.json",
             "reverse proxy",
             "127.0.0.1:9",

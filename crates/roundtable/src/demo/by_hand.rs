@@ -41,7 +41,7 @@ socket.wait()'
 # Hive, a dashboard.
 npx --yes wscat -c ws://{agents}/ws
 
-# Open-A.G.I., a subscriber. Then paste the frame.
+# Open-A.G.I, a subscriber. Then paste the frame.
 TOKEN=$(curl -s -X POST http://{nodes}/api/v1/auth/token -H 'Content-Type: application/json' \
   -d '{{"node_id":"visitor","public_key":"a2V5"}}' | sed 's/.*"token":"\([^"]*\)".*/\1/')
 npx --yes wscat -c "ws://{nodes}/api/v1/ws?token=$TOKEN"

@@ -91,14 +91,14 @@ pub async fn dashboard(stage: &Stage) -> Attempt<Client> {
     Ok(Client { dialect: "Hive", line, read, says: None })
 }
 
-/// Open-A.G.I.: a token for a node's name and key, then the connection.
+/// Open-A.G.I: a token for a node's name and key, then the connection.
 pub async fn node(stage: &Stage, name: &'static str) -> Attempt<Line> {
     let body = json!({"node_id": name, "public_key": "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE="});
     let answer = post(format!("http://{}/api/v1/auth/token", stage.nodes), "", body).await?;
     Line::plain(name, &format!("ws://{}/api/v1/ws?token={}", stage.nodes, at(&answer, "/token"))).await
 }
 
-/// Open-A.G.I.: a node that subscribes.
+/// Open-A.G.I: a node that subscribes.
 pub async fn watcher(stage: &Stage) -> Attempt<Client> {
     let mut line = node(stage, "watcher").await?;
     line.say("", &json!({"type": "subscribe", "channel": "network_events"})).await?;
@@ -108,7 +108,7 @@ pub async fn watcher(stage: &Stage) -> Attempt<Client> {
             || [at(frame, "/data/node_id"), String::new(), format!("from {}", at(frame, "/data/address"))];
         (at(frame, "/event") == "node_joined").then(told)
     };
-    Ok(Client { dialect: "Open-A.G.I.", line, read, says: None })
+    Ok(Client { dialect: "Open-A.G.I", line, read, says: None })
 }
 
 /// The operator's part: a room, two agents, and a channel key for one of them.
