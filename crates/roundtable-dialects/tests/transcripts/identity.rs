@@ -128,6 +128,20 @@ fn is_user(opens: &KeyFor) -> bool {
     matches!(opens, KeyFor::User(_))
 }
 
+/// Whether somebody who is in may stay.
+pub fn may_stay(state: &State, who: &Identity) -> Result<(), Refusal> {
+    let revoked = match &who.credential {
+        Credential::Token { jti } => state.token_revoked(jti),
+        Credential::ApiKey(id) | Credential::ChannelKey(id, _) => state.key(id).is_none_or(|key| key.revoked),
+        Credential::Secret | Credential::Guest => false,
+    };
+    match (&who.credential, standing(state, &who.principal)) {
+        _ if revoked => Err(Refusal::Revoked),
+        (Credential::ChannelKey(..), Err(Refusal::Gone)) => Ok(()),
+        (_, standing) => standing,
+    }
+}
+
 fn standing(state: &State, who: &Principal) -> Result<(), Refusal> {
     let blocked = match who {
         Principal::Agent(id) => state.agent(id).ok_or(Refusal::Gone)?.suspended,

@@ -19,7 +19,7 @@ use roundtable_dialects::session::{
 };
 use roundtable_dialects::transcript::{Got, seen};
 
-use crate::identity::Desk;
+use crate::identity::{Desk, may_stay};
 
 /// Makes the shared messages of a dialect.
 pub type Encode = fn(Form, &Delivery<'_>, Scene<'_>) -> Messages;
@@ -63,6 +63,7 @@ pub struct World {
     /// The log takes no writes.
     pub full: bool,
     records: Vec<Record>,
+    rights_changed: bool,
     random: u64,
     work: VecDeque<Work>,
     spent: BTreeMap<(Principal, &'static str), VecDeque<Time>>,
@@ -78,6 +79,7 @@ impl World {
             links: Vec::new(),
             full: false,
             records: Vec::new(),
+            rights_changed: false,
             random: 0,
             work: VecDeque::new(),
             spent: BTreeMap::new(),
@@ -158,6 +160,7 @@ impl World {
     /// Somebody without a connection asks; what follows from it is delivered.
     pub fn ask(&mut self, by: &Principal, ask: &Ask) -> Result<Outcome, Error> {
         let reply = self.decide(by, None, ask);
+        self.expel();
         self.settle();
         reply
     }
@@ -195,6 +198,7 @@ impl World {
                             session.replied(ask.token, reply.as_ref(), scene, out);
                         });
                     }
+                    self.expel();
                 }
                 Work::CatchUp { link, topic, after, upto } => self.catch_up(link, &topic, after, upto),
                 Work::Page { link, token, room, before, limit } => {
@@ -341,9 +345,21 @@ impl World {
             for topic in topics {
                 self.deliver(&Delivery { item: Item::Record(record), topic, origin });
             }
-            if matches!(record.event, Event::RoomLeft(_)) {
-                topics.iter().for_each(|topic| self.drop_strangers(topic));
+            match &record.event {
+                Event::RoomLeft(_) | Event::AgentRemoved(_) => {
+                    self.drop_strangers(|topic| topics.contains(topic))
+                }
+                Event::UserChanged(_) => self.drop_strangers(|_| true),
+                _ => {}
             }
+            self.rights_changed |= matches!(
+                record.event,
+                Event::UserChanged(_)
+                    | Event::KeyRevoked(_)
+                    | Event::TokenRevoked(_)
+                    | Event::AgentUpdated(_)
+                    | Event::AgentRemoved(_)
+            );
         }
         for (room, body) in decision.signals {
             let signal = Signal { at: now, actor: actor.clone(), room, body };
@@ -397,14 +413,30 @@ impl World {
         }
     }
 
-    /// Whoever received a room only through a membership that ended does so no longer.
-    fn drop_strangers(&mut self, topic: &Topic) {
+    /// Whoever received a topic only through a membership or right that ended does so no longer.
+    fn drop_strangers(&mut self, concerned: impl Fn(&Topic) -> bool) {
         for link in &mut self.links {
-            let may = link.who.as_ref().is_some_and(|who| may_receive(&self.state, &who.principal, topic));
-            if !may {
-                link.topics.remove(topic);
+            let Some(who) = &link.who else { continue };
+            let may = |topic: &Topic| !concerned(topic) || may_receive(&self.state, &who.principal, topic);
+            link.topics.retain(may);
+        }
+    }
+
+    /// Ends the connections whose credential or account is worth nothing any more.
+    fn expel(&mut self) {
+        if !std::mem::take(&mut self.rights_changed) {
+            return;
+        }
+        for link in 0..self.links.len() {
+            let refusal = self.links[link].who.as_ref().and_then(|who| may_stay(&self.state, who).err());
+            if let Some(refusal) = refusal.filter(|_| !self.has_ended(link)) {
+                self.with(link, |session, scene, out| session.expelled(refusal, scene, out));
             }
         }
+    }
+
+    fn has_ended(&self, link: usize) -> bool {
+        self.is_over(link) || self.links[link].got.iter().any(|got| matches!(got, Got::End(_)))
     }
 
     /// The server itself asks.
