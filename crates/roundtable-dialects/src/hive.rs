@@ -102,7 +102,7 @@ pub struct HiveSession {
     random: u128,
     /// Nobody counts what this connection asks for.
     at_home: bool,
-    who: Option<Identity>,
+    who: Option<Principal>,
     over: bool,
     since: Option<u64>,
     numbers: Numbers,
@@ -136,7 +136,7 @@ impl HiveSession {
     }
 
     fn is_somebody(&self) -> bool {
-        self.who.as_ref().is_some_and(|who| !matches!(who.principal, Principal::Guest(_)))
+        self.who.as_ref().is_some_and(|who| !matches!(who, Principal::Guest(_)))
     }
 
     fn wants(&self, name: &str) -> bool {
@@ -244,7 +244,7 @@ impl HiveSession {
         scene: Scene<'_>,
         out: &mut Outputs,
     ) {
-        let may = self.who.as_ref().is_some_and(|who| access::may_run_agents(scene.state, &who.principal));
+        let may = self.who.as_ref().is_some_and(|who| access::may_run_agents(scene.state, who));
         let unnamed = |kind: &str| format!("{kind}-{}", scene.state.agents().len() + 1);
         let read = if may {
             wire::agent_card(posted, Some(&unnamed)).map_err(Fault::fields)
@@ -339,11 +339,10 @@ impl Session for HiveSession {
             Ok(identity) => identity,
             Err(refusal) => return self.refuse(refusal, scene, out),
         };
-        self.who = Some(identity.clone());
+        self.who = Some(identity.principal.clone());
         // A guest that only looks is nobody's presence, and its coming and going shall cost the log nothing.
         if self.is_somebody() {
             out.push(Output::Ask(Ask::new(SILENT, Command::Connect(None))));
-            out.push(Output::Subscribe(Topic::Principal(identity.principal.clone()), None));
         }
         let resumed = self.since.is_some_and(|since| self.resume(since, scene, out));
         if !resumed {
@@ -406,10 +405,6 @@ impl Session for HiveSession {
 
     fn route(&mut self, delivery: &Delivery<'_>, scene: Scene<'_>) -> Route {
         let Item::Record(record) = delivery.item else { return Route::Skip };
-        if let Topic::Principal(_) = delivery.topic {
-            let ends = self.who.as_ref().is_some_and(|who| who.ended_by(&record.event).is_some());
-            return if ends && !self.over { Route::Own } else { Route::Skip };
-        }
         if let (
             Some(lists),
             Event::AgentRegistered(_)
@@ -440,18 +435,19 @@ impl Session for HiveSession {
 
     fn deliver(&mut self, delivery: &Delivery<'_>, scene: Scene<'_>, out: &mut Outputs) {
         let Item::Record(record) = delivery.item else { return };
-        if let Some(refusal) = self.who.as_ref().and_then(|who| who.ended_by(&record.event)) {
-            let fault = Fault::from(refusal);
-            self.answer(&Draft::error(&fault), scene, out);
-            self.over = true;
-            return out.push(Output::End(Ending::Close(POLICY, fault.message)));
-        }
         let Event::AgentRegistered(e) = &record.event else { return };
         let correlation = self.making.get(&e.agent).cloned().flatten();
         let Some(mut frame) = encode::frame(record, scene) else { return };
         frame.correlation_id = correlation.as_deref();
         out.push(Output::Send(frame.message()));
         self.numbers.sent(record.offset);
+    }
+
+    fn expelled(&mut self, refusal: Refusal, scene: Scene<'_>, out: &mut Outputs) {
+        let fault = Fault::from(refusal);
+        self.answer(&Draft::error(&fault), scene, out);
+        self.over = true;
+        out.push(Output::End(Ending::Close(POLICY, fault.message)));
     }
 
     fn oversized(&mut self, scene: Scene<'_>, out: &mut Outputs) {

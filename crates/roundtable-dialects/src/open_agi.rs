@@ -58,7 +58,7 @@ pub struct OpenAgiSession {
     /// Where the client is, as its network membership tells.
     address: String,
     stream: bool,
-    who: Option<Identity>,
+    known: bool,
     over: bool,
     channels: Vec<Channel>,
     grace_at: Option<Time>,
@@ -75,7 +75,7 @@ impl OpenAgiSession {
             connection: ConnectionId(0),
             address: String::new(),
             stream: false,
-            who: None,
+            known: false,
             over: false,
             channels: Vec::new(),
             grace_at: None,
@@ -166,8 +166,7 @@ impl Session for OpenAgiSession {
             Ok(identity) => identity,
             Err(refusal) => return self.refuse(refusal, scene, out),
         };
-        self.who = Some(identity.clone());
-        out.push(Output::Subscribe(Topic::Principal(identity.principal.clone()), None));
+        self.known = true;
         self.expires_at = identity.expires_at;
         out.push(Output::Ask(Ask::new(SILENT, Command::Connect(None))));
         if let Principal::Node(node) = &identity.principal {
@@ -186,7 +185,7 @@ impl Session for OpenAgiSession {
     }
 
     fn input(&mut self, input: Input<'_>, scene: Scene<'_>, out: &mut Outputs) {
-        if self.over || self.who.is_none() {
+        if self.over || !self.known {
             return;
         }
         if self.grace_at.take().is_some() {
@@ -210,10 +209,6 @@ impl Session for OpenAgiSession {
     }
 
     fn route(&mut self, delivery: &Delivery<'_>, _scene: Scene<'_>) -> Route {
-        if let (Topic::Principal(_), Item::Record(record)) = (delivery.topic, delivery.item) {
-            let ends = self.who.as_ref().is_some_and(|who| who.ended_by(&record.event).is_some());
-            return if ends && !self.over { Route::Own } else { Route::Skip };
-        }
         // Its own joining is under way while a quick client subscribes already; whether it came first is no news.
         let own = matches!(delivery.item, Item::Record(record) if matches!(record.event, Event::NodeJoined(_)))
             && delivery.origin == Some(self.connection);
@@ -224,11 +219,8 @@ impl Session for OpenAgiSession {
         }
     }
 
-    fn deliver(&mut self, delivery: &Delivery<'_>, scene: Scene<'_>, out: &mut Outputs) {
-        let Item::Record(record) = delivery.item else { return };
-        if let Some(refusal) = self.who.as_ref().and_then(|who| who.ended_by(&record.event)) {
-            self.refuse(refusal, scene, out);
-        }
+    fn expelled(&mut self, refusal: Refusal, scene: Scene<'_>, out: &mut Outputs) {
+        self.refuse(refusal, scene, out);
     }
 
     fn oversized(&mut self, scene: Scene<'_>, out: &mut Outputs) {
@@ -251,7 +243,7 @@ impl Session for OpenAgiSession {
     }
 
     fn closed(&mut self, _scene: Scene<'_>, out: &mut Outputs) {
-        if self.who.is_some() {
+        if self.known {
             out.push(Output::Ask(Ask::new(SILENT, Command::Disconnect)));
         }
         self.over = true;

@@ -11,7 +11,7 @@ use roundtable_core::command::Command;
 use roundtable_core::delivery::{Delivery, Topic};
 use roundtable_core::engine::Outcome;
 use roundtable_core::error::Error;
-use roundtable_core::event::{Event, Record};
+use roundtable_core::event::Record;
 use roundtable_core::ids::{ClientId, ConnectionId, KeyId, Principal, RoomId, WorkspaceId};
 use roundtable_core::state::State;
 use roundtable_core::time::{Cursor, Offset, Time};
@@ -205,32 +205,6 @@ pub enum Credential {
     Secret,
     /// None.
     Guest,
-}
-
-impl Identity {
-    /// Why a record about this principal or its credential ends the connection, if it does. Those records come by
-    /// [`Topic::Principal`].
-    pub fn ended_by(&self, event: &Event) -> Option<Refusal> {
-        match (event, &self.principal, &self.credential) {
-            (Event::UserChanged(e), Principal::User(user), _)
-                if e.user == *user && e.disabled == Some(true) =>
-            {
-                Some(Refusal::Suspended)
-            }
-            (Event::KeyRevoked(e), _, Credential::ApiKey(key) | Credential::ChannelKey(key, _))
-                if e.key == *key =>
-            {
-                Some(Refusal::Revoked)
-            }
-            (Event::AgentUpdated(e), Principal::Agent(agent), _)
-                if e.agent == *agent && e.changes.suspended == Some(true) =>
-            {
-                Some(Refusal::Suspended)
-            }
-            (Event::AgentRemoved(e), Principal::Agent(agent), _) if e.agent == *agent => Some(Refusal::Gone),
-            _ => None,
-        }
-    }
 }
 
 /// Something that came from the client.

@@ -146,6 +146,11 @@ impl Stage {
         self.with(id, |session, scene, out| session.closed(scene, out));
     }
 
+    /// The server ends a client's right to be here.
+    pub fn expel(&mut self, id: usize, refusal: Refusal) {
+        self.with(id, |session, scene, out| session.expelled(refusal, scene, out));
+    }
+
     /// Time passes; who wanted to be woken until then is.
     pub fn pass(&mut self, ms: i64) {
         let until = self.now.plus(ms);

@@ -103,8 +103,21 @@ fn metrics(figures: &Figures, config: &Config) -> Vec<Metric> {
 /// Thresholds with hysteresis: an alert is raised after more than one sample above, and ends some points below.
 struct Watch {
     gauges: [Gauge; 3],
+    lasting: Lasting,
     hysteresis: f64,
 }
+
+/// The processor over its limit for some samples on end: work is slower, not only the machine busy for a moment.
+struct Lasting {
+    sample_ms: u64,
+    limit: f64,
+    above: u32,
+    active: bool,
+}
+
+/// How many samples on end make it lasting (Open-A.G.I notes §4).
+const LASTING_SAMPLES: u32 = 3;
+const LASTING: &str = "cpu_lasting";
 
 struct Gauge {
     source: &'static str,
@@ -132,6 +145,12 @@ impl Watch {
                 gauge("memory", "High memory use", a.memory_warning.get(), a.memory_critical.get()),
                 gauge("disk", "Disk nearly full", a.disk_warning.get(), a.disk_critical.get()),
             ],
+            lasting: Lasting {
+                sample_ms: config.figures.interval.ms(),
+                limit: a.cpu_warning.get(),
+                above: 0,
+                active: false,
+            },
             hysteresis: a.hysteresis.get(),
         }
     }
@@ -143,6 +162,39 @@ impl Watch {
                 put(handle, command);
             }
         }
+        if let Some(command) = self.lasting.look(figures.cpu_percent, self.hysteresis) {
+            put(handle, command);
+        }
+    }
+}
+
+impl Lasting {
+    fn look(&mut self, value: f64, hysteresis: f64) -> Option<Command> {
+        if value < self.limit {
+            self.above = 0;
+            let ends = self.active && value <= self.limit - hysteresis;
+            self.active &= !ends;
+            return ends.then(|| Command::ClearAlert(LASTING.into()));
+        }
+        self.above = self.above.saturating_add(1);
+        if self.active || self.above < LASTING_SAMPLES {
+            return None;
+        }
+        self.active = true;
+        let seconds = self.sample_ms.saturating_mul(self.above.into()).div_ceil(1000);
+        let details = serde_json::json!({
+            "component": "machine", "metric": "cpu_usage", "duration_seconds": seconds,
+        });
+        Some(Command::RaiseAlert(AlertRaised {
+            alert: AlertId::fresh(clock::now(), clock::random_u64()),
+            source: LASTING.into(),
+            level: Level::Warning,
+            title: "Work is slower".into(),
+            message: format!("The processor is above {:.0} % for {seconds} s", self.limit),
+            value: Some(value),
+            threshold: Some(self.limit),
+            details: Json::from(&details),
+        }))
     }
 }
 
@@ -182,7 +234,20 @@ impl Gauge {
 
 #[cfg(test)]
 mod tests {
-    use super::{Command, Gauge, Level};
+    use super::{Command, Gauge, Lasting, Level};
+
+    #[test]
+    fn a_busy_moment_is_not_lasting() {
+        let mut lasting = Lasting { sample_ms: 5_000, limit: 80.0, above: 0, active: false };
+        let mut look = |value| lasting.look(value, 5.0);
+        assert_eq!([look(99.0), look(99.0), look(10.0), look(99.0), look(99.0)], [const { None }; 5]);
+        assert!(
+            matches!(look(85.0), Some(Command::RaiseAlert(a)) if a.details.as_str().contains("\"duration_seconds\":15"))
+        );
+        assert_eq!([look(99.0), look(78.0), look(99.0)], [const { None }; 3]);
+        assert_eq!(look(75.0), Some(Command::ClearAlert("cpu_lasting".into())));
+        assert_eq!(look(75.0), None);
+    }
 
     #[test]
     fn an_alert_comes_once_grows_once_and_ends_below_the_edge() {

@@ -10,7 +10,7 @@ use roundtable_core::feeds::Feed;
 use roundtable_core::ids::{AgentId, AlertId, GuestId, Principal, UserId};
 use roundtable_core::json::Json;
 use roundtable_core::time::Offset;
-use roundtable_core::users::{UserAdded, UserChanged, UserRole};
+use roundtable_core::users::{UserAdded, UserRole};
 use serde_json::{Value, json};
 
 use super::{HiveSession, Settings, encode, wire};
@@ -407,19 +407,13 @@ fn a_viewer_reads_and_does_not_write() {
 #[test]
 fn a_connection_ends_with_its_account() {
     let mut stage = Stage::new(encode);
-    let user = UserId::new("vera").unwrap();
-    stage.system(Command::AddUser(UserAdded { user: user.clone(), role: UserRole::Viewer, password: None }));
-    let who = identity(Principal::User(user.clone()), None);
-    let id = stage.enter(session(), opening("/ws", "token=t"), Ok(who));
-    let guest = watch(&mut stage, "");
+    let id = enter(&mut stage, "");
     let first = stage.one(id);
-    let disabled = UserChanged { user, role: None, password: None, disabled: Some(true) };
-    stage.system(Command::ChangeUser(disabled));
+    stage.expel(id, Refusal::Suspended);
     let frame = stage.one(id);
     assert_eq!(frame["data"]["error"], "The account is disabled");
     assert!(sequence(&frame) > sequence(&first));
     assert_eq!(stage.client(id).ended, Some(Ending::Close(1008, "The account is disabled".into())));
-    assert!(stage.client(guest).ended.is_none());
 }
 
 #[test]

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use roundtable_core::alerts::{AlertRaised, Finding, Level, SecurityNoticed};
 use roundtable_core::cluster::NodeJoined;
 use roundtable_core::command::Command;
-use roundtable_core::ids::{AlertId, NodeId, Principal, UserId};
+use roundtable_core::ids::{AlertId, NodeId, Principal};
 use roundtable_core::json::Json;
 use roundtable_core::signal::{Metric, SignalBody};
 use roundtable_core::time::Time;
-use roundtable_core::users::{UserAdded, UserChanged, UserRole};
 use serde_json::{Value, json};
 
 use super::{OpenAgiSession, Settings, encode};
@@ -194,11 +193,8 @@ fn a_connection_ends_with_its_token() {
 #[test]
 fn a_connection_ends_with_its_account() {
     let mut stage = Stage::new(encode);
-    let user = UserId::new("vera").unwrap();
-    stage.system(Command::AddUser(UserAdded { user: user.clone(), role: UserRole::Viewer, password: None }));
-    let who = identity(Principal::User(user.clone()), None);
-    let id = stage.enter(session(), opening(DOOR, "token=t"), Ok(who));
-    stage.system(Command::ChangeUser(UserChanged { user, role: None, password: None, disabled: Some(true) }));
+    let id = enter(&mut stage, "a");
+    stage.expel(id, Refusal::Revoked);
     assert_eq!(stage.one(id)["message"], "Invalid token");
     assert_eq!(stage.client(id).ended, Some(Ending::Close(1008, "Invalid token".into())));
 }

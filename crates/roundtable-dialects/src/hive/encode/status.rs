@@ -86,6 +86,9 @@ fn rounded(x: f64) -> f64 {
 
 /// An agent's energy: what its maker gave it. Nothing takes any away while it has no tasks.
 pub fn energy(agent: &Agent) -> f64 {
+    if !agent.card.metadata.as_str().contains("initial_energy") {
+        return FULL_ENERGY;
+    }
     let metadata: Map<String, Value> = agent.card.metadata.read().unwrap_or_default();
     metadata.get("initial_energy").and_then(Value::as_f64).unwrap_or(FULL_ENERGY)
 }

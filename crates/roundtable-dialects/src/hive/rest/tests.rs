@@ -46,8 +46,10 @@ fn an_empty_hive_is_healthy_and_a_critical_alert_makes_it_ill() {
         threshold: None,
         details: Json::empty_object(),
     }));
-    let (status, answer) = call(&Counter::of(&stage), "GET", "/api/health", "");
+    let (status, answer) = call(&Counter::of(&stage), "GET", "/health", "");
     assert_eq!((status, &answer["status"]), (503, &json!("unhealthy")));
+    let (status, answer) = call(&Counter::of(&stage), "GET", "/api/health", "");
+    assert_eq!((status, &answer["status"]), (200, &json!("unhealthy")));
 }
 
 #[test]
