@@ -166,7 +166,6 @@ test('the plain endpoint speaks event and data', async t => {
   const socket = await webSocket(`${url}?token=${token}`)
   t.after(() => socket.close())
   const event = name => socket.inbox.first(name, item => item.event === name)
-  await event('presence:update')
   socket.tell({ event: 'message:send', id: 7, data: { role: 'assistant', content: 'plain' } })
   const told = (await event('message:new')).data
   const ack = await event('ack')

@@ -197,7 +197,9 @@ impl Session for AiwmSession {
     }
 
     fn input(&mut self, input: Input<'_>, scene: Scene<'_>, out: &mut Outputs) {
-        if self.me.is_none() || self.arrival.is_some() {
+        // Before CONNECT is answered Socket.IO clients have nothing to say; the plain WebSocket is open at once, and what
+        // comes early waits (see `event`).
+        if self.arriving() && self.door != Door::Raw {
             return;
         }
         match input {

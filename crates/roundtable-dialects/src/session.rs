@@ -4,7 +4,7 @@
 //! [`Output::Authenticate`] and gets it back through [`Session::identified`]. From then on each [`Input`] becomes commands
 //! ([`Output::Ask`]); the engine's answer comes back, in the order of the commands, through [`Session::replied`] and
 //! usually becomes an acknowledgement. What others do arrives as [`Delivery`]s of the topics the session subscribed to:
-//! [`Session::route`] says which shared form this connection gets, and [`crate::encode`] makes each form once for all.
+//! [`Session::route`] says which shared form this connection gets, and its `encode` makes each form once for all.
 
 use bytes::Bytes;
 use roundtable_core::command::Command;
@@ -357,7 +357,7 @@ pub struct Form(pub u16);
 pub enum Route {
     /// Nothing.
     Skip,
-    /// What [`crate::encode`] makes for this form; the same bytes for everybody who gets it.
+    /// What the dialect's `encode` makes for this form; the same bytes for everybody who gets it.
     Shared(Form),
     /// Something of its own: [`Session::deliver`] is called.
     Own,

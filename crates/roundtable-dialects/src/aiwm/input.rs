@@ -96,7 +96,7 @@ impl AiwmSession {
         out: &mut Outputs,
     ) {
         let (data, reply) = data;
-        if self.reading.iter().any(|(_, reading)| matches!(reading, Reading::Parent(..))) {
+        if self.must_wait() {
             if self.held.len() >= MAX_HELD {
                 return self.fail(&reply, "Rate limit exceeded: too many events wait", scene.now, out);
             }
@@ -338,10 +338,19 @@ impl AiwmSession {
         self.release(scene, out);
     }
 
+    /// Whether it is not known yet who this is, or what it needs at its start is under way.
+    pub(super) fn arriving(&self) -> bool {
+        self.me.is_none() || self.arrival.is_some()
+    }
+
+    /// Whether events have to wait for something that came before them.
+    fn must_wait(&self) -> bool {
+        self.arriving() || self.reading.iter().any(|(_, reading)| matches!(reading, Reading::Parent(..)))
+    }
+
     /// Events that waited go on, until one of them makes the rest wait again.
-    fn release(&mut self, scene: Scene<'_>, out: &mut Outputs) {
-        let waits = |reading: &(Token, Reading)| matches!(reading.1, Reading::Parent(..));
-        while !self.reading.iter().any(waits) {
+    pub(super) fn release(&mut self, scene: Scene<'_>, out: &mut Outputs) {
+        while !self.must_wait() {
             let Some(held) = self.held.pop_front() else { return };
             self.event(held.event, (held.data.as_deref(), held.reply), scene, out);
         }

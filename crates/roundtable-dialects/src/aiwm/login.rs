@@ -273,5 +273,6 @@ impl AiwmSession {
             let cursor = from.map(|offset| Cursor { epoch: scene.epoch, offset });
             self.hear(room, cursor, scene.state.head, out);
         }
+        self.release(scene, out);
     }
 }

@@ -22,7 +22,7 @@ use crate::session::Family;
 /// One `@` line.
 #[derive(Clone, PartialEq, Debug)]
 pub enum SetUp {
-    /// The server asks its engine, in this order. Secrets in the commands are still to be hashed: see [`SetUp::commands`].
+    /// The server asks its engine, in this order. Secrets in the commands are still to be hashed: see `SetUp::commands`.
     Ask(Vec<Wish>),
     /// A token is made and gets a name.
     Token {
