@@ -15,10 +15,32 @@ pub fn dev(args: &[String]) -> Result<(), String> {
     run(server.current_dir(&root).args(["serve", "--data"]).arg(data).args(own(args)))
 }
 
-/// Runs the transcripts under `conformance/`, in memory and over sockets.
+/// Plays the transcripts, in memory and then over sockets: all of them, or those with a text in their path.
+/// `--bless` rewrites in memory what is expected into what came, and plays nothing over sockets.
 pub fn conformance(args: &[String]) -> Result<(), String> {
-    let mut command = cargo(&root()?, &["test", "--package", "roundtable", "--test", "conformance", "--"]);
-    run(command.args(own(args)))
+    let root = root()?;
+    let (options, texts): (Vec<&String>, Vec<&String>) =
+        own(args).iter().partition(|arg| arg.starts_with("--"));
+    let bless = match options.as_slice() {
+        [] => false,
+        [only] if *only == "--bless" => true,
+        _ => return Err("conformance takes a part of a path and --bless".to_owned()),
+    };
+    let only = match texts.as_slice() {
+        [] => "",
+        [only] => only.as_str(),
+        _ => return Err("conformance takes one part of a path".to_owned()),
+    };
+    let play = |package: &str, test: &str| {
+        let mut command = cargo(&root, &["test", "--package", package, "--test", test]);
+        command.env("ROUNDTABLE_TRANSCRIPT", only);
+        if bless {
+            command.env("ROUNDTABLE_BLESS", "1");
+        }
+        run(&mut command)
+    };
+    play("roundtable-dialects", "transcripts")?;
+    if bless { Ok(()) } else { play("roundtable", "transcripts_live") }
 }
 
 /// Builds the server as it is shipped and lets the driver in `bench/` measure it beside its peers.
