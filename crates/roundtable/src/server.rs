@@ -86,6 +86,9 @@ impl EngineThread {
     }
 }
 
+/// Threads without which nothing works. (A shard whose own loop fails ends the process by itself.)
+const VITAL: [&str; 2] = ["engine", "log"];
+
 /// What one system principal asks.
 async fn ask(handle: &Handle, command: Command) -> Result<(), Error> {
     handle.ask(&Principal::System, Ask::new(Token(0), command)).await.map(drop)
@@ -250,11 +253,13 @@ async fn announce(
 /// address is served.
 pub async fn run(config: &Config, ready: impl FnOnce(&Server)) -> Result<(), ServeError> {
     use tokio::signal::unix::{SignalKind, signal};
-    // A process that has lost one of its threads serves half of what it promises: it ends, and whoever watches it starts
-    // it again from the log.
     std::panic::set_hook(Box::new(|fault| {
-        tracing::error!(%fault, "a fault of the server's own ends it");
-        std::process::abort();
+        tracing::error!(%fault, "a fault of the server's own");
+        // A fault in a connection's task ends that connection. Without its engine or its log the process would serve half
+        // of what it promises: it ends, and whoever watches it starts it again from the log.
+        if std::thread::current().name().is_some_and(|name| VITAL.contains(&name)) {
+            std::process::abort();
+        }
     }));
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let server = Server::start(config).await?;

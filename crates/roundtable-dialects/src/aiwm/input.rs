@@ -16,7 +16,7 @@ use super::login::{open_pair, pair_room};
 use super::wire::search::{Search, Step, id_of};
 use super::wire::{self, ClientEvent, Small};
 use super::{AiwmSession, Pending};
-use crate::session::{Ask, Output, Outputs, Scene, Token};
+use crate::session::{Ask, Output, Outputs, Scene};
 
 /// How the client wants to hear what became of an event.
 #[derive(Clone, PartialEq, Debug)]

@@ -138,6 +138,7 @@ impl Prepared {
             let (hub, doors, shards) = (Arc::clone(hub), Arc::clone(doors), self.shards.clone());
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let run = move || {
+                let _alive = EndsTheProcess;
                 let local = LocalSet::new();
                 let shard = Shard::new(number, hub, doors, shards);
                 local.block_on(&runtime, shard.run(inbox));
@@ -145,6 +146,18 @@ impl Prepared {
             threads.push(std::thread::Builder::new().name(format!("shard-{number}")).spawn(run)?);
         }
         Ok(Started { shards: self.shards, threads })
+    }
+}
+
+/// A shard whose own loop fails takes all its connections with it and answers nobody any more: then the process ends, and
+/// whoever watches it starts it again. (Faults in the task of one connection never get here.)
+struct EndsTheProcess;
+
+impl Drop for EndsTheProcess {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
     }
 }
 
