@@ -107,6 +107,8 @@ fn name_for(word: &str, position: bool, names: &Names) -> Option<String> {
     let stem = match word {
         _ if position => "n",
         _ if word.len() < 8 => return None,
+        // Ends of tokens are whole seconds, so two may be the same moment here and not in another run.
+        _ if word.ends_with(".000Z") => "t",
         _ if names.name_of(word).is_some() => return names.name_of(word).map(str::to_owned),
         _ if hex(word, 24) || hex(word, 32) || hex(word, 16) || uuid() => "id",
         _ if word.starts_with("2026-01-0") || digits(13) || digits(10) => "t",
