@@ -9,6 +9,7 @@
 //!    made durable.
 //! 4. [`routes`] mounts REST: [`admin`] for the operator, and the dialects' own routes over the [`desk`], as often
 //!    as [`rates`] allow.
+//!    `probes` answers whoever watches whether the server lives, and what it has counted.
 //! 5. [`server`] starts and stops all of it in order; [`jobs`] are what it does by itself; [`cli`] is the command line.
 //!
 //! Time and randomness come from [`clock`] alone; every setting is in [`config`].
@@ -23,6 +24,7 @@ pub mod desk;
 pub mod doors;
 pub mod jobs;
 pub mod log;
+mod probes;
 pub mod rates;
 pub mod routes;
 pub mod runner;

@@ -24,6 +24,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::desk::Counter;
 use crate::log::Span;
+use crate::probes;
 use crate::rates::Rates;
 use crate::runner::Handle;
 use crate::transport::Hub;
@@ -79,10 +80,12 @@ impl Office for FrontOffice {
 pub fn router(hub: &Arc<Hub>, secrets: Secrets, config: &Config) -> Result<Router, Error> {
     let stopped = || Error::new(ErrorKind::Unavailable, "the default workspace does not run");
     let home = hub.workspaces.get(hub.workspaces.default_id()).ok_or_else(stopped)?;
+    let watching = probes::router(hub, secrets.clone());
     let office = FrontOffice { hub: Arc::clone(hub), home };
     let admin = Admin { office, identifier: (*hub.identity).clone(), secrets, lives: config.auth.clone() };
     let desk = Counter::new(Arc::clone(hub), Arc::new(Rates::of(config)));
-    Ok(admin::router(Arc::new(admin)).fallback_service(Router::new().fallback(dialects).with_state(desk)))
+    let own = admin::router(Arc::new(admin)).merge(watching);
+    Ok(own.fallback_service(Router::new().fallback(dialects).with_state(desk)))
 }
 
 /// Asks one dialect after the other whether a path is its own.

@@ -5,6 +5,7 @@
 
 pub mod batch;
 mod budget;
+pub mod counters;
 
 use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
@@ -29,6 +30,7 @@ use crate::clock;
 use crate::log::{Append, Appended, Epochs, Log};
 use batch::{Batch, Question, Step};
 use budget::Budgets;
+use counters::Counters;
 
 /// The most questions of one batch: bounds how long the first of them waits for the last.
 const MAX_BATCH: usize = 2_048;
@@ -141,6 +143,7 @@ pub struct Handle {
     inbox: mpsc::UnboundedSender<Question<ReplyTo>>,
     view: Arc<ArcSwap<View>>,
     head: watch::Receiver<Offset>,
+    counters: Arc<Counters>,
 }
 
 impl Handle {
@@ -152,6 +155,16 @@ impl Handle {
     /// The state after the newest committed batch.
     pub fn view(&self) -> Arc<View> {
         self.view.load_full()
+    }
+
+    /// What its runner counted so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Whether its runner still takes questions.
+    pub fn runs(&self) -> bool {
+        !self.inbox.is_closed()
     }
 
     /// Resolves when something is committed beyond an offset; never if the runner ends before.
@@ -202,7 +215,14 @@ impl Workspaces {
         let view = Arc::new(ArcSwap::from_pointee(view));
         let (inbox, questions) = mpsc::unbounded_channel();
         let (head_at, head) = watch::channel(loaded.state.head);
-        let handle = Handle { workspace: workspace.clone(), inbox, view: Arc::clone(&view), head };
+        let counters = Arc::new(Counters::default());
+        let handle = Handle {
+            workspace: workspace.clone(),
+            inbox,
+            view: Arc::clone(&view),
+            head,
+            counters: Arc::clone(&counters),
+        };
         let runner = Runner {
             workspace: workspace.clone(),
             log: Arc::clone(&self.log),
@@ -218,6 +238,7 @@ impl Workspaces {
             unsynced: Vector::new(),
             pace: self.pace,
             synced: (0, 0),
+            counters,
         };
         if let Ok(mut running) = self.running.write() {
             running.insert(workspace.clone(), handle);
@@ -286,6 +307,7 @@ struct Runner {
     pace: Pace,
     /// How long the newest batch took to be synced, in microseconds, and how many questions it held; 0 if it needed no sync.
     synced: (u64, usize),
+    counters: Arc<Counters>,
     /// Head and time (monotonic milliseconds) of the newest snapshot.
     snapshot: (Offset, u64),
 }
@@ -365,6 +387,7 @@ impl Runner {
 
     /// Decides a batch, makes it durable as far as it must be, hands it out.
     async fn answer(&mut self, questions: Vec<Question<ReplyTo>>) {
+        self.counters.batch(questions.len());
         let now = clock::now().max(self.state.at);
         let refused: Vec<Option<Error>> = questions.iter().map(|q| self.over_budget(q, now)).collect();
         loop {
@@ -421,10 +444,16 @@ impl Runner {
             epoch: self.epochs.current(),
             relaxed,
         };
+        let began = clock::monotonic_us();
         self.log.append(append, Box::new(move |appended| drop(sender.send(appended))));
         let appended = done.await.unwrap_or(Appended::Failed(crate::log::AppendError::Closed));
-        if matches!(appended, Appended::Committed) {
-            self.unsynced.clear();
+        match &appended {
+            Appended::Committed => {
+                self.unsynced.clear();
+                self.counters.took(clock::monotonic_us() - began);
+            }
+            Appended::Failed(error) => self.counters.refused_append(error.to_string()),
+            Appended::Behind(_) => {}
         }
         appended
     }
@@ -451,6 +480,8 @@ impl Runner {
         self.state = batch.state;
         let mut news = Vec::with_capacity(batch.steps.len());
         let mut callers = Vec::new();
+        let refusals = batch.steps.iter().filter(|step| matches!(step, Step::Reply(_, Err(_)))).count();
+        self.counters.refused(refusals as u64);
         let mut replies: Vec<Option<ReplyTo>> = questions.into_iter().map(|q| Some(q.reply)).collect();
         for step in batch.steps {
             match step {
@@ -472,6 +503,7 @@ impl Runner {
     }
 
     fn refuse(&self, questions: Vec<Question<ReplyTo>>, error: &Error) {
+        self.counters.refused(questions.len() as u64);
         let mut news = Vec::new();
         for question in questions {
             match question.reply {

@@ -38,3 +38,35 @@ async fn it_starts_answers_and_stops_twice_on_the_same_directory() {
         eprintln!("stop {}", roundtable::clock::monotonic_ms() - t);
     }
 }
+
+fn get(address: std::net::SocketAddr, path: &str) -> String {
+    let mut socket = std::net::TcpStream::connect(address).unwrap();
+    write!(socket, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn whoever_watches_it_sees_that_it_is_ready_and_what_it_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&config(dir.path())).await.unwrap();
+    let address = server.addresses.first().copied().flatten().unwrap();
+    let asked = move || ["/livez", "/readyz", "/metrics"].map(|path| get(address, path));
+    let [live, ready, metrics] = tokio::task::spawn_blocking(asked).await.unwrap();
+    assert!(live.starts_with("HTTP/1.1 200 ") && live.contains(r#""status":"live""#), "{live}");
+    assert!(ready.starts_with("HTTP/1.1 200 ") && ready.contains(r#"{"status":"ready"}"#), "{ready}");
+    assert!(metrics.contains("content-type: text/plain; version=0.0.4"), "{metrics}");
+    let value = |name: &str| -> f64 {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap().trim().parse().unwrap()
+    };
+    let home = r#"{workspace="default"}"#;
+    assert!(value(&format!("roundtable_workspace_head{home}")) >= 3.0, "the first start wrote its records");
+    let appends = value(&format!("roundtable_sync_seconds_count{home}"));
+    assert!(appends >= 1.0 && value(&format!("roundtable_batches_total{home}")) >= appends);
+    assert!(value(&format!("roundtable_sync_seconds_sum{home}")) > 0.0);
+    assert!(value(r#"roundtable_sync_seconds_bucket{workspace="default",le="+Inf"}"#) >= appends);
+    assert!((value(r#"roundtable_feed_watchers{feed="activity"}"#)).abs() < f64::EPSILON);
+    server.stop().await;
+}

@@ -1,0 +1,241 @@
+//! What watches a server: `/livez`, `/readyz`, and `/metrics` for Prometheus.
+//!
+//! A listener on a loopback address answers everybody; any other wants the admin token.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::extract::{Request, State as Shared};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Extension, Router};
+use roundtable_core::error::{Error, ErrorKind};
+use roundtable_core::feeds::Feed;
+use roundtable_dialects::session::bearer;
+use serde_json::json;
+
+use crate::admin::answer::{Refused, json_response};
+use crate::auth::secrets::Secrets;
+use crate::runner::Handle;
+use crate::runner::counters::Histogram;
+use crate::transport::Hub;
+use crate::transport::http::From;
+
+/// Prometheus text format, version 0.0.4.
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+const FEEDS: [(&str, Feed); 5] = [
+    ("activity", Feed::Activity),
+    ("network", Feed::Network),
+    ("consensus", Feed::Consensus),
+    ("security", Feed::Security),
+    ("monitoring", Feed::Monitoring),
+];
+
+type Watch = Shared<Arc<Hub>>;
+
+/// The three paths.
+pub fn router(hub: &Arc<Hub>, secrets: Secrets) -> Router {
+    Router::new()
+        .route("/livez", get(live))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .layer(middleware::from_fn_with_state(Arc::new(secrets), admitted))
+        .with_state(Arc::clone(hub))
+}
+
+async fn admitted(
+    Shared(secrets): Shared<Arc<Secrets>>,
+    Extension(from): Extension<From>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if may_watch(from.listener.address.ip(), header, &secrets) {
+        return next.run(request).await;
+    }
+    let message = "this listener is not on a loopback address: the admin token is needed";
+    Refused::from(Error::new(ErrorKind::Unauthenticated, message)).into_response()
+}
+
+fn may_watch(listener: IpAddr, authorization: Option<&str>, secrets: &Secrets) -> bool {
+    listener.to_canonical().is_loopback()
+        || authorization.and_then(bearer).is_some_and(|token| secrets.is_admin(token))
+}
+
+async fn live() -> Response {
+    json_response(200, &json!({"status": "live", "version": env!("CARGO_PKG_VERSION")}))
+}
+
+async fn ready(Shared(hub): Watch) -> Response {
+    let home = hub.workspaces.get(hub.workspaces.default_id());
+    match obstacle(home.as_ref()) {
+        None => json_response(200, &json!({"status": "ready"})),
+        Some(reason) => json_response(503, &json!({"status": "not ready", "reason": reason})),
+    }
+}
+
+/// Why the default workspace cannot be relied on at present.
+fn obstacle(home: Option<&Handle>) -> Option<String> {
+    match home.filter(|home| home.runs()) {
+        None => Some("the default workspace does not run".into()),
+        Some(home) => home.counters().trouble().map(|why| format!("the log refused the last append: {why}")),
+    }
+}
+
+async fn metrics(Shared(hub): Watch, method: Method) -> Response {
+    let text = if method == Method::HEAD { String::new() } else { figures(&hub) };
+    let mut response = (StatusCode::OK, text).into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
+    response
+}
+
+/// Everything that is counted, as it stands now.
+fn figures(hub: &Hub) -> String {
+    let mut page = Page::default();
+    page.family("roundtable_connections", "gauge", "Open connections.");
+    page.value("roundtable_connections", "", hub.connections.load(Ordering::Relaxed));
+    page.family("roundtable_feed_watchers", "gauge", "Connections that watch a feed.");
+    for (name, feed) in FEEDS {
+        page.value("roundtable_feed_watchers", &format!("feed=\"{name}\""), hub.watched.of(feed));
+    }
+    let mut running = hub.workspaces.all();
+    running.sort_by(|a, b| a.workspace().cmp(b.workspace()));
+    let running: Vec<(String, Handle)> =
+        running.into_iter().map(|h| (label(h.workspace().as_str()), h)).collect();
+    let mut each = |name: &str, (kind, help): (&str, &str), value: fn(&Handle) -> u64| {
+        page.family(name, kind, help);
+        for (workspace, handle) in &running {
+            page.value(name, workspace, value(handle));
+        }
+    };
+    each("roundtable_workspace_head", ("gauge", "Offset of the newest record."), |h| h.view().state.head.0);
+    each("roundtable_batches_total", ("counter", "Batches decided."), |h| h.counters().batch_sizes.count());
+    each("roundtable_refusals_total", ("counter", "Questions answered with an error."), |h| {
+        h.counters().refusals()
+    });
+    each("roundtable_refused_appends_total", ("counter", "Appends that the log refused."), |h| {
+        h.counters().refused_appends()
+    });
+    page.family("roundtable_batch_size", "histogram", "Questions of one batch.");
+    for (workspace, handle) in &running {
+        page.histogram("roundtable_batch_size", workspace, &handle.counters().batch_sizes, 1);
+    }
+    page.family("roundtable_sync_seconds", "histogram", "Time until an append is synced.");
+    for (workspace, handle) in &running {
+        page.histogram("roundtable_sync_seconds", workspace, &handle.counters().sync_us, 1_000_000);
+    }
+    page.0
+}
+
+fn label(workspace: &str) -> String {
+    let escaped = workspace.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    format!("workspace=\"{escaped}\"")
+}
+
+/// A page in Prometheus text format.
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn value(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
+        let _ = match labels {
+            "" => writeln!(self.0, "{name} {value}"),
+            labels => writeln!(self.0, "{name}{{{labels}}} {value}"),
+        };
+    }
+
+    /// The buckets of a histogram; what it holds is divided by `unit`.
+    fn histogram(&mut self, name: &str, labels: &str, held: &Histogram, unit: u32) {
+        let scaled = |value: u64| value as f64 / f64::from(unit);
+        // Read first: what comes in meanwhile must not make a bucket larger than the count says.
+        let buckets: Vec<(u64, u64)> = held.cumulative().collect();
+        let count = held.count().max(buckets.last().map_or(0, |(_, below)| *below));
+        for (bound, below) in buckets {
+            self.value(&format!("{name}_bucket"), &format!("{labels},le=\"{}\"", scaled(bound)), below);
+        }
+        self.value(&format!("{name}_bucket"), &format!("{labels},le=\"+Inf\""), count);
+        self.value(&format!("{name}_sum"), labels, scaled(held.sum()));
+        self.value(&format!("{name}_count"), labels, count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use roundtable_core::command::Command;
+    use roundtable_core::ids::{Principal, WorkspaceId};
+    use roundtable_core::users::WorkspaceCreated;
+    use roundtable_dialects::session::{Ask, Token};
+
+    use super::{Page, Secrets, label, may_watch, obstacle};
+    use crate::log::AppendError;
+    use crate::log::memory::MemoryLog;
+    use crate::runner::{Audience, Committed, Pace, Workspaces};
+
+    struct Deaf;
+
+    impl Audience for Deaf {
+        fn committed(&self, _: Arc<Committed>) {}
+    }
+
+    #[tokio::test]
+    async fn a_server_is_ready_as_long_as_its_log_takes_what_it_is_given() {
+        let (log, id) = (Arc::new(MemoryLog::default()), WorkspaceId::new("w").unwrap());
+        let pace = Pace { relaxed_sync: Duration::from_secs(1), snapshot: Duration::from_secs(60) };
+        let workspaces = Workspaces::new(Arc::clone(&log) as _, Arc::new(Deaf), pace, id.clone());
+        assert!(obstacle(None).unwrap().contains("does not run"));
+        let runner = tokio::spawn(workspaces.start(&id).unwrap());
+        let home = workspaces.get(&id).unwrap();
+        assert_eq!(obstacle(Some(&home)), None, "nothing was refused yet");
+        let ask = |name: &str| {
+            let event = WorkspaceCreated { name: name.into(), domain_key_hash: "0".repeat(64) };
+            let home = home.clone();
+            async move { home.ask(&Principal::System, Ask::new(Token(0), Command::CreateWorkspace(event))).await }
+        };
+        log.refuse(Some(AppendError::Full));
+        assert!(ask("a").await.is_err());
+        assert!(obstacle(Some(&home)).unwrap().ends_with("the disk is full"));
+        log.refuse(None);
+        assert!(ask("a").await.is_ok());
+        assert_eq!(obstacle(Some(&home)), None);
+        let counters = home.counters();
+        assert_eq!(
+            (counters.refusals(), counters.refused_appends(), counters.batch_sizes.count()),
+            (1, 1, 2)
+        );
+        assert_eq!(counters.sync_us.count(), 1, "only what was written was synced");
+        runner.abort();
+        assert!(runner.await.unwrap_err().is_cancelled());
+        assert!(obstacle(Some(&home)).unwrap().contains("does not run"));
+    }
+
+    #[test]
+    fn only_loopback_listeners_answer_without_the_admin_token() {
+        let secrets = Secrets::draw("secret");
+        let at = |address: &str, header| may_watch(address.parse().unwrap(), header, &secrets);
+        assert!(at("127.0.0.1", None) && at("::1", None) && at("::ffff:127.0.0.1", None));
+        assert!(!at("0.0.0.0", None) && !at("192.0.2.1", Some("Bearer guess")) && !at("::", Some("secret ")));
+        assert!(at("0.0.0.0", Some("Bearer secret")));
+    }
+
+    #[test]
+    fn labels_are_escaped_and_values_stand_alone_without_them() {
+        let mut page = Page::default();
+        page.family("x", "gauge", "Help.");
+        page.value("x", "", 1);
+        page.value("x", &label("a\"b\\c"), 2);
+        assert_eq!(page.0, "# HELP x Help.\n# TYPE x gauge\nx 1\nx{workspace=\"a\\\"b\\\\c\"} 2\n");
+    }
+}
