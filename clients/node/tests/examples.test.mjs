@@ -1,0 +1,132 @@
+// The sample clients under examples/node, each a process of its own that is given host, port and credentials only.
+
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { cp, mkdtemp, readFile, rm, symlink } from 'node:fs/promises'
+import os from 'node:os'
+import path from 'node:path'
+import { after, before, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+
+import { Inbox, Server, fresh, socketIo, webSocket } from '../harness.mjs'
+
+const EXAMPLES = fileURLToPath(new URL('../../../examples/node', import.meta.url))
+const LIBRARIES = fileURLToPath(new URL('../node_modules', import.meta.url))
+
+let server
+let folder
+before(async () => {
+  server = await Server.start()
+  // A folder of its own with the locked libraries, as after `npm install`.
+  folder = await mkdtemp(path.join(os.tmpdir(), 'roundtable-examples-'))
+  await cp(EXAMPLES, folder, { recursive: true, filter: source => path.basename(source) !== 'node_modules' })
+  await symlink(LIBRARIES, path.join(folder, 'node_modules'))
+})
+after(async () => {
+  await server?.close()
+  if (folder) await rm(folder, { recursive: true, force: true })
+})
+
+/** Runs an example with `--once`; `line(pattern)` waits for one of its lines, `ended()` for exit 0. */
+function example(t, name, words, env = {}) {
+  const child = spawn(process.execPath, [path.join(folder, name), '127.0.0.1', ...words.map(String), '--once'], {
+    env: { PATH: process.env.PATH, ...env }, stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  t.after(() => child.kill('SIGKILL'))
+  const gone = once(child, 'exit')
+  const inbox = new Inbox()
+  for (const pipe of [child.stdout, child.stderr]) {
+    let rest = ''
+    pipe.setEncoding('utf8').on('data', text => {
+      const lines = (rest + text).split('\n')
+      rest = lines.pop()
+      lines.forEach(line => inbox.put(line))
+    })
+  }
+  gone.then(([code]) => inbox.put(`exit ${code}`))
+  return {
+    line: async pattern => (await inbox.first(pattern, line => pattern.test(line))).match(pattern),
+    ended: async (code = 0) => {
+      assert.equal(await inbox.first('its end', line => line.startsWith('exit ')), `exit ${code}`, inbox.items.join('\n'))
+    },
+  }
+}
+
+async function account() {
+  const username = fresh('user')
+  const { password } = await server.cli('user', 'add', username)
+  return { username, password }
+}
+
+test('what the examples ask for is what the tests have', async () => {
+  const asked = async folder => JSON.parse(await readFile(path.join(folder, 'package.json'), 'utf8')).dependencies
+  assert.deepEqual(await asked(EXAMPLES), await asked(path.dirname(LIBRARIES)))
+})
+
+test('the MXF agent registers, speaks and hears itself', async t => {
+  const { username, password } = await account()
+  const channel = fresh('channel')
+  const env = { MXF_DOMAIN_KEY: server.credentials.domain_key, MXF_USERNAME: username, MXF_PASSWORD: password }
+  await example(t, 'mxf-agent.mjs', [server.ports.main, channel], env).ended()
+  assert.deepEqual(await server.history(channel), [{ from: `agent:${username}-example`, text: `${username}-example is here` }])
+  await example(t, 'mxf-agent.mjs', [server.ports.main, channel], { ...env, MXF_PASSWORD: 'wrong' }).ended(1)
+})
+
+test('the AIWM agent answers a user', async t => {
+  const AIWM_AGENT_ID = fresh('agent')
+  const { secret } = await server.cli('agent', 'add', AIWM_AGENT_ID)
+  const agent = example(t, 'aiwm-agent.mjs', [server.ports.main], { AIWM_AGENT_ID, AIWM_AGENT_SECRET: secret })
+  const [, conversationId] = await agent.line(/^conversation (\S+)$/)
+  const { body } = await server.post('/dev/aiwm/auth/login', await account())
+  const person = socketIo(`${server.http}/dev/aiwm/chat`, { auth: { token: body.accessToken } })
+  t.after(() => person.close())
+  await person.event('connect')
+  await person.ask('conversation:join', { conversationId })
+  await person.ask('message:send', { conversationId, role: 'user', content: 'Is it raining?' })
+  await person.event('message:new', message => message.content === 'You said: Is it raining?' && message.participantId === AIWM_AGENT_ID)
+  await agent.ended()
+  await example(t, 'aiwm-agent.mjs', [server.ports.main], { AIWM_AGENT_ID, AIWM_AGENT_SECRET: 'wrong' }).ended(1)
+})
+
+test('the Hive dashboard sees the state and a new agent', async t => {
+  const { token } = await server.cli('token', 'issue', '--user', (await account()).username)
+  for (const env of [{}, { HIVE_TOKEN: token }]) {
+    const dashboard = example(t, 'hive-dashboard.mjs', [server.ports.main], env)
+    await dashboard.line(/^(healthy|degraded|unhealthy): \d+ of \d+ agents active$/)
+    const id = fresh('agent')
+    await server.cli('agent', 'add', id)
+    await dashboard.line(new RegExp(`^new agent ${id} `))
+    await dashboard.ended()
+  }
+})
+
+test('the Open-A.G.I subscriber sees a node join', async t => {
+  const subscriber = example(t, 'open-agi-subscriber.mjs', [server.ports.openAgi, fresh('watcher')])
+  await subscriber.line(/^subscribed to network_events$/)
+  const node = fresh('node')
+  const { token } = await server.cli('token', 'issue', '--node', node)
+  const other = await webSocket(`${server.openAgi}?token=${token}`)
+  t.after(() => other.terminate())
+  await subscriber.line(new RegExp(`^node_joined ${node}$`))
+  await subscriber.ended()
+  await example(t, 'open-agi-subscriber.mjs', [server.ports.openAgi], { OPEN_AGI_TOKEN: 'wrong' }).ended(1)
+})
+
+test('two MegaBot chats hear each other', async t => {
+  const session = fresh('session')
+  const { username, password } = await account()
+  const first = example(t, 'megabot-chat.mjs', [server.ports.megabot, session, 'anybody?'])
+  await first.line(/^in \S+ with 1$/)
+  const other = await webSocket(`${server.megabot}?user_id=${fresh('ada')}`)
+  t.after(() => other.terminate())
+  other.tell({ id: 'j', type: 'session_join', payload: { session_id: session } })
+  await other.frame('session_joined')
+  const second = example(t, 'megabot-chat.mjs', [server.ports.megabot, session, 'me'], { MEGABOT_USERNAME: username, MEGABOT_PASSWORD: password })
+  await first.line(new RegExp(`^${username}: me$`))
+  await first.ended()
+  await other.frame('chat_receive', frame => frame.payload.content === 'me')
+  other.tell({ id: 's', type: 'chat_send', payload: { session_id: session, content: 'and me' } })
+  await second.line(/: and me$/)
+  await second.ended()
+})
