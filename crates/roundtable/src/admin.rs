@@ -1,6 +1,7 @@
 //! The operator's REST interface under `/admin/v1`: accounts, agents, keys, tokens, rooms, and looking on.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
@@ -22,9 +23,11 @@ use crate::admin::answer::Refused;
 use crate::auth::Identifier;
 use crate::auth::secrets::Secrets;
 use crate::config;
+use crate::log::Verified;
 
 pub mod answer;
 mod claims;
+mod keeping;
 mod people;
 pub mod records;
 mod rooms;
@@ -56,6 +59,12 @@ pub trait Office: Send + Sync + 'static {
 
     /// At most `limit` committed records after an offset, oldest first.
     fn read(&self, after: Offset, limit: usize) -> impl Future<Output = Result<Vec<Record>, Error>> + Send;
+
+    /// Checks the log of every workspace.
+    fn verify(&self) -> impl Future<Output = Result<Vec<(WorkspaceId, Verified)>, Error>> + Send;
+
+    /// Copies the log of all workspaces into a new file of the server's machine.
+    fn backup(&self, to: PathBuf) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// Resolves when something is committed beyond an offset, at once if it is already. Pends forever after a stop.
     fn beyond(&self, offset: Offset) -> impl Future<Output = ()> + Send;
@@ -96,6 +105,8 @@ pub fn router<O: Office>(admin: Arc<Admin<O>>) -> Router {
         .route("/tokens/revoke", post(tokens::revoke::<O>))
         .route("/rooms", post(rooms::add::<O>))
         .route("/rooms/{id}/messages", get(rooms::history::<O>).post(rooms::send::<O>))
+        .route("/verify", post(keeping::verify::<O>))
+        .route("/backup", post(keeping::backup::<O>))
         .route("/tail", get(rooms::tail::<O>))
         .fallback(unknown)
         .layer(middleware::from_fn_with_state(admin.clone(), only_operators::<O>))

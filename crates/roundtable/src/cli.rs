@@ -11,6 +11,7 @@ use crate::cli::serve::Serve;
 
 pub mod client;
 mod demo;
+mod keeping;
 mod people;
 pub mod place;
 mod rooms;
@@ -110,6 +111,12 @@ enum Command {
     /// Say something in a room. Who speaks becomes a member.
     #[command(after_help = EXIT_CODES)]
     Send(rooms::SendArgs),
+    /// Check that every record of the log is as it was written. Ends with 1 and the first that is not.
+    #[command(after_help = EXIT_CODES)]
+    Verify,
+    /// Copy the log into a file while the server runs.
+    #[command(after_help = EXIT_CODES)]
+    Backup(keeping::BackupArgs),
 }
 
 /// What a command reads and writes.
@@ -176,6 +183,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>, terminal: &mut Terminal<'_>
         Command::Room(command) => command.run(&target, terminal),
         Command::Tail(args) => rooms::tail(&args, &target, terminal),
         Command::Send(args) => rooms::send(&args, &target, terminal),
+        Command::Verify => keeping::verify(&target, terminal),
+        Command::Backup(args) => keeping::backup(&args, &target, terminal),
     };
     match answered {
         Ok(()) | Err(Failure::Closed) => Exit::Done,

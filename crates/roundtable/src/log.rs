@@ -4,6 +4,7 @@ mod codec;
 pub mod memory;
 pub mod sqlite;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use roundtable_core::delivery::Topic;
@@ -163,6 +164,10 @@ pub trait Log: Send + Sync + 'static {
 
     /// Checks the hash chain and that the offsets are dense.
     fn verify(&self, workspace: &WorkspaceId) -> Result<Verified, Error>;
+
+    /// Copies everything that is synced, of one moment, into a new file, while writing goes on. Fails with `Conflict` when the
+    /// file exists.
+    fn backup(&self, to: &Path) -> Result<(), Error>;
 }
 
 /// Which records to read.

@@ -1,5 +1,6 @@
 //! All REST there is: the operator's interface and each dialect's routes, over one desk.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
@@ -23,7 +24,7 @@ use crate::auth::secrets::Secrets;
 use crate::clock;
 use crate::config::Config;
 use crate::desk::Counter;
-use crate::log::Span;
+use crate::log::{Span, Verified};
 use crate::probes;
 use crate::rates::Rates;
 use crate::runner::Handle;
@@ -69,6 +70,18 @@ impl Office for FrontOffice {
     async fn read(&self, after: Offset, limit: usize) -> Result<Vec<Record>, Error> {
         let span = Span { limit, ..Span::after(after) };
         self.reading(move |log, workspace| log.read(workspace, span)).await
+    }
+
+    async fn verify(&self) -> Result<Vec<(WorkspaceId, Verified)>, Error> {
+        self.reading(|log, _| {
+            let workspaces = log.workspaces()?.into_iter();
+            workspaces.map(|workspace| Ok((workspace.clone(), log.verify(&workspace)?))).collect()
+        })
+        .await
+    }
+
+    async fn backup(&self, to: PathBuf) -> Result<(), Error> {
+        self.reading(move |log, _| log.backup(&to)).await
     }
 
     async fn beyond(&self, offset: Offset) {

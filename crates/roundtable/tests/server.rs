@@ -4,6 +4,7 @@
 
 use std::io::{Read as _, Write as _};
 
+use roundtable::auth::first_start::FirstCredentials;
 use roundtable::config::{Config, Sources};
 use roundtable::server::Server;
 
@@ -68,5 +69,57 @@ async fn whoever_watches_it_sees_that_it_is_ready_and_what_it_counted() {
     assert!(value(&format!("roundtable_sync_seconds_sum{home}")) > 0.0);
     assert!(value(r#"roundtable_sync_seconds_bucket{workspace="default",le="+Inf"}"#) >= appends);
     assert!((value(r#"roundtable_feed_watchers{feed="activity"}"#)).abs() < f64::EPSILON);
+    server.stop().await;
+}
+
+fn post(address: std::net::SocketAddr, path: &str, token: &str, body: &str) -> String {
+    let mut socket = std::net::TcpStream::connect(address).unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}"
+    );
+    write!(socket, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_server_starts_from_a_copy_that_was_made_while_it_ran() {
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = Server::start(&config(first.path())).await.unwrap();
+    let address = server.addresses.first().copied().flatten().unwrap();
+    let token = FirstCredentials::read(first.path()).unwrap().unwrap().admin_token;
+    let body = serde_json::json!({"file": second.path().join("roundtable.db")}).to_string();
+    let asked = token.clone();
+    let answers = tokio::task::spawn_blocking(move || {
+        let room = |id: &str| post(address, "/admin/v1/rooms", &asked, &format!(r#"{{"room":"{id}"}}"#));
+        let made = room("before");
+        let copied = post(address, "/admin/v1/backup", &asked, &body);
+        let again = post(address, "/admin/v1/backup", &asked, &body);
+        [made, copied, again, room("after")]
+    });
+    let [made, copied, again, after] = answers.await.unwrap();
+    assert!(made.starts_with("HTTP/1.1 201 "), "{made}");
+    assert!(copied.starts_with("HTTP/1.1 201 "), "{copied}");
+    assert!(again.starts_with("HTTP/1.1 409 "), "a copy is not overwritten: {again}");
+    assert!(after.starts_with("HTTP/1.1 201 "), "{after}");
+    server.stop().await;
+    for file in ["secrets", "credentials.json"] {
+        std::fs::copy(first.path().join(file), second.path().join(file)).unwrap();
+    }
+    let server = Server::start(&config(second.path())).await.unwrap();
+    assert!(!server.wrote_credentials);
+    let address = server.addresses.first().copied().flatten().unwrap();
+    let asked = move || {
+        let room = |id: &str| post(address, "/admin/v1/rooms", &token, &format!(r#"{{"room":"{id}"}}"#));
+        [room("before"), room("after"), post(address, "/admin/v1/verify", &token, "")]
+    };
+    let [before, after, verified] = tokio::task::spawn_blocking(asked).await.unwrap();
+    assert!(before.starts_with("HTTP/1.1 409 "), "the copy knows what came before it: {before}");
+    assert!(after.starts_with("HTTP/1.1 201 "), "and not what came after: {after}");
+    assert!(
+        verified.contains(r#""broken":null"#) && verified.contains(r#""workspace":"default""#),
+        "{verified}"
+    );
     server.stop().await;
 }

@@ -1,6 +1,7 @@
 //! Tests of the operator's interface, over HTTP, with a state that the engine makes and a log in a list.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use hyper_util::rt::TokioIo;
@@ -23,6 +24,7 @@ use crate::auth::secrets::Secrets;
 use crate::auth::{Directory, Identifier};
 use crate::clock;
 use crate::config::Auth;
+use crate::log::Verified;
 
 pub(crate) const TOKEN: &str = "the-admin-token";
 
@@ -31,11 +33,13 @@ pub(crate) const TOKEN: &str = "the-admin-token";
 pub(crate) struct Memory {
     kept: Arc<Mutex<(State, Vec<Record>)>>,
     head: watch::Sender<Offset>,
+    pub(crate) broken: Arc<Mutex<Option<(Offset, String)>>>,
 }
 
 impl Memory {
     fn new() -> Self {
-        let memory = Self { kept: Arc::default(), head: watch::Sender::new(Offset(0)) };
+        let memory =
+            Self { kept: Arc::default(), head: watch::Sender::new(Offset(0)), broken: Arc::default() };
         let domain_key_hash = sha256_hex(b"domain");
         let name = "default".to_owned();
         memory
@@ -96,6 +100,18 @@ impl Office for Memory {
         let mut found = self.records(|record| record.offset > after);
         found.truncate(limit);
         Ok(found)
+    }
+
+    async fn verify(&self) -> Result<Vec<(WorkspaceId, Verified)>, Error> {
+        let records = self.records(|_| true);
+        let broken = self.broken.lock().unwrap().clone();
+        let sound = broken.as_ref().map_or(records.len() as u64, |(offset, _)| offset.0 - 1);
+        Ok(vec![(Office::workspace(self), Verified { sound, broken })])
+    }
+
+    async fn backup(&self, to: PathBuf) -> Result<(), Error> {
+        let lines: Vec<String> = self.records(|_| true).iter().map(|record| format!("{record:?}")).collect();
+        std::fs::write(to, lines.join("\n")).map_err(|error| Error::invalid("file", &error.to_string()))
     }
 
     async fn beyond(&self, offset: Offset) {

@@ -210,3 +210,38 @@ pub struct TailQuery {
     /// Begin after this offset; without one with what comes from now on.
     pub after: Option<u64>,
 }
+
+/// Answer of `POST /verify`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Verification {
+    /// Every workspace that has a log.
+    pub workspaces: Vec<Checked>,
+}
+
+/// What was found in one workspace's log.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Checked {
+    /// Which workspace.
+    pub workspace: String,
+    /// How many records stand as they were written, from the first on.
+    pub sound: u64,
+    /// The first record that does not.
+    pub broken: Option<Broken>,
+}
+
+/// A record that is not as it was written.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Broken {
+    /// Its offset.
+    pub offset: u64,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// `POST /backup`, and its answer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backup {
+    /// The file to make, as an absolute path on the server's machine.
+    pub file: String,
+}

@@ -1,5 +1,6 @@
 //! Tests of the command line against a live operator's interface, and of its exit codes.
 
+use roundtable_core::time::Offset;
 use serde_json::Value;
 
 use super::{Exit, Terminal, run};
@@ -104,6 +105,29 @@ fn what_may_no_longer_come_in() {
         let ran = served.cli(words);
         assert_eq!(ran.exit, Exit::Done, "{words:?}: {}", ran.err);
     }
+}
+
+#[test]
+fn the_log_is_checked_and_copied() {
+    let served = Served::begin();
+    let sound = served.cli(&["verify", "--json"]).json();
+    assert_eq!(
+        sound,
+        serde_json::json!({"workspaces": [{"workspace": "default", "sound": 1, "broken": null}]})
+    );
+    assert_eq!(served.cli(&["verify"]).out, "workspace default: 1 records are sound\n");
+    *served.memory.broken.lock().unwrap() = Some((Offset(7), "its hash differs".into()));
+    let broken = served.cli(&["verify"]);
+    assert_eq!((broken.exit, broken.out.as_str()), (Exit::Refused, ""));
+    assert!(broken.err.contains("record 7 is not: its hash differs"), "{}", broken.err);
+    assert_eq!(served.cli(&["verify", "--json"]).exit, Exit::Refused);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("copy.db");
+    let copied = served.cli(&["backup", file.to_str().unwrap(), "--json"]).json();
+    assert_eq!(copied["file"].as_str(), file.to_str());
+    assert!(file.exists());
+    let (status, _) = served.ask("POST", "/backup", &serde_json::json!({"file": "copy.db"}));
+    assert_eq!(status, 400, "where a relative path leads is not for the client to know");
 }
 
 #[test]

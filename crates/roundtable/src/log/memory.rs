@@ -1,6 +1,7 @@
 //! The log in memory, for tests and the simulation: it can hold writes back, lose them, and refuse them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use roundtable_core::delivery::{self, Topic};
@@ -223,6 +224,10 @@ impl Log for MemoryLog {
             sound += 1;
         }
         Ok(Verified { sound, broken: None })
+    }
+
+    fn backup(&self, _: &Path) -> Result<(), Error> {
+        Err(Error::new(ErrorKind::Unavailable, "a log in memory has no file to copy"))
     }
 }
 

@@ -276,6 +276,23 @@ impl Log for SqliteLog {
     fn verify(&self, workspace: &WorkspaceId) -> Result<Verified, Error> {
         self.readers.ask(|connection| reader::verify(connection, workspace))
     }
+
+    fn backup(&self, to: &Path) -> Result<(), Error> {
+        let told = |error: std::io::Error| {
+            let kind = match error.kind() {
+                std::io::ErrorKind::AlreadyExists => ErrorKind::Conflict,
+                _ => ErrorKind::InvalidField,
+            };
+            Error::new(kind, format!("{}: {error}", to.display()))
+        };
+        private(OpenOptions::new().create_new(true).write(true)).open(to).map_err(told)?;
+        let copied = self.readers.ask(|connection| Ok(reader::copy(connection, to)?));
+        if copied.is_err() {
+            // Half a copy must not be taken for a whole one.
+            let _ = std::fs::remove_file(to);
+        }
+        copied
+    }
 }
 
 #[cfg(test)]
@@ -333,6 +350,23 @@ mod tests {
         limit(&log, 1 << 20);
         assert_eq!(append(&log, 4, 1 << 20), Appended::Committed);
         assert_eq!(log.verify(&w).unwrap().sound, 6);
+    }
+
+    #[test]
+    fn a_copy_is_a_log_of_its_own_and_overwrites_nothing() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let log = SqliteLog::open(dir.path()).unwrap();
+        assert_eq!(append(&log, 0, 10), Appended::Committed);
+        let file = other.path().join(super::FILE);
+        log.backup(&file).unwrap();
+        assert_eq!(append(&log, 2, 10), Appended::Committed, "writing goes on");
+        assert_eq!(log.backup(&file).unwrap_err().kind, super::ErrorKind::Conflict);
+        assert!(log.backup(&other.path().join("no/such/place")).is_err());
+        let w = WorkspaceId::new("w").unwrap();
+        let copy = SqliteLog::open(other.path()).unwrap();
+        assert_eq!(copy.verify(&w).unwrap(), super::Verified { sound: 2, broken: None });
+        assert_eq!(append(&copy, 2, 10), Appended::Committed);
+        assert_eq!((copy.verify(&w).unwrap().sound, log.verify(&w).unwrap().sound), (4, 4));
     }
 
     #[test]

@@ -146,4 +146,8 @@ impl Log for FaultyLog {
     fn verify(&self, workspace: &WorkspaceId) -> Result<Verified, Error> {
         self.memory.verify(workspace)
     }
+
+    fn backup(&self, to: &std::path::Path) -> Result<(), Error> {
+        self.memory.backup(to)
+    }
 }

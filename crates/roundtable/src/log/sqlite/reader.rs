@@ -348,6 +348,19 @@ pub fn find_message(
     Ok(None)
 }
 
+/// See [`super::super::Log::backup`]: all pages in one step, so that no write in between makes it begin again.
+pub fn copy(connection: &Connection, to: &Path) -> rusqlite::Result<()> {
+    let mut copy = Connection::open(to)?;
+    let backup = rusqlite::backup::Backup::new(connection, &mut copy)?;
+    match backup.step(-1)? {
+        rusqlite::backup::StepResult::Done => Ok(()),
+        _ => Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
+            Some("the copy could not be finished".into()),
+        )),
+    }
+}
+
 /// See [`super::super::Log::verify`].
 pub fn verify(connection: &Connection, workspace: &WorkspaceId) -> Result<Verified, Fault> {
     let mut verified = Verified { sound: 0, broken: None };

@@ -1,0 +1,34 @@
+//! Keeping the log, by the operator: checking it, copying it.
+
+use std::path::PathBuf;
+
+use axum::body::Bytes;
+use axum::extract::State as Shared;
+use axum::response::Response;
+use roundtable_core::error::Error;
+
+use crate::admin::answer::{Refused, body, json_response};
+use crate::admin::wire::{Backup, Broken, Checked, Verification};
+use crate::admin::{Desk, Office};
+
+/// `POST /verify`.
+pub async fn verify<O: Office>(Shared(admin): Desk<O>) -> Result<Response, Refused> {
+    let found = admin.office.verify().await?;
+    let checked = found.into_iter().map(|(workspace, verified)| Checked {
+        workspace: workspace.to_string(),
+        sound: verified.sound,
+        broken: verified.broken.map(|(offset, reason)| Broken { offset: offset.0, reason }),
+    });
+    Ok(json_response(200, &Verification { workspaces: checked.collect() }))
+}
+
+/// `POST /backup`.
+pub async fn backup<O: Office>(Shared(admin): Desk<O>, bytes: Bytes) -> Result<Response, Refused> {
+    let wanted: Backup = body(&bytes)?;
+    let file = PathBuf::from(&wanted.file);
+    if !file.is_absolute() {
+        return Err(Error::invalid("file", "must be an absolute path on the server's machine").into());
+    }
+    admin.office.backup(file).await?;
+    Ok(json_response(201, &wanted))
+}

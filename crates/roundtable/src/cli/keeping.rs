@@ -1,0 +1,42 @@
+//! Commands about the log as a whole: checking it, copying it.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::admin::wire::{Backup, Verification};
+use crate::cli::client::Failure;
+use crate::cli::{Target, Terminal, client, show};
+
+/// Fails with the first broken record of every workspace that has one.
+pub(super) fn verify(target: &Target, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+    let found: Verification = client(target)?.ask("POST", "/verify", &json!({}))?;
+    let (mut words, mut broken) = (Vec::new(), Vec::new());
+    for checked in &found.workspaces {
+        let line = format!("workspace {}: {} records are sound", checked.workspace, checked.sound);
+        if let Some(wrong) = &checked.broken {
+            broken.push(format!("{line}, record {} is not: {}", wrong.offset, wrong.reason));
+        } else {
+            words.push(line);
+        }
+    }
+    if target.json || !words.is_empty() {
+        show(terminal, target, &found, &words.join("\n"))?;
+    }
+    if broken.is_empty() { Ok(()) } else { Err(Failure::Refused(broken.join("\n"))) }
+}
+
+#[derive(Args, Debug)]
+pub struct BackupArgs {
+    /// The file to make, on the server's machine; it must not exist.
+    file: PathBuf,
+}
+
+pub(super) fn backup(args: &BackupArgs, target: &Target, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+    let unusable = |what: &str| Failure::Refused(format!("{}: {what}", args.file.display()));
+    let file = std::path::absolute(&args.file).map_err(|error| unusable(&error.to_string()))?;
+    let file = file.into_os_string().into_string().map_err(|_| unusable("is not UTF-8"))?;
+    let done: Backup = client(target)?.ask("POST", "/backup", &Backup { file })?;
+    show(terminal, target, &done, &format!("copied to {}", done.file))
+}
