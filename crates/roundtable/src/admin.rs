@@ -28,6 +28,7 @@ use crate::log::Verified;
 pub mod answer;
 mod claims;
 mod keeping;
+mod lists;
 mod people;
 pub mod records;
 mod rooms;
@@ -95,15 +96,15 @@ impl<O: Office> Admin<O> {
 /// All routes. Each needs `Authorization: Bearer` with the admin token. Bodies are JSON; the server bounds their size.
 pub fn router<O: Office>(admin: Arc<Admin<O>>) -> Router {
     let routes = Router::new()
-        .route("/users", post(people::add_user::<O>))
+        .route("/users", get(lists::users::<O>).post(people::add_user::<O>))
         .route("/users/{name}", patch(people::change_user::<O>))
-        .route("/agents", post(people::add_agent::<O>))
+        .route("/agents", get(lists::agents::<O>).post(people::add_agent::<O>))
         .route("/agents/{id}", patch(people::change_agent::<O>))
-        .route("/keys", post(tokens::add_key::<O>))
+        .route("/keys", get(lists::keys::<O>).post(tokens::add_key::<O>))
         .route("/keys/{id}", delete(tokens::revoke_key::<O>))
         .route("/tokens", post(tokens::issue::<O>))
         .route("/tokens/revoke", post(tokens::revoke::<O>))
-        .route("/rooms", post(rooms::add::<O>))
+        .route("/rooms", get(lists::rooms::<O>).post(rooms::add::<O>))
         .route("/rooms/{id}/messages", get(rooms::history::<O>).post(rooms::send::<O>))
         .route("/verify", post(keeping::verify::<O>))
         .route("/backup", post(keeping::backup::<O>))

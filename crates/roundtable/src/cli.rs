@@ -214,5 +214,18 @@ fn show(
     terminal.say(&text)
 }
 
+/// Prints a list: as one JSON value, or a line for each.
+fn list(
+    terminal: &mut Terminal<'_>,
+    target: &Target,
+    answer: &impl serde::Serialize,
+    mut lines: impl Iterator<Item = String>,
+) -> Result<(), Failure> {
+    if target.json {
+        return show(terminal, target, answer, "");
+    }
+    lines.try_for_each(|line| terminal.say(&line))
+}
+
 #[cfg(test)]
 mod tests;

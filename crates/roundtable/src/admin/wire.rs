@@ -1,6 +1,7 @@
 //! Bodies of the operator's interface, shared with the command line that sends and reads them.
 
-use roundtable_core::rooms::Durability;
+use roundtable_core::agents::AgentStatus;
+use roundtable_core::rooms::{Durability, RoomStatus};
 use roundtable_core::users::UserRole;
 use serde::{Deserialize, Serialize};
 
@@ -244,4 +245,106 @@ pub struct Broken {
 pub struct Backup {
     /// The file to make, as an absolute path on the server's machine.
     pub file: String,
+}
+
+/// Answer of `GET /users`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Users {
+    /// By name.
+    pub users: Vec<ListedUser>,
+}
+
+/// An account in a list.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ListedUser {
+    /// The name.
+    pub username: String,
+    /// What the user may do.
+    pub role: UserRole,
+    /// It may not come in.
+    pub disabled: bool,
+    /// It is here on at least one connection.
+    pub online: bool,
+    /// Since when it exists, ISO 8601.
+    pub created_at: String,
+}
+
+/// Answer of `GET /agents`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Agents {
+    /// By id.
+    pub agents: Vec<ListedAgent>,
+}
+
+/// An agent in a list.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ListedAgent {
+    /// Its id.
+    pub agent_id: String,
+    /// Its shown name.
+    pub name: String,
+    /// What it is doing.
+    pub status: AgentStatus,
+    /// It may not connect.
+    pub suspended: bool,
+    /// It is here on at least one connection.
+    pub online: bool,
+    /// The user who registered it, if one did.
+    pub owner: Option<String>,
+    /// Since when it is known, ISO 8601.
+    pub created_at: String,
+}
+
+/// Answer of `GET /keys`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Keys {
+    /// By public half.
+    pub keys: Vec<ListedKey>,
+}
+
+/// A key in a list: for a user, or for an agent and a room.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ListedKey {
+    /// The public half.
+    pub key_id: String,
+    /// Its name for people.
+    pub name: String,
+    /// Whose API key.
+    pub user: Option<String>,
+    /// Which agent's channel key.
+    pub agent: Option<String>,
+    /// For which room.
+    pub room: Option<String>,
+    /// It opens nothing any more.
+    pub revoked: bool,
+    /// Its end, ISO 8601, if it has one.
+    pub expires_at: Option<String>,
+    /// Since when it exists, ISO 8601.
+    pub created_at: String,
+}
+
+/// Answer of `GET /rooms`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Rooms {
+    /// By id.
+    pub rooms: Vec<ListedRoom>,
+}
+
+/// A room in a list.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ListedRoom {
+    /// Its id.
+    pub room: String,
+    /// Its shown name.
+    pub name: String,
+    /// How much it promises.
+    pub durability: Durability,
+    /// Whether it takes messages.
+    pub status: RoomStatus,
+    /// How many members it has.
+    pub members: usize,
+    /// How many messages were said in it.
+    pub messages: u64,
+    /// Since when it exists, ISO 8601.
+    pub created_at: String,
 }

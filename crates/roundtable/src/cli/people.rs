@@ -5,11 +5,11 @@ use roundtable_core::users::UserRole;
 use serde_json::{Value, json};
 
 use crate::admin::wire::{
-    AddAgent, AddKey, AddUser, AddedAgent, AddedKey, AddedUser, ChangeAgent, ChangeUser, IssueToken,
-    IssuedToken, RevokeToken, TokenDialect,
+    AddAgent, AddKey, AddUser, AddedAgent, AddedKey, AddedUser, Agents, ChangeAgent, ChangeUser, IssueToken,
+    IssuedToken, Keys, ListedAgent, ListedKey, ListedUser, RevokeToken, TokenDialect, Users,
 };
 use crate::cli::client::{Failure, encoded};
-use crate::cli::{Target, Terminal, client, show};
+use crate::cli::{Target, Terminal, client, list, show};
 use crate::config::Span;
 
 #[derive(Subcommand, Debug)]
@@ -26,6 +26,8 @@ pub enum UserCommand {
         #[arg(long)]
         generate: bool,
     },
+    /// All accounts.
+    List,
     /// Let a user in no more; live connections end.
     Disable {
         /// The name.
@@ -58,6 +60,7 @@ impl UserCommand {
     pub(super) fn run(self, target: &Target, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         let (name, disabled) = match self {
             Self::Add { name, role, generate } => return add_user(name, (role, generate), target, terminal),
+            Self::List => return list_users(target, terminal),
             Self::Disable { name } => (name, true),
             Self::Enable { name } => (name, false),
         };
@@ -66,6 +69,28 @@ impl UserCommand {
         let word = if disabled { "disabled" } else { "enabled" };
         show(terminal, target, &done, &format!("user {name} is {word}"))
     }
+}
+
+fn list_users(target: &Target, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+    let all: Users = client(target)?.ask("GET", "/users", &Value::Null)?;
+    let line = |user: &ListedUser| {
+        let notes = notes([("disabled", user.disabled), ("online", user.online)]);
+        format!("{}  {}{notes}", user.username, role_name(user.role))
+    };
+    list(terminal, target, &all, all.users.iter().map(line))
+}
+
+const fn role_name(role: UserRole) -> &'static str {
+    match role {
+        UserRole::Viewer => "viewer",
+        UserRole::Editor => "editor",
+        UserRole::Owner => "owner",
+    }
+}
+
+/// Those that are so, each after two spaces.
+fn notes<const N: usize>(all: [(&str, bool); N]) -> String {
+    all.iter().filter(|(_, so)| *so).map(|(note, _)| format!("  {note}")).collect()
 }
 
 fn add_user(
@@ -94,6 +119,8 @@ pub enum AgentCommand {
         #[arg(long)]
         name: Option<String>,
     },
+    /// All agents that are known.
+    List,
     /// Let an agent in no more; live connections end.
     Suspend {
         /// Its id.
@@ -115,6 +142,14 @@ impl AgentCommand {
                 let words = format!("agent {} with secret {}", added.agent_id, added.secret);
                 return show(terminal, target, &added, &words);
             }
+            Self::List => {
+                let all: Agents = client.ask("GET", "/agents", &Value::Null)?;
+                let line = |agent: &ListedAgent| {
+                    let notes = notes([("suspended", agent.suspended), ("online", agent.online)]);
+                    format!("{}  {}{notes}", agent.agent_id, agent.name)
+                };
+                return list(terminal, target, &all, all.agents.iter().map(line));
+            }
             Self::Suspend { id } => (id, true),
             Self::Resume { id } => (id, false),
         };
@@ -130,6 +165,8 @@ impl AgentCommand {
 pub enum KeyCommand {
     /// Make a key, shown once: an API key with --user, an MXF channel key with --agent and --room.
     Add(KeyArgs),
+    /// All keys, by their public halves.
+    List,
     /// Make a key worthless; connections it opened end.
     Revoke {
         /// Its public half.
@@ -168,12 +205,26 @@ impl KeyCommand {
                     format!("key id  {}\nsecret  {}\nwhole   {}", added.key_id, added.secret, added.key);
                 show(terminal, target, &added, &words)
             }
+            Self::List => {
+                let all: Keys = client.ask("GET", "/keys", &Value::Null)?;
+                list(terminal, target, &all, all.keys.iter().map(key_line))
+            }
             Self::Revoke { key_id } => {
                 let done: Value = client.ask("DELETE", &format!("/keys/{}", encoded(&key_id)), &json!({}))?;
                 show(terminal, target, &done, &format!("key {key_id} is revoked"))
             }
         }
     }
+}
+
+fn key_line(key: &ListedKey) -> String {
+    let opens = match (&key.user, &key.agent, &key.room) {
+        (Some(user), ..) => format!("user {user}"),
+        (None, Some(agent), Some(room)) => format!("agent {agent} in {room}"),
+        _ => "nothing".into(),
+    };
+    let end = key.expires_at.as_ref().map(|end| format!("  ends {end}")).unwrap_or_default();
+    format!("{}  {opens}{end}{}", key.key_id, notes([("revoked", key.revoked)]))
 }
 
 #[derive(Subcommand, Debug)]

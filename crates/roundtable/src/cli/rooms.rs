@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::admin::records::Seen;
-use crate::admin::wire::{AddRoom, SendMessage, SentMessage};
+use crate::admin::wire::{AddRoom, ListedRoom, Rooms, SendMessage, SentMessage};
 use crate::cli::client::{Failure, encoded};
-use crate::cli::{Target, Terminal, client, show};
+use crate::cli::{Target, Terminal, client, list, show};
 
 #[derive(Subcommand, Debug)]
 pub enum RoomCommand {
@@ -24,6 +24,8 @@ pub enum RoomCommand {
         #[arg(long, default_value = "durable", value_parser = durability)]
         durability: Durability,
     },
+    /// All rooms.
+    List,
     /// What was said in a room, oldest first.
     History {
         /// Its id.
@@ -55,6 +57,16 @@ impl RoomCommand {
                 let words = format!("room {id}");
                 let done: Value = client.ask("POST", "/rooms", &AddRoom { room: id, name, durability })?;
                 show(terminal, target, &done, &words)
+            }
+            Self::List => {
+                let all: Rooms = client.ask("GET", "/rooms", &Value::Null)?;
+                let line = |room: &ListedRoom| {
+                    format!(
+                        "{}  {}  {} members  {} messages",
+                        room.room, room.name, room.members, room.messages
+                    )
+                };
+                list(terminal, target, &all, all.rooms.iter().map(line))
             }
             Self::History { id, limit, before } => {
                 let before = before.map(|offset| format!("&before={offset}")).unwrap_or_default();

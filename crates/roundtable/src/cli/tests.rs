@@ -108,6 +108,41 @@ fn what_may_no_longer_come_in() {
 }
 
 #[test]
+fn lists_show_what_there_is_and_no_secret() {
+    let served = Served::begin();
+    served.cli(&["user", "add", "bob", "--role", "editor"]);
+    served.cli_with(&["user", "add", "ann"], "hunter2\n");
+    served.cli(&["user", "disable", "ann"]);
+    served.cli(&["agent", "add", "scout", "--name", "Scout"]);
+    served.cli(&["agent", "suspend", "scout"]);
+    served.cli(&["room", "add", "lobby", "--durability", "relaxed"]);
+    let of_user = served.cli(&["key", "add", "--user", "bob", "--json"]).json();
+    let of_room = served.cli(&["key", "add", "--agent", "scout", "--room", "lobby", "--json"]).json();
+    served.cli(&["key", "revoke", of_user["key_id"].as_str().unwrap()]);
+    assert_eq!(served.cli(&["user", "list"]).out, "ann  viewer  disabled\nbob  editor\n");
+    assert_eq!(served.cli(&["agent", "list"]).out, "scout  Scout  suspended\n");
+    assert!(served.cli(&["room", "list"]).out.starts_with("lobby  lobby  "));
+    let rooms = served.cli(&["room", "list", "--json"]).json();
+    assert_eq!(
+        (&rooms["rooms"][0]["durability"], &rooms["rooms"][0]["messages"]),
+        (&"relaxed".into(), &0.into())
+    );
+    let keys = served.cli(&["key", "list"]).out;
+    assert_eq!(keys.lines().count(), 2);
+    assert!(keys.contains(&format!("{}  user bob  revoked", of_user["key_id"].as_str().unwrap())), "{keys}");
+    assert!(
+        keys.contains(&format!("{}  agent scout in lobby\n", of_room["key_id"].as_str().unwrap())),
+        "{keys}"
+    );
+    for what in ["user", "agent", "key", "room"] {
+        let shown = served.cli(&[what, "list", "--json"]).json().to_string();
+        for word in ["argon2", "hash", "secret", "password", of_room["secret"].as_str().unwrap()] {
+            assert!(!shown.contains(word), "{word} in {shown}");
+        }
+    }
+}
+
+#[test]
 fn the_log_is_checked_and_copied() {
     let served = Served::begin();
     let sound = served.cli(&["verify", "--json"]).json();
