@@ -27,7 +27,6 @@ struct FrameKey {
     encode: usize,
     form: Form,
     namespace: Option<Rc<str>>,
-    engine: bool,
     deflate: Option<u8>,
 }
 
@@ -157,14 +156,7 @@ impl Shard {
         form: Form,
         namespace: Option<Rc<str>>,
     ) -> FrameKey {
-        let engine = namespace.is_some();
-        FrameKey {
-            encode: encode as usize,
-            form,
-            namespace,
-            engine,
-            deflate: connection.wire.borrow().deflate,
-        }
+        FrameKey { encode: encode as usize, form, namespace, deflate: connection.wire.borrow().deflate }
     }
 
     fn make(&self, key: &FrameKey, encode: Encode, delivery: &Delivery<'_>, scene: Scene<'_>) -> Frames {

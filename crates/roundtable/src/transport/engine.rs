@@ -3,7 +3,6 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use roundtable_core::ids::ConnectionId;
 use roundtable_dialects::engineio::{
     Action, CloseReason, Engine, Get, Message, Mode, PING, PROBE_ANSWER, PollAnswer, Post, RequestError, Sid,
     Step, payload,
@@ -168,12 +167,8 @@ impl Shard {
         self.engine_time_set(connection);
     }
 
-    /// The first packet of a session over a WebSocket.
-    pub fn put_first(self: &Rc<Self>, connection: &Rc<Connection>, packet: &str) {
-        self.put_text(connection, packet);
-    }
-
-    fn put_text(self: &Rc<Self>, connection: &Rc<Connection>, packet: &str) {
+    /// Queues an Engine.IO text packet.
+    pub fn put_text(self: &Rc<Self>, connection: &Rc<Connection>, packet: &str) {
         self.put(connection, Frames::from_iter([Frame::text(packet)]), Weight::Control);
     }
 
@@ -559,11 +554,6 @@ impl Shard {
             self.step(connection, |side, settings| side.engine.on_tick(now, &settings.engine));
         }
         self.engine_time_set(connection);
-    }
-
-    /// The connection with this id, if it is on this shard.
-    pub fn connection(&self, id: ConnectionId) -> Option<Rc<Connection>> {
-        self.connections.borrow().get(&id).cloned()
     }
 }
 

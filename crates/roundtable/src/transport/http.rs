@@ -240,7 +240,7 @@ impl Shard {
             wire.deflate = deflate;
         }
         let packet = self.open_engine(&connection, head, alone, true);
-        self.put_first(&connection, &packet);
+        self.put_text(&connection, &packet);
         let decoder = Decoder::new(self.hub.settings.engine.max_payload, deflate.is_some());
         tokio::task::spawn_local(Rc::clone(self).read_socket(connection, stream, decoder, early));
     }

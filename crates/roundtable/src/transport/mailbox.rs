@@ -11,7 +11,8 @@ pub enum Weight {
     Droppable,
     /// Kept; a full mailbox ends the connection, which can resume.
     Kept,
-    /// Acknowledgements, errors, pings, close: always taken. Their number is bounded by what the client may ask for.
+    /// Acknowledgements, errors, pings: taken up to twice the limit, so that a full mailbox still answers. Beyond that the
+    /// client asks without ever reading, and the connection ends.
     Control,
 }
 
@@ -37,15 +38,22 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
-    /// Adds a frame behind the others. `limit` is in bytes; control frames do not ask for it.
+    /// Adds a frame behind the others. `limit` is in bytes; control frames may take as much again.
     pub fn put(&mut self, frame: Frame, weight: Weight, limit: usize) -> Put {
         let size = frame.wire().len();
-        if weight != Weight::Control && self.bytes + size > limit && !self.frames.is_empty() {
+        let limit = if weight == Weight::Control { limit.saturating_mul(2) } else { limit };
+        if self.bytes + size > limit && !self.frames.is_empty() {
             return if weight == Weight::Droppable { Put::Dropped } else { Put::Overflow };
         }
         self.bytes += size;
         self.frames.push_back(frame);
         Put::Queued
+    }
+
+    /// Adds the last frame there will be, whatever waits.
+    pub fn put_last(&mut self, frame: Frame) {
+        self.bytes += frame.wire().len();
+        self.frames.push_back(frame);
     }
 
     /// Whether nothing waits.
@@ -135,6 +143,16 @@ mod tests {
         assert_eq!(mailbox.put(Frame::text("0123456789"), Weight::Droppable, 100), Put::Dropped);
         assert_eq!(mailbox.put(Frame::text("0123456789"), Weight::Control, 100), Put::Queued);
         assert_eq!(mailbox.put(Frame::text("0123456789"), Weight::Kept, 100), Put::Overflow);
+    }
+
+    #[test]
+    fn who_asks_without_reading_is_not_answered_for_ever() {
+        let mut mailbox = Mailbox::default();
+        let answers = (0..100)
+            .take_while(|_| mailbox.put(Frame::text("0123456789"), Weight::Control, 100) == Put::Queued);
+        assert_eq!(answers.count(), 16, "200 bytes of 12 each");
+        mailbox.put_last(Frame::close(Some(1013), ""));
+        assert_eq!(mailbox.len(), 17);
     }
 
     #[test]

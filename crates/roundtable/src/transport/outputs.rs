@@ -322,7 +322,8 @@ impl Shard {
     /// Says good-bye with a close frame; the client has a moment to answer.
     pub fn close_socket(self: &Rc<Self>, connection: &Rc<Connection>, code: Option<u16>, reason: &str) {
         if connection.lives() {
-            self.put(connection, Frames::from_iter([Frame::close(code, reason)]), Weight::Control);
+            connection.wire.borrow_mut().mailbox.put_last(Frame::close(code, reason));
+            self.mark_dirty(connection);
             let until = clock::monotonic_ms() + self.hub.settings.close_wait;
             connection.ending.set(Ending::Closing(until));
             connection.relief.notify_waiters();

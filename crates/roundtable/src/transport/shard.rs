@@ -40,8 +40,6 @@ pub enum ToShard {
     Engine(EngineCall),
     /// End all connections, each in its dialect's way.
     Drain,
-    /// End.
-    Stop,
 }
 
 /// A connected and upgraded socket, with what was read behind the request.
@@ -247,14 +245,12 @@ impl Shard {
                 () = self.work.notified() => None,
                 () = self.next_deadline() => None,
             };
-            if message.is_some_and(|message| self.take_message(message)) {
-                return;
+            if let Some(message) = message {
+                self.take_message(message);
             }
             loop {
                 while let Ok(message) = inbox.try_recv() {
-                    if self.take_message(message) {
-                        return;
-                    }
+                    self.take_message(message);
                 }
                 self.fire_deadlines();
                 if !self.write_slice() {
@@ -271,8 +267,7 @@ impl Shard {
         }
     }
 
-    /// Says whether the shard is to end.
-    fn take_message(self: &Rc<Self>, message: ToShard) -> bool {
+    fn take_message(self: &Rc<Self>, message: ToShard) {
         match message {
             ToShard::Committed(batch) => self.hand_out(&batch),
             ToShard::Accept(stream, listener, place) => {
@@ -291,9 +286,7 @@ impl Shard {
                 }
                 self.work.notify_one();
             }
-            ToShard::Stop => return true,
         }
-        false
     }
 
     /// The workspace as this shard sees it.
