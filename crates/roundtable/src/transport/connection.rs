@@ -36,6 +36,8 @@ pub struct Connection {
     pub unfinished: Cell<u32>,
     /// It waits in the shard's list of those to be written.
     pub dirty: Cell<bool>,
+    /// It waits for an answer that can be written: it comes before those that only listen.
+    pub answered: Cell<bool>,
     /// Its socket is full and a task waits until it is not.
     pub draining: Cell<bool>,
     /// How far its end has come.
@@ -126,6 +128,7 @@ impl Connection {
             slots: RefCell::default(),
             unfinished: Cell::new(0),
             dirty: Cell::new(false),
+            answered: Cell::new(false),
             draining: Cell::new(false),
             ending: Cell::new(Ending::No),
             pings: Cell::new(Pings { every: 0, next: u64::MAX, unanswered: 0 }),

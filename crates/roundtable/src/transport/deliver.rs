@@ -68,6 +68,7 @@ impl Shard {
                     self.with_session(&connection, *slot, |session, scene, out| {
                         session.replied(*token, reply.as_ref(), scene, out);
                     });
+                    self.mark_answered(&connection);
                 }
                 News::Reply { .. } => {}
             }

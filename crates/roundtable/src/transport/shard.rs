@@ -202,6 +202,9 @@ pub struct Shard {
     pub sids: RefCell<HashMap<Sid, ConnectionId>>,
     homes: RefCell<HashMap<WorkspaceId, Rc<Home>>>,
     pub(super) dirty: RefCell<VecDeque<Rc<Connection>>>,
+    /// Those among them that were answered. A sender in a large room need not wait for thousands of others, and what it
+    /// sends next goes out in the same writes to all who still wait.
+    answered: RefCell<Vec<Rc<Connection>>>,
     wheel: RefCell<Wheel>,
     pub(super) read_buffer: RefCell<Vec<u8>>,
     pub(super) inflater: RefCell<Inflater>,
@@ -226,6 +229,7 @@ impl Shard {
             sids: RefCell::default(),
             homes: RefCell::default(),
             dirty: RefCell::default(),
+            answered: RefCell::default(),
             wheel: RefCell::new(Wheel::new(clock::monotonic_ms())),
             read_buffer: RefCell::new(vec![0; READ_BUFFER]),
             inflater: RefCell::new(Inflater::new()),
@@ -360,6 +364,12 @@ impl Shard {
 
     /// Writes to some of those that wait. Says whether others are left.
     fn write_slice(self: &Rc<Self>) -> bool {
+        let answered = self.answered.take();
+        for connection in &answered {
+            connection.answered.set(false);
+            self.flush(connection);
+        }
+        drop(answered);
         for _ in 0..SLICE {
             let Some(connection) = self.dirty.borrow_mut().pop_front() else { return false };
             connection.dirty.set(false);
@@ -380,6 +390,13 @@ impl Shard {
             if dirty.len() == 1 {
                 self.work.notify_one();
             }
+        }
+    }
+
+    /// Notes that a connection got an answer: it is written to before the others.
+    pub fn mark_answered(&self, connection: &Rc<Connection>) {
+        if connection.dirty.get() && !connection.answered.replace(true) {
+            self.answered.borrow_mut().push(Rc::clone(connection));
         }
     }
 
