@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, ErrorKind};
+
 /// Milliseconds since 1970-01-01 UTC.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -43,4 +45,40 @@ pub struct Cursor {
     pub epoch: u32,
     /// The last record the client has.
     pub offset: Offset,
+}
+
+impl std::fmt::Display for Cursor {
+    /// As operators write it: `epoch:offset`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.epoch, self.offset.0)
+    }
+}
+
+impl std::str::FromStr for Cursor {
+    type Err = Error;
+
+    /// Reads `epoch:offset`. Fails with [`ErrorKind::InvalidField`].
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        let read = || {
+            let (epoch, offset) = text.split_once(':').filter(|(a, b)| digits(a) && digits(b))?;
+            Some(Self { epoch: epoch.parse().ok()?, offset: Offset(offset.parse().ok()?) })
+        };
+        read().ok_or_else(|| Error::new(ErrorKind::InvalidField, "a cursor is EPOCH:OFFSET, such as 1:42"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cursor, Offset};
+
+    #[test]
+    fn cursors_are_read_as_they_are_written() {
+        let cursor = Cursor { epoch: 2, offset: Offset(17) };
+        assert_eq!(cursor.to_string(), "2:17");
+        assert_eq!("2:17".parse::<Cursor>().unwrap(), cursor);
+        for wrong in ["", "17", "2:", ":17", "2:17:1", "+2:17", "2:-1", "2-17", "9999999999:1"] {
+            assert!(wrong.parse::<Cursor>().is_err(), "{wrong}");
+        }
+    }
 }

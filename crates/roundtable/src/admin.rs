@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State as Shared};
+use axum::extract::{FromRequestParts, Request, State as Shared};
 use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
@@ -17,7 +18,7 @@ use roundtable_core::event::Record;
 use roundtable_core::ids::{Principal, RoomId, WorkspaceId};
 use roundtable_core::state::State;
 use roundtable_core::time::Offset;
-use roundtable_dialects::session::bearer;
+use roundtable_dialects::session::{bearer, query_value};
 
 use crate::admin::answer::Refused;
 use crate::auth::Identifier;
@@ -34,11 +35,24 @@ pub mod records;
 mod rooms;
 mod tokens;
 pub mod wire;
+mod workspaces;
 
-/// What the server does for the operator, in the default workspace.
-pub trait Office: Send + Sync + 'static {
+/// What the server does for the operator, in one workspace.
+pub trait Office: Clone + Send + Sync + 'static {
+    /// The same in another workspace; `None` if there is no such workspace.
+    fn within(&self, workspace: &WorkspaceId) -> Option<Self>;
     /// Which workspace it is.
     fn workspace(&self) -> WorkspaceId;
+    /// Whether it is the workspace of the dialects that know none.
+    fn is_default(&self) -> bool;
+    /// All workspaces with their committed states.
+    fn workspaces(&self) -> Vec<(WorkspaceId, Arc<State>)>;
+    /// Makes a workspace and runs it. Fails with `Conflict` if it exists.
+    fn found(
+        &self,
+        workspace: WorkspaceId,
+        domain_key_hash: String,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// Its committed state.
     fn state(&self) -> Arc<State>;
@@ -61,8 +75,11 @@ pub trait Office: Send + Sync + 'static {
     /// At most `limit` committed records after an offset, oldest first.
     fn read(&self, after: Offset, limit: usize) -> impl Future<Output = Result<Vec<Record>, Error>> + Send;
 
-    /// Checks the log of every workspace.
-    fn verify(&self) -> impl Future<Output = Result<Vec<(WorkspaceId, Verified)>, Error>> + Send;
+    /// Checks the log of one workspace or of all.
+    fn verify(
+        &self,
+        only: Option<WorkspaceId>,
+    ) -> impl Future<Output = Result<Vec<(WorkspaceId, Verified)>, Error>> + Send;
 
     /// Copies the log of all workspaces into a new file of the server's machine.
     fn backup(&self, to: PathBuf) -> impl Future<Output = Result<(), Error>> + Send;
@@ -72,7 +89,7 @@ pub trait Office: Send + Sync + 'static {
 }
 
 /// What the routes share.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Admin<O> {
     /// The server.
     pub office: O,
@@ -84,7 +101,25 @@ pub struct Admin<O> {
     pub lives: config::Auth,
 }
 
-type Desk<O> = Shared<Arc<Admin<O>>>;
+/// What a handler works with: the operator's side of the workspace that the request's query names, else of the default one.
+pub struct Desk<O>(pub Arc<Admin<O>>);
+
+impl<O: Office> FromRequestParts<Arc<Admin<O>>> for Desk<O> {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, admin: &Arc<Admin<O>>) -> Result<Self, Refused> {
+        let Some(name) = query_value(parts.uri.query().unwrap_or_default(), "workspace") else {
+            return Ok(Self(Arc::clone(admin)));
+        };
+        let unknown = || {
+            let error = Error::new(ErrorKind::InvalidField, format!("there is no workspace {name}"));
+            Refused { status: 404, error: error.field("workspace") }
+        };
+        let id = WorkspaceId::new(&name)?;
+        let office = admin.office.within(&id).ok_or_else(unknown)?;
+        Ok(Self(Arc::new(Admin { office, ..(**admin).clone() })))
+    }
+}
 
 impl<O: Office> Admin<O> {
     /// Asks in the server's own name.
@@ -106,6 +141,7 @@ pub fn router<O: Office>(admin: Arc<Admin<O>>) -> Router {
         .route("/tokens/revoke", post(tokens::revoke::<O>))
         .route("/rooms", get(lists::rooms::<O>).post(rooms::add::<O>))
         .route("/rooms/{id}/messages", get(rooms::history::<O>).post(rooms::send::<O>))
+        .route("/workspaces", get(workspaces::list::<O>).post(workspaces::add::<O>))
         .route("/verify", post(keeping::verify::<O>))
         .route("/backup", post(keeping::backup::<O>))
         .route("/tail", get(rooms::tail::<O>))
@@ -119,7 +155,11 @@ async fn unknown() -> Refused {
     Refused { status: 404, error: Error::new(ErrorKind::InvalidField, "there is no such path") }
 }
 
-async fn only_operators<O: Office>(Shared(admin): Desk<O>, request: Request, next: Next) -> Response {
+async fn only_operators<O: Office>(
+    Shared(admin): Shared<Arc<Admin<O>>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     match header.and_then(bearer) {
         Some(token) if admin.secrets.is_admin(token) => next.run(request).await,

@@ -37,7 +37,7 @@ pub trait Directory: Send + Sync {
     fn by_domain_key_hash(&self, hash: &str) -> Option<WorkspaceId>;
     /// The workspace of clients that name none. `None` before the first start has made it.
     fn default_workspace(&self) -> Option<WorkspaceId>;
-    /// The workspace that knows a key. Unless there are several, the default one.
+    /// The workspace that knows a key. A directory of one workspace says that one.
     fn holding_key(&self, _key: &KeyId) -> Option<WorkspaceId> {
         self.default_workspace()
     }
@@ -109,12 +109,10 @@ impl Identifier {
         self.signer.issue(order, clock::now(), clock::random_u128())
     }
 
-    /// The id and the end of a token of any family, whoever it was made for; `None` if it is not good.
-    pub fn read_any(&self, token: &str) -> Option<(String, Time)> {
+    /// What a token of any family says, whoever it was made for; `None` if it is not good.
+    pub fn read_any(&self, token: &str) -> Option<Claims> {
         let families = [Family::Mxf, Family::Aiwm, Family::OpenAgi, Family::Login, Family::Refresh];
-        let mut found =
-            families.iter().filter_map(|family| self.signer.read(*family, token, clock::now()).ok());
-        found.next().map(|claims| (claims.jti, claims.expires_at))
+        families.iter().find_map(|family| self.signer.read(*family, token, clock::now()).ok())
     }
 
     /// Checks tokens, keys and guests at once. `None`: a password or an agent's secret, which [`Self::identify`] checks.
@@ -222,6 +220,7 @@ impl Identifier {
         let (workspace, state) = match domain {
             Some((id, _)) if id != claims.workspace => return Err(Refusal::Invalid),
             Some(found) => found,
+            None if !self.opens(family, &claims.workspace) => return Err(Refusal::Invalid),
             None => self.with_state(claims.workspace.clone()).map_err(|_| Refusal::Gone)?,
         };
         if state.token_revoked(&claims.jti) {
@@ -232,6 +231,13 @@ impl Identifier {
         let Claims { principal, jti, expires_at, .. } = claims;
         let credential = Credential::Token { jti };
         Ok(Identity { workspace, principal, credential, expires_at: Some(expires_at) })
+    }
+
+    /// MXF and AIWM have tenants; the other dialects work in the default workspace (protocol notes §6), so their tokens open
+    /// nothing else.
+    fn opens(&self, family: Family, workspace: &WorkspaceId) -> bool {
+        matches!(family, Family::Mxf | Family::Aiwm)
+            || self.directory.default_workspace().is_some_and(|default| default == *workspace)
     }
 
     fn key(
@@ -256,7 +262,11 @@ impl Identifier {
     ) -> Result<Identity, Refusal> {
         let attempt = self.failures.begin(peer, id, now).map_err(Refusal::TooManyFailures)?;
         let id = KeyId::new(id).ok();
-        let holder = || id.as_ref().and_then(|id| self.directory.holding_key(id));
+        // Only MXF's keys say where they belong; users' keys at the other dialects open the default workspace.
+        let holder = || match kind {
+            Kind::Room | Kind::Either => id.as_ref().and_then(|id| self.directory.holding_key(id)),
+            Kind::User => None,
+        };
         let (workspace, state) = match domain.or_else(|| self.with_state(holder()?).ok()) {
             Some(found) => found,
             None => self.or_default(None)?,
@@ -335,7 +345,12 @@ impl Identifier {
             Ok(found) => found,
             Err(refusal) => return Verdict::Now(Err(refusal)),
         };
-        let attempt = match self.failures.begin(peer, account, now) {
+        // Equal names in two workspaces are two accounts.
+        let account = match self.directory.default_workspace() {
+            Some(default) if default == workspace => account.to_owned(),
+            _ => format!("{workspace}/{account}"),
+        };
+        let attempt = match self.failures.begin(peer, &account, now) {
             Ok(attempt) => attempt,
             Err(wait) => return Verdict::Now(Err(Refusal::TooManyFailures(wait))),
         };

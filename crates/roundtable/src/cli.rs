@@ -16,6 +16,7 @@ mod people;
 pub mod place;
 mod rooms;
 pub mod serve;
+mod workspaces;
 
 /// What a command ends with, as documented in `--help`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,6 +75,9 @@ pub struct Target {
     /// The admin token, instead of the one in the data directory.
     #[arg(long, global = true, value_name = "TOKEN", env = "ROUNDTABLE_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
+    /// The workspace that a command about users, agents, keys, tokens, rooms or the log is for. Default: the first one.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub workspace: Option<String>,
     /// Print JSON.
     #[arg(long, global = true)]
     pub json: bool,
@@ -90,6 +94,9 @@ enum Command {
     /// Say everything that is wrong with the settings, without starting.
     #[command(after_help = EXIT_CODES)]
     CheckConfig(serve::SettingArgs),
+    /// Workspaces: tenants that are closed to each other.
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Workspace(workspaces::WorkspaceCommand),
     /// Accounts of people.
     #[command(subcommand, after_help = EXIT_CODES)]
     User(people::UserCommand),
@@ -117,6 +124,19 @@ enum Command {
     /// Copy the log into a file while the server runs.
     #[command(after_help = EXIT_CODES)]
     Backup(keeping::BackupArgs),
+}
+
+impl Command {
+    /// Whether it is about one workspace, rather than about the server.
+    const fn is_of_one_workspace(&self) -> bool {
+        match self {
+            Self::User(_) | Self::Agent(_) | Self::Key(_) | Self::Token(_) | Self::Room(_) => true,
+            Self::Tail(_) | Self::Send(_) | Self::Verify => true,
+            Self::Serve(_) | Self::Demo(_) | Self::CheckConfig(_) | Self::Workspace(_) | Self::Backup(_) => {
+                false
+            }
+        }
+    }
 }
 
 /// What a command reads and writes.
@@ -172,10 +192,15 @@ pub fn run(args: impl IntoIterator<Item = OsString>, terminal: &mut Terminal<'_>
         }
     };
     let Line { target, command } = line;
+    if target.workspace.is_some() && !command.is_of_one_workspace() {
+        terminal.note("roundtable: --workspace has no meaning for this command");
+        return Exit::Usage;
+    }
     let answered = match command {
         Command::Serve(args) => return serve::start(&args, &target, terminal, serve),
         Command::Demo(args) => return demo::run(&args, &target, terminal),
         Command::CheckConfig(args) => return serve::check(&args, &target, terminal),
+        Command::Workspace(command) => command.run(&target, terminal),
         Command::User(command) => command.run(&target, terminal),
         Command::Agent(command) => command.run(&target, terminal),
         Command::Key(command) => command.run(&target, terminal),

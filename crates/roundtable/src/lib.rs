@@ -10,7 +10,7 @@
 //! 4. [`routes`] mounts REST: [`admin`] for the operator, and the dialects' own routes over the [`desk`], as often
 //!    as [`rates`] allow.
 //!    `probes` answers whoever watches whether the server lives, and what it has counted.
-//! 5. [`server`] starts and stops all of it in order; [`jobs`] are what it does by itself; [`cli`] is the command line.
+//! 5. [`server`] starts and stops all of it in order; [`workspaces`] begin on one thread; [`jobs`] are what it does by itself; [`cli`] is the command line.
 //!
 //! Time and randomness come from [`clock`] alone; every setting is in [`config`].
 
@@ -31,3 +31,4 @@ pub mod runner;
 pub mod server;
 pub mod telemetry;
 pub mod transport;
+pub mod workspaces;

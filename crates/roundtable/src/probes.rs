@@ -20,6 +20,7 @@ use roundtable_dialects::session::bearer;
 use serde_json::json;
 
 use crate::admin::answer::{Refused, json_response};
+use crate::auth::first_start::WORKSPACE;
 use crate::auth::secrets::Secrets;
 use crate::runner::Handle;
 use crate::runner::counters::Histogram;
@@ -74,16 +75,20 @@ async fn live() -> Response {
 
 async fn ready(Shared(hub): Watch) -> Response {
     let home = hub.workspaces.get(hub.workspaces.default_id());
-    match obstacle(home.as_ref()) {
+    let others = || hub.workspaces.all().iter().find_map(|other| obstacle(Some(other)));
+    match obstacle(home.as_ref()).or_else(others) {
         None => json_response(200, &json!({"status": "ready"})),
         Some(reason) => json_response(503, &json!({"status": "not ready", "reason": reason})),
     }
 }
 
-/// Why the default workspace cannot be relied on at present.
+/// Why a workspace cannot be relied on at present.
 fn obstacle(home: Option<&Handle>) -> Option<String> {
     match home.filter(|home| home.runs()) {
-        None => Some("the default workspace does not run".into()),
+        None => Some(format!(
+            "workspace {} does not run",
+            home.map_or(WORKSPACE, |home| home.workspace().as_str())
+        )),
         Some(home) => home.counters().trouble().map(|why| format!("the log refused the last append: {why}")),
     }
 }

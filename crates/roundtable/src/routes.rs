@@ -15,6 +15,7 @@ use roundtable_core::event::Record;
 use roundtable_core::ids::{Principal, RoomId, WorkspaceId};
 use roundtable_core::state::State;
 use roundtable_core::time::Offset;
+use roundtable_core::users::WorkspaceCreated;
 use roundtable_dialects::rest::{Request, Response as DialectResponse};
 use roundtable_dialects::session::{Ask, Token};
 use roundtable_dialects::{aiwm, hive, megabot, open_agi};
@@ -28,13 +29,23 @@ use crate::log::{Span, Verified};
 use crate::probes;
 use crate::rates::Rates;
 use crate::runner::Handle;
-use crate::transport::Hub;
 use crate::transport::http::From;
+use crate::transport::{Hub, Shards};
+use crate::workspaces::{Announcement, EngineThread, ask};
 
-/// The operator's office: the default workspace of the running server.
+/// The operator's office: one workspace of the running server.
+#[derive(Clone)]
 pub struct FrontOffice {
-    hub: Arc<Hub>,
-    home: Handle,
+    /// The server.
+    pub hub: Arc<Hub>,
+    /// The workspace.
+    pub home: Handle,
+    /// Where workspaces begin.
+    pub engine: Arc<EngineThread>,
+    /// How this process is announced to a new one.
+    pub node: Announcement,
+    /// Who has the connections.
+    pub shards: Shards,
 }
 
 impl FrontOffice {
@@ -50,6 +61,34 @@ impl FrontOffice {
 }
 
 impl Office for FrontOffice {
+    fn within(&self, workspace: &WorkspaceId) -> Option<Self> {
+        let home = self.hub.workspaces.get(workspace).filter(|home| home.view().state.head.0 > 0)?;
+        Some(Self { home, ..self.clone() })
+    }
+
+    fn is_default(&self) -> bool {
+        self.home.workspace() == self.hub.workspaces.default_id()
+    }
+
+    fn workspaces(&self) -> Vec<(WorkspaceId, Arc<State>)> {
+        let all = self.hub.workspaces.all().into_iter();
+        let all = all.map(|home| (home.workspace().clone(), Arc::clone(&home.view().state)));
+        all.filter(|(_, state)| state.head.0 > 0).collect()
+    }
+
+    async fn found(&self, workspace: WorkspaceId, domain_key_hash: String) -> Result<(), Error> {
+        let (engine, hub, name) = (Arc::clone(&self.engine), Arc::clone(&self.hub), workspace.to_string());
+        let home = tokio::task::spawn_blocking(move || engine.run(&hub.workspaces, &workspace))
+            .await
+            .unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "the workspace could not begin")))?;
+        ask(&home, Command::CreateWorkspace(WorkspaceCreated { name, domain_key_hash })).await?;
+        // The workspace is there: its founder must learn the key.
+        if let Err(error) = self.node.begin(&home).await {
+            tracing::warn!(workspace = %home.workspace(), %error, "the new workspace knows no server yet");
+        }
+        Ok(())
+    }
+
     fn workspace(&self) -> WorkspaceId {
         self.home.workspace().clone()
     }
@@ -72,10 +111,14 @@ impl Office for FrontOffice {
         self.reading(move |log, workspace| log.read(workspace, span)).await
     }
 
-    async fn verify(&self) -> Result<Vec<(WorkspaceId, Verified)>, Error> {
-        self.reading(|log, _| {
+    async fn verify(&self, only: Option<WorkspaceId>) -> Result<Vec<(WorkspaceId, Verified)>, Error> {
+        self.reading(move |log, _| {
             let workspaces = log.workspaces()?.into_iter();
-            workspaces.map(|workspace| Ok((workspace.clone(), log.verify(&workspace)?))).collect()
+            let wanted = |id: &WorkspaceId| only.as_ref().is_none_or(|only| only == id);
+            workspaces
+                .filter(wanted)
+                .map(|workspace| Ok((workspace.clone(), log.verify(&workspace)?)))
+                .collect()
         })
         .await
     }
@@ -89,16 +132,14 @@ impl Office for FrontOffice {
     }
 }
 
-/// All routes. Fails when the default workspace does not run.
-pub fn router(hub: &Arc<Hub>, secrets: Secrets, config: &Config) -> Result<Router, Error> {
-    let stopped = || Error::new(ErrorKind::Unavailable, "the default workspace does not run");
-    let home = hub.workspaces.get(hub.workspaces.default_id()).ok_or_else(stopped)?;
-    let watching = probes::router(hub, secrets.clone());
-    let office = FrontOffice { hub: Arc::clone(hub), home };
+/// All routes. `office` is that of the default workspace.
+pub fn router(office: FrontOffice, secrets: Secrets, config: &Config) -> Router {
+    let hub = Arc::clone(&office.hub);
+    let watching = probes::router(&hub, secrets.clone());
     let admin = Admin { office, identifier: (*hub.identity).clone(), secrets, lives: config.auth.clone() };
-    let desk = Counter::new(Arc::clone(hub), Arc::new(Rates::of(config)));
+    let desk = Counter::new(hub, Arc::new(Rates::of(config)));
     let own = admin::router(Arc::new(admin)).merge(watching);
-    Ok(own.fallback_service(Router::new().fallback(dialects).with_state(desk)))
+    own.fallback_service(Router::new().fallback(dialects).with_state(desk))
 }
 
 /// Asks one dialect after the other whether a path is its own.

@@ -18,7 +18,7 @@ use roundtable_core::delivery::{Topic, Topics, replays};
 use roundtable_core::engine::Outcome;
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::event::Record;
-use roundtable_core::ids::{ConnectionId, Principal, WorkspaceId};
+use roundtable_core::ids::{ConnectionId, KeyId, Principal, WorkspaceId};
 use roundtable_core::signal::Signal;
 use roundtable_core::state::State;
 use roundtable_core::time::Offset;
@@ -287,6 +287,11 @@ impl Directory for Workspaces {
     fn default_workspace(&self) -> Option<WorkspaceId> {
         let id = self.default_id();
         self.get(id).filter(|handle| handle.view().state.head.0 > 0).map(|_| id.clone())
+    }
+
+    fn holding_key(&self, key: &KeyId) -> Option<WorkspaceId> {
+        let running = self.running.read().ok()?;
+        running.iter().find(|(_, handle)| handle.view().state.key(key).is_some()).map(|(id, _)| id.clone())
     }
 }
 

@@ -6,12 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use roundtable_core::cluster::{NodeJoined, NodeLeft, ServerStarted};
-use roundtable_core::command::Command;
 use roundtable_core::error::Error;
-use roundtable_core::ids::{NodeId, Principal, WorkspaceId};
-use roundtable_core::state::State;
-use roundtable_dialects::session::{Ask, Token};
+use roundtable_core::ids::{NodeId, WorkspaceId};
 
 use crate::auth::first_start::{self, WORKSPACE};
 use crate::auth::{Directory, Identifier};
@@ -20,10 +16,12 @@ use crate::config::Config;
 use crate::doors::FrontDoors;
 use crate::log::Log;
 use crate::log::sqlite::{OpenError, SqliteLog};
-use crate::runner::{Handle, Pace, Workspaces};
+use crate::routes::FrontOffice;
+use crate::runner::{Pace, Workspaces};
 use crate::telemetry::figures::Sampler;
 use crate::transport::listen::{Bound, Crowd, bind};
 use crate::transport::{Doors, Hub, Settings, Shards, Started, Watched};
+use crate::workspaces::{Announcement, EngineThread, ask};
 
 use crate::{jobs, routes};
 
@@ -52,47 +50,14 @@ pub struct Server {
     pub wrote_credentials: bool,
     /// What the shards and the REST handlers use.
     pub hub: Arc<Hub>,
-    node: NodeId,
+    node: Announcement,
     started: Started,
-    engine: EngineThread,
+    engine: Arc<EngineThread>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
-}
-
-/// The thread on which all runners run.
-struct EngineThread {
-    handle: tokio::runtime::Handle,
-    stop: tokio::sync::oneshot::Sender<()>,
-    thread: std::thread::JoinHandle<()>,
-    runners: Vec<tokio::task::JoinHandle<()>>,
-}
-
-impl EngineThread {
-    fn start() -> std::io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        let handle = runtime.handle().clone();
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let run = move || drop(runtime.block_on(stopped));
-        let thread = std::thread::Builder::new().name("engine".into()).spawn(run)?;
-        Ok(Self { handle, stop, thread, runners: Vec::new() })
-    }
-
-    /// Waits until every runner has ended, then ends the thread.
-    async fn stop(self) {
-        for runner in self.runners {
-            let _ = runner.await;
-        }
-        let _ = self.stop.send(());
-        let _ = tokio::task::spawn_blocking(move || self.thread.join()).await;
-    }
 }
 
 /// Threads without which nothing works. (A shard whose own loop fails ends the process by itself.)
 const VITAL: [&str; 2] = ["engine", "log"];
-
-/// What one system principal asks.
-async fn ask(handle: &Handle, command: Command) -> Result<(), Error> {
-    handle.ask(&Principal::System, Ask::new(Token(0), command)).await.map(drop)
-}
 
 impl Server {
     /// Starts everything. Must be called within a runtime, which then drives the accept loops and the jobs.
@@ -110,17 +75,12 @@ impl Server {
         };
         let audience = Arc::new(prepared.shards());
         let workspaces = Arc::new(Workspaces::new(Arc::clone(&log), audience, pace, default.clone()));
-        let mut engine = EngineThread::start()?;
-        let mut ids = log.workspaces()?;
-        if !ids.contains(&default) {
-            ids.push(default.clone());
+        let engine = Arc::new(EngineThread::start()?);
+        let home = engine.run(&workspaces, &default)?;
+        for id in log.workspaces()? {
+            engine.run(&workspaces, &id)?;
         }
-        for id in &ids {
-            let runner = workspaces.start(id)?;
-            engine.runners.push(engine.handle.spawn(runner));
-        }
-        let first = first_start::prepare(&dir, &*workspaces.state_of(&default)?)?;
-        let home = workspaces.get(&default).ok_or_else(|| std::io::Error::other("the runner has ended"))?;
+        let first = first_start::prepare(&dir, &home.view().state)?;
         for command in first.commands {
             ask(&home, command).await?;
         }
@@ -132,8 +92,11 @@ impl Server {
         let bound = open_addresses(config)?;
         let addresses: Vec<Option<SocketAddr>> =
             bound.iter().map(|b| b.as_ref().map(|b| b.address)).collect();
-        let node = node_id(config, &dir)?;
-        let mut sampler = Sampler::new(node.to_string(), clock::now(), &dir, &config.alerts);
+        let node = Announcement {
+            node: node_id(config, &dir)?,
+            address: addresses.iter().flatten().next().copied(),
+        };
+        let mut sampler = Sampler::new(node.node.to_string(), clock::now(), &dir, &config.alerts);
         let hub = Arc::new(Hub {
             workspaces: Arc::clone(&workspaces),
             identity: Arc::new(identity),
@@ -143,8 +106,17 @@ impl Server {
             settings,
             ports: addresses.iter().flatten().map(SocketAddr::port).collect(),
         });
-        announce(&workspaces, &node, addresses.iter().flatten().next()).await?;
-        let router = routes::router(&hub, first.secrets, config)?;
+        for home in workspaces.all() {
+            node.begin(&home).await?;
+        }
+        let office = FrontOffice {
+            hub: Arc::clone(&hub),
+            home,
+            engine: Arc::clone(&engine),
+            node: node.clone(),
+            shards: prepared.shards(),
+        };
+        let router = routes::router(office, first.secrets, config);
         let doors: Arc<dyn Doors> = Arc::new(FrontDoors::new(config, Arc::clone(&hub.identity), router));
         let started = prepared.start(&hub, &doors)?;
         let mut tasks = serve_addresses(config, bound, &started.shards);
@@ -160,21 +132,12 @@ impl Server {
         }
         let started = self.started;
         let _ = tokio::task::spawn_blocking(move || started.stop()).await;
-        for handle in self.hub.workspaces.all() {
-            let event = NodeLeft::new(self.node.clone(), "leave");
-            if let Err(error) = ask(&handle, Command::LeaveNetwork(event)).await {
+        for home in self.hub.workspaces.all() {
+            if let Err(error) = self.node.end(&home).await {
                 tracing::warn!(%error, "the end could not be noted");
             }
         }
-        self.hub.workspaces.stop();
-        self.engine.stop().await;
-    }
-}
-
-impl Workspaces {
-    fn state_of(&self, workspace: &WorkspaceId) -> Result<Arc<State>, ServeError> {
-        let handle = self.get(workspace).ok_or_else(|| std::io::Error::other("the runner has ended"))?;
-        Ok(Arc::clone(&handle.view().state))
+        self.engine.stop(&self.hub.workspaces).await;
     }
 }
 
@@ -227,26 +190,6 @@ fn node_id(config: &Config, dir: &std::path::Path) -> Result<NodeId, ServeError>
     let drawn = format!("node-{:08x}", clock::random_u64() >> 32);
     std::fs::write(&path, &drawn)?;
     Ok(NodeId::new(&drawn)?)
-}
-
-/// Tells every workspace that a server process began and is part of the network.
-async fn announce(
-    workspaces: &Workspaces,
-    node: &NodeId,
-    address: Option<&SocketAddr>,
-) -> Result<(), ServeError> {
-    for handle in workspaces.all() {
-        let version = env!("CARGO_PKG_VERSION").into();
-        ask(&handle, Command::StartServer(ServerStarted { node: node.clone(), version })).await?;
-        let joined = NodeJoined {
-            node: node.clone(),
-            address: address.map(ToString::to_string).unwrap_or_default(),
-            kind: "server".into(),
-            capabilities: ["mxf", "aiwm", "hive", "open-agi", "megabot"].map(String::from).into(),
-        };
-        ask(&handle, Command::JoinNetwork(joined)).await?;
-    }
-    Ok(())
 }
 
 /// Serves until the process is told to end (interrupt or terminate), then ends in order. `ready` is called once every

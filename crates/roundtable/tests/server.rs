@@ -1,12 +1,20 @@
 //! The whole server in one process: it starts, lets somebody in, keeps what was said, stops in order, and starts again.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot set its stage has failed"
+)]
 
 use std::io::{Read as _, Write as _};
 
 use roundtable::auth::first_start::FirstCredentials;
 use roundtable::config::{Config, Sources};
 use roundtable::server::Server;
+
+#[path = "server/workspaces.rs"]
+mod workspaces;
 
 fn config(dir: &std::path::Path) -> Config {
     let sources =
@@ -73,14 +81,25 @@ async fn whoever_watches_it_sees_that_it_is_ready_and_what_it_counted() {
 }
 
 fn post(address: std::net::SocketAddr, path: &str, token: &str, body: &str) -> String {
+    whole(address, ("POST", path), token, body)
+}
+
+/// A whole answer with its head.
+fn whole(address: std::net::SocketAddr, (method, path): (&str, &str), token: &str, body: &str) -> String {
     let mut socket = std::net::TcpStream::connect(address).unwrap();
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}"
-    );
-    write!(socket, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close");
+    let bearer = if token.is_empty() { String::new() } else { format!("\r\nAuthorization: Bearer {token}") };
+    write!(socket, "{head}{bearer}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
     let mut answer = String::new();
     socket.read_to_string(&mut answer).unwrap();
     answer
+}
+
+/// The status and the body of an answer.
+fn call(address: std::net::SocketAddr, request: (&str, &str), token: &str, body: &str) -> (u16, String) {
+    let answer = whole(address, request, token, body);
+    let status = answer.get(9..12).and_then(|digits| digits.parse().ok()).unwrap_or_default();
+    (status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
 }
 
 #[tokio::test]

@@ -49,6 +49,7 @@ impl Desk {
         if let Some(claims) = claims.as_object_mut() {
             claims.extend([
                 ("sub".to_owned(), order.subject.id().into()),
+                ("principal".to_owned(), order.subject.to_string().into()),
                 ("exp".to_owned(), end.into()),
                 ("jti".to_owned(), jti.as_str().into()),
             ]);

@@ -3,17 +3,20 @@
 use std::path::PathBuf;
 
 use axum::body::Bytes;
-use axum::extract::State as Shared;
+use axum::extract::Query;
 use axum::response::Response;
 use roundtable_core::error::Error;
 
 use crate::admin::answer::{Refused, body, json_response};
-use crate::admin::wire::{Backup, Broken, Checked, Verification};
+use crate::admin::wire::{Backup, Broken, Checked, Verification, VerifyQuery};
 use crate::admin::{Desk, Office};
 
-/// `POST /verify`.
-pub async fn verify<O: Office>(Shared(admin): Desk<O>) -> Result<Response, Refused> {
-    let found = admin.office.verify().await?;
+/// `POST /verify`: of all workspaces, or of the one that the query names.
+pub async fn verify<O: Office>(
+    Desk(admin): Desk<O>,
+    Query(VerifyQuery { workspace }): Query<VerifyQuery>,
+) -> Result<Response, Refused> {
+    let found = admin.office.verify(workspace.map(|_| admin.office.workspace())).await?;
     let checked = found.into_iter().map(|(workspace, verified)| Checked {
         workspace: workspace.to_string(),
         sound: verified.sound,
@@ -23,7 +26,7 @@ pub async fn verify<O: Office>(Shared(admin): Desk<O>) -> Result<Response, Refus
 }
 
 /// `POST /backup`.
-pub async fn backup<O: Office>(Shared(admin): Desk<O>, bytes: Bytes) -> Result<Response, Refused> {
+pub async fn backup<O: Office>(Desk(admin): Desk<O>, bytes: Bytes) -> Result<Response, Refused> {
     let wanted: Backup = body(&bytes)?;
     let file = PathBuf::from(&wanted.file);
     if !file.is_absolute() {

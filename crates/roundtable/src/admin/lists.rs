@@ -1,6 +1,5 @@
 //! Who and what there is, for the operator: users, agents, keys and rooms, by id and without any secret.
 
-use axum::extract::State as Shared;
 use axum::response::Response;
 use roundtable_core::ids::Principal;
 use roundtable_core::users::KeyFor;
@@ -11,7 +10,7 @@ use crate::admin::wire::{Agents, Keys, ListedAgent, ListedKey, ListedRoom, Liste
 use crate::admin::{Desk, Office};
 
 /// `GET /users`.
-pub async fn users<O: Office>(Shared(admin): Desk<O>) -> Response {
+pub async fn users<O: Office>(Desk(admin): Desk<O>) -> Response {
     let state = admin.office.state();
     let mut users: Vec<ListedUser> = state
         .users()
@@ -28,7 +27,7 @@ pub async fn users<O: Office>(Shared(admin): Desk<O>) -> Response {
 }
 
 /// `GET /agents`.
-pub async fn agents<O: Office>(Shared(admin): Desk<O>) -> Response {
+pub async fn agents<O: Office>(Desk(admin): Desk<O>) -> Response {
     let state = admin.office.state();
     let mut agents: Vec<ListedAgent> = state
         .agents()
@@ -47,7 +46,7 @@ pub async fn agents<O: Office>(Shared(admin): Desk<O>) -> Response {
 }
 
 /// `GET /keys`: what they open, never what opens with them.
-pub async fn keys<O: Office>(Shared(admin): Desk<O>) -> Response {
+pub async fn keys<O: Office>(Desk(admin): Desk<O>) -> Response {
     let state = admin.office.state();
     let mut keys: Vec<ListedKey> = state
         .keys()
@@ -73,7 +72,7 @@ pub async fn keys<O: Office>(Shared(admin): Desk<O>) -> Response {
 }
 
 /// `GET /rooms`.
-pub async fn rooms<O: Office>(Shared(admin): Desk<O>) -> Response {
+pub async fn rooms<O: Office>(Desk(admin): Desk<O>) -> Response {
     let state = admin.office.state();
     let mut rooms: Vec<ListedRoom> = state
         .rooms()

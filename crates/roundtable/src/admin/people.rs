@@ -1,7 +1,7 @@
 //! Accounts and agents, by the operator.
 
 use axum::body::Bytes;
-use axum::extract::{Path, State as Shared};
+use axum::extract::Path;
 use axum::response::Response;
 use roundtable_core::agents::{AgentCard, AgentChanges, RegisterAgent};
 use roundtable_core::command::Command;
@@ -16,7 +16,7 @@ use crate::admin::{Desk, Office};
 use crate::auth::keys;
 
 /// `POST /users`.
-pub async fn add_user<O: Office>(Shared(admin): Desk<O>, bytes: Bytes) -> Result<Response, Refused> {
+pub async fn add_user<O: Office>(Desk(admin): Desk<O>, bytes: Bytes) -> Result<Response, Refused> {
     let wanted: AddUser = body(&bytes)?;
     let user = UserId::new(&wanted.username)?;
     let drawn = wanted.password.is_none().then(keys::draw_secret);
@@ -29,7 +29,7 @@ pub async fn add_user<O: Office>(Shared(admin): Desk<O>, bytes: Bytes) -> Result
 
 /// `PATCH /users/{name}`.
 pub async fn change_user<O: Office>(
-    Shared(admin): Desk<O>,
+    Desk(admin): Desk<O>,
     Path(name): Path<String>,
     bytes: Bytes,
 ) -> Result<Response, Refused> {
@@ -44,7 +44,7 @@ pub async fn change_user<O: Office>(
 }
 
 /// `POST /agents`.
-pub async fn add_agent<O: Office>(Shared(admin): Desk<O>, bytes: Bytes) -> Result<Response, Refused> {
+pub async fn add_agent<O: Office>(Desk(admin): Desk<O>, bytes: Bytes) -> Result<Response, Refused> {
     let wanted: AddAgent = body(&bytes)?;
     let agent = AgentId::new(&wanted.agent_id)?;
     let state = admin.office.state();
@@ -68,7 +68,7 @@ pub async fn add_agent<O: Office>(Shared(admin): Desk<O>, bytes: Bytes) -> Resul
 
 /// `PATCH /agents/{id}`.
 pub async fn change_agent<O: Office>(
-    Shared(admin): Desk<O>,
+    Desk(admin): Desk<O>,
     Path(id): Path<String>,
     bytes: Bytes,
 ) -> Result<Response, Refused> {

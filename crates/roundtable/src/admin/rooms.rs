@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query, State as Shared};
+use axum::extract::{Path, Query};
 use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::Response;
@@ -28,7 +28,7 @@ use crate::auth::first_start::ADMIN;
 const PIECE: usize = 256;
 
 /// `POST /rooms`.
-pub async fn add<O: Office>(Shared(admin): Desk<O>, bytes: Bytes) -> Result<Response, Refused> {
+pub async fn add<O: Office>(Desk(admin): Desk<O>, bytes: Bytes) -> Result<Response, Refused> {
     let wanted: AddRoom = body(&bytes)?;
     let room = RoomId::new(&wanted.room)?;
     let name = wanted.name.unwrap_or_else(|| room.to_string());
@@ -44,7 +44,7 @@ fn known(state: &State, room: &RoomId) -> Result<(), Error> {
 
 /// `GET /rooms/{id}/messages`.
 pub async fn history<O: Office>(
-    Shared(admin): Desk<O>,
+    Desk(admin): Desk<O>,
     Path(id): Path<String>,
     Query(query): Query<HistoryQuery>,
 ) -> Result<Response, Refused> {
@@ -58,7 +58,7 @@ pub async fn history<O: Office>(
 
 /// `POST /rooms/{id}/messages`.
 pub async fn send<O: Office>(
-    Shared(admin): Desk<O>,
+    Desk(admin): Desk<O>,
     Path(id): Path<String>,
     bytes: Bytes,
 ) -> Result<Response, Refused> {
@@ -126,7 +126,7 @@ impl<O: Office> Tail<O> {
 
 /// `GET /tail`.
 pub async fn tail<O: Office>(
-    Shared(admin): Desk<O>,
+    Desk(admin): Desk<O>,
     Query(query): Query<TailQuery>,
 ) -> Result<Response, Refused> {
     let state = admin.office.state();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use hyper_util::rt::TokioIo;
 use roundtable_core::command::Command;
 use roundtable_core::engine::{Context, Outcome, decide};
-use roundtable_core::error::Error;
+use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::event::{Event, Record};
 use roundtable_core::ids::{Principal, RoomId, WorkspaceId};
 use roundtable_core::state::State;
@@ -75,6 +75,23 @@ impl Memory {
 }
 
 impl Office for Memory {
+    fn within(&self, workspace: &WorkspaceId) -> Option<Self> {
+        (*workspace == Office::workspace(self)).then(|| self.clone())
+    }
+
+    fn is_default(&self) -> bool {
+        true
+    }
+
+    fn workspaces(&self) -> Vec<(WorkspaceId, Arc<State>)> {
+        vec![(Office::workspace(self), Office::state(self))]
+    }
+
+    async fn found(&self, workspace: WorkspaceId, _: String) -> Result<(), Error> {
+        let message = format!("{workspace} cannot be made beside the one there is");
+        Err(Error::new(ErrorKind::Conflict, message))
+    }
+
     fn workspace(&self) -> WorkspaceId {
         WorkspaceId::new("default").unwrap()
     }
@@ -102,7 +119,7 @@ impl Office for Memory {
         Ok(found)
     }
 
-    async fn verify(&self) -> Result<Vec<(WorkspaceId, Verified)>, Error> {
+    async fn verify(&self, _: Option<WorkspaceId>) -> Result<Vec<(WorkspaceId, Verified)>, Error> {
         let records = self.records(|_| true);
         let broken = self.broken.lock().unwrap().clone();
         let sound = broken.as_ref().map_or(records.len() as u64, |(offset, _)| offset.0 - 1);

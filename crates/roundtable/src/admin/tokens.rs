@@ -1,7 +1,7 @@
 //! Keys and tokens, by the operator.
 
 use axum::body::Bytes;
-use axum::extract::{Path, State as Shared};
+use axum::extract::Path;
 use axum::response::Response;
 use roundtable_core::command::Command;
 use roundtable_core::error::{Error, ErrorKind};
@@ -18,6 +18,7 @@ use crate::admin::claims::claims;
 use crate::admin::wire::{AddKey, AddedKey, IssueToken, IssuedToken, RevokeToken, TokenDialect};
 use crate::admin::{Desk, Office};
 use crate::auth::keys::FreshKey;
+use crate::auth::tokens::Claims;
 use crate::clock;
 use crate::config;
 
@@ -26,7 +27,7 @@ fn wrong(message: &'static str) -> Refused {
 }
 
 /// `POST /keys`.
-pub async fn add_key<O: Office>(Shared(admin): Desk<O>, bytes: Bytes) -> Result<Response, Refused> {
+pub async fn add_key<O: Office>(Desk(admin): Desk<O>, bytes: Bytes) -> Result<Response, Refused> {
     let wanted: AddKey = body(&bytes)?;
     let opens = match (wanted.user, wanted.agent, wanted.room) {
         (Some(user), None, None) => KeyFor::User(UserId::new(&user)?),
@@ -46,7 +47,7 @@ pub async fn add_key<O: Office>(Shared(admin): Desk<O>, bytes: Bytes) -> Result<
 
 /// `DELETE /keys/{id}`.
 pub async fn revoke_key<O: Office>(
-    Shared(admin): Desk<O>,
+    Desk(admin): Desk<O>,
     Path(id): Path<String>,
 ) -> Result<Response, Refused> {
     admin.command(Command::RevokeKey(KeyId::new(&id)?)).await?;
@@ -54,7 +55,7 @@ pub async fn revoke_key<O: Office>(
 }
 
 /// `POST /tokens`. Whom it is for must exist, nodes excepted: they are whoever has such a token.
-pub async fn issue<O: Office>(Shared(admin): Desk<O>, bytes: Bytes) -> Result<Response, Refused> {
+pub async fn issue<O: Office>(Desk(admin): Desk<O>, bytes: Bytes) -> Result<Response, Refused> {
     let wanted: IssueToken = body(&bytes)?;
     let (subject, usual) = match (wanted.user, wanted.agent, wanted.node) {
         (Some(user), None, None) => (Principal::User(UserId::new(&user)?), TokenDialect::MegaBot),
@@ -64,7 +65,13 @@ pub async fn issue<O: Office>(Shared(admin): Desk<O>, bytes: Bytes) -> Result<Re
     };
     let state = admin.office.state();
     exists(&state, &subject)?;
+    let at_home = admin.office.is_default();
+    // Where MegaBot and Hive are not, AIWM is what a user has.
+    let usual = if !at_home && usual == TokenDialect::MegaBot { TokenDialect::Aiwm } else { usual };
     let (family, life) = family(wanted.dialect.unwrap_or(usual), &admin.lives);
+    if !at_home && !matches!(family, Family::Mxf | Family::Aiwm) {
+        return Err(wrong("Hive, MegaBot and Open-A.G.I work in the default workspace alone"));
+    }
     if family != Family::OpenAgi && matches!(subject, Principal::Node(_)) {
         return Err(wrong("only Open-A.G.I knows nodes"));
     }
@@ -103,11 +110,13 @@ fn exists(state: &State, subject: &Principal) -> Result<(), Error> {
     }
 }
 
-/// `POST /tokens/revoke`.
-pub async fn revoke<O: Office>(Shared(admin): Desk<O>, bytes: Bytes) -> Result<Response, Refused> {
+/// `POST /tokens/revoke`: in the workspace that the token is of.
+pub async fn revoke<O: Office>(Desk(admin): Desk<O>, bytes: Bytes) -> Result<Response, Refused> {
     let RevokeToken { token } = body(&bytes)?;
-    let found = admin.identifier.read_any(&token);
-    let (jti, expires_at) = found.ok_or_else(|| wrong("this server made no such token, or it has ended"))?;
-    admin.command(Command::RevokeToken(TokenRevoked { jti: jti.clone(), expires_at })).await?;
+    let unknown = || wrong("this server made no such token, or it has ended");
+    let Claims { workspace, jti, expires_at, .. } = admin.identifier.read_any(&token).ok_or_else(unknown)?;
+    let office = admin.office.within(&workspace).ok_or_else(unknown)?;
+    let event = TokenRevoked { jti: jti.clone(), expires_at };
+    office.ask(Principal::System, Command::RevokeToken(event)).await?;
     Ok(json_response(200, &json!({"jti": jti})))
 }

@@ -212,6 +212,56 @@ pub struct TailQuery {
     pub after: Option<u64>,
 }
 
+/// `POST /workspaces`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddWorkspace {
+    /// Its name, which is its id.
+    pub workspace: String,
+}
+
+/// Its answer.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddedWorkspace {
+    /// Its name.
+    pub workspace: String,
+    /// Its domain key, shown this once.
+    pub domain_key: String,
+}
+
+/// Answer of `GET /workspaces`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ListedWorkspaces {
+    /// By name.
+    pub workspaces: Vec<ListedWorkspace>,
+}
+
+/// A workspace in a list.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ListedWorkspace {
+    /// Its name.
+    pub workspace: String,
+    /// It is the one of clients that name none.
+    pub default: bool,
+    /// How many accounts it has.
+    pub users: usize,
+    /// How many agents.
+    pub agents: usize,
+    /// How many rooms.
+    pub rooms: usize,
+    /// Offset of its newest record.
+    pub head: u64,
+    /// Since when it exists, ISO 8601.
+    pub created_at: String,
+}
+
+/// `POST /verify`.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct VerifyQuery {
+    /// Only this workspace.
+    pub workspace: Option<String>,
+}
+
 /// Answer of `POST /verify`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Verification {

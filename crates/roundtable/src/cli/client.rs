@@ -63,6 +63,7 @@ impl fmt::Display for Failure {
 pub struct Client {
     base: String,
     token: String,
+    workspace: Option<String>,
     agent: ureq::Agent,
 }
 
@@ -87,7 +88,8 @@ impl Client {
             .timeout_connect(Some(Duration::from_secs(5)))
             .timeout_recv_response(Some(PATIENCE))
             .build();
-        Ok(Self { base, token, agent: ureq::Agent::new_with_config(config) })
+        let workspace = target.workspace.as_deref().map(encoded);
+        Ok(Self { base, token, workspace, agent: ureq::Agent::new_with_config(config) })
     }
 
     /// One request with a JSON body; reads the answer as a type.
@@ -121,10 +123,17 @@ impl Client {
         Err(Failure::Unreachable(format!("the server at {} closed the connection", self.base)))
     }
 
+    fn uri(&self, path: &str) -> String {
+        let base = &self.base;
+        let Some(workspace) = &self.workspace else { return format!("{base}/admin/v1{path}") };
+        let joint = if path.contains('?') { '&' } else { '?' };
+        format!("{base}/admin/v1{path}{joint}workspace={workspace}")
+    }
+
     fn send(&self, method: &str, path: &str, body: String) -> Result<http::Response<ureq::Body>, Failure> {
         let request = http::Request::builder()
             .method(method)
-            .uri(format!("{}/admin/v1{path}", self.base))
+            .uri(self.uri(path))
             .header("authorization", format!("Bearer {}", self.token))
             .header("content-type", "application/json")
             .body(body)

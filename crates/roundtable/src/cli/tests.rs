@@ -166,6 +166,23 @@ fn the_log_is_checked_and_copied() {
 }
 
 #[test]
+fn commands_are_for_the_workspace_that_is_named() {
+    let served = Served::begin();
+    let list = served.cli(&["workspace", "list"]).out;
+    assert_eq!(list, "default  0 users  0 agents  0 rooms  default\n");
+    assert_eq!(served.cli(&["room", "add", "lobby", "--workspace", "default"]).exit, Exit::Done);
+    for words in [&["room", "list"][..], &["tail"], &["user", "add", "x"]] {
+        let refused = served.cli(&[words, &["--workspace", "nowhere"]].concat());
+        assert_eq!(refused.exit, Exit::Refused, "{words:?}");
+        assert!(refused.err.contains("there is no workspace nowhere"), "{}", refused.err);
+    }
+    assert_eq!(served.cli(&["workspace", "add", "second"]).exit, Exit::Refused, "this one has room for one");
+    for words in [&["workspace", "list"][..], &["backup", "x"], &["check-config"]] {
+        assert_eq!(typed(&[words, &["--workspace", "default"]].concat(), "").exit, Exit::Usage, "{words:?}");
+    }
+}
+
+#[test]
 fn exit_codes_are_as_documented() {
     let served = Served::begin();
     let server = format!("http://{}", served.address);

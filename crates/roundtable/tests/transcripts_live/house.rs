@@ -116,7 +116,9 @@ impl House {
     fn revoke(&self, name: &str, names: &Names) -> Result<(), String> {
         let text = names.get(name).ok_or_else(|| format!("${name} stands for nothing yet"))?;
         let command = match self.server.hub.identity.read_any(text) {
-            Some((jti, expires_at)) => Command::RevokeToken(TokenRevoked { jti, expires_at }),
+            Some(found) => {
+                Command::RevokeToken(TokenRevoked { jti: found.jti, expires_at: found.expires_at })
+            }
             None => {
                 let id = text.split(':').next().unwrap_or(text);
                 Command::RevokeKey(KeyId::new(id).map_err(|error| error.to_string())?)

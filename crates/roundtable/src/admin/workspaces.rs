@@ -1,0 +1,39 @@
+//! Workspaces, by the operator: making them, seeing which there are.
+
+use axum::body::Bytes;
+use axum::response::Response;
+use roundtable_core::ids::WorkspaceId;
+use roundtable_dialects::iso::iso;
+
+use crate::admin::answer::{Refused, body, json_response};
+use crate::admin::wire::{AddWorkspace, AddedWorkspace, ListedWorkspace, ListedWorkspaces};
+use crate::admin::{Desk, Office};
+use crate::auth::keys;
+
+/// `POST /workspaces`: the domain key is drawn here and kept as its hash alone.
+pub async fn add<O: Office>(Desk(admin): Desk<O>, bytes: Bytes) -> Result<Response, Refused> {
+    let AddWorkspace { workspace } = body(&bytes)?;
+    let id = WorkspaceId::new(&workspace)?;
+    let domain_key = keys::draw_secret();
+    admin.office.found(id, keys::sha256_hex(domain_key.as_bytes())).await?;
+    Ok(json_response(201, &AddedWorkspace { workspace, domain_key }))
+}
+
+/// `GET /workspaces`.
+pub async fn list<O: Office>(Desk(admin): Desk<O>) -> Response {
+    let default = |id: &WorkspaceId| admin.office.within(id).is_some_and(|office| office.is_default());
+    let all = admin.office.workspaces().into_iter();
+    let mut workspaces: Vec<ListedWorkspace> = all
+        .map(|(id, state)| ListedWorkspace {
+            workspace: id.to_string(),
+            default: default(&id),
+            users: state.users().len(),
+            agents: state.agents().len(),
+            rooms: state.rooms().len(),
+            head: state.head.0,
+            created_at: iso(state.created_at),
+        })
+        .collect();
+    workspaces.sort_by(|a, b| a.workspace.cmp(&b.workspace));
+    json_response(200, &ListedWorkspaces { workspaces })
+}
