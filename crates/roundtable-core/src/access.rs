@@ -61,6 +61,17 @@ pub fn may_join_room(state: &State, room: &Room, actor: &Principal, member: &Pri
     }
 }
 
+/// Whether `who` may make a token worthless: its bearer, whoever may act as the bearer, and who runs the workspace.
+pub fn may_revoke_token(state: &State, who: &Principal, bearer: Option<&Principal>) -> bool {
+    may_operate(state, who) || bearer.is_some_and(|bearer| may_act_as(state, who, bearer).is_ok())
+}
+
+/// Whether `who` may take a position in the log for a feed: who may watch it. Reports to all watchers are ordered by who
+/// runs the workspace.
+pub fn may_mark(state: &State, who: &Principal, feed: Feed, report: bool) -> bool {
+    if report { may_operate(state, who) } else { may_receive(state, who, &Topic::Feed(feed)) }
+}
+
 /// Whether a connection of `who` may receive what goes to `topic`. Asked at every subscription and resume.
 pub fn may_receive(state: &State, who: &Principal, topic: &Topic) -> bool {
     match topic {

@@ -133,7 +133,7 @@ pub fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Decisio
         Command::ChangeUser(event) => users::change(state, ctx, event),
         Command::AddKey(event) => users::add_key(state, ctx, event),
         Command::RevokeKey(key) => users::revoke_key(state, ctx, key),
-        Command::RevokeToken(event) => Ok(users::revoke_token(state, event)),
+        Command::RevokeToken(event) => users::revoke_token(state, ctx, event),
         Command::NoteToken(event) => users::note_token(state, ctx, event),
         Command::RegisterAgent(command) => agents::register(state, ctx, command),
         Command::HostAgent(command) => agents::host(state, ctx, command),
@@ -169,6 +169,9 @@ pub fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Decisio
         Command::Measure(metrics) => components::measure(ctx, metrics),
         Command::Notice(event) => alerts::notice(ctx, event),
         Command::Mark(feed, report) => {
+            if !crate::access::may_mark(state, &ctx.actor, *feed, *report) {
+                return Err(Error::forbidden(format!("{} may not mark this feed", ctx.actor.id())));
+            }
             Ok(Decision::of(Event::FeedMarked(FeedMarked { feed: *feed, report: *report })))
         }
     }

@@ -111,6 +111,11 @@ impl State {
         self.noted_tokens.values()
     }
 
+    /// One of them.
+    pub fn noted_token(&self, jti: &str) -> Option<&NotedToken> {
+        self.noted_tokens.get(jti)
+    }
+
     /// A room.
     pub fn room(&self, id: &RoomId) -> Option<&Room> {
         self.rooms.get(id).map(|r| &**r)

@@ -141,6 +141,9 @@ pub struct TokenRevoked {
     pub jti: String,
     /// Its end; after that it needs no remembering.
     pub expires_at: Time,
+    /// Whose token it is, as the server knows it from the token itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bearer: Option<Principal>,
 }
 
 /// A token that is remembered because its bearer has no account that could be disabled.
@@ -264,13 +267,17 @@ pub(crate) fn revoke_key(state: &State, ctx: &Context, key: &KeyId) -> Result<De
     Ok(Decision::of(Event::KeyRevoked(KeyRevoked { key: key.clone() })))
 }
 
-pub(crate) fn revoke_token(state: &State, event: &TokenRevoked) -> Decision {
+pub(crate) fn revoke_token(state: &State, ctx: &Context, event: &TokenRevoked) -> Result<Decision, Error> {
+    let noted = state.noted_token(&event.jti).map(|token| &token.noted.bearer);
+    if !access::may_revoke_token(state, &ctx.actor, noted.or(event.bearer.as_ref())) {
+        return Err(Error::forbidden(format!("{} may not revoke this token", ctx.actor.id())));
+    }
     if state.token_revoked(&event.jti) {
         let mut decision = Decision::default();
         decision.outcome(Outcome::Repeated(Box::new(Outcome::Done)));
-        return decision;
+        return Ok(decision);
     }
-    Decision::of(Event::TokenRevoked(event.clone()))
+    Ok(Decision::of(Event::TokenRevoked(event.clone())))
 }
 
 #[cfg(test)]
@@ -299,7 +306,7 @@ mod tests {
         let mut state = State::default();
         apply(&mut state, 1, noted("x", 10));
         apply(&mut state, 2, noted("y", 100));
-        let revoked = TokenRevoked { jti: "y".into(), expires_at: Time(100) };
+        let revoked = TokenRevoked { jti: "y".into(), expires_at: Time(100), bearer: None };
         apply(&mut state, 3, Event::TokenRevoked(revoked));
         let shown: Vec<_> = state.noted_tokens().map(|t| (t.noted.jti.as_str(), t.revoked_at)).collect();
         assert_eq!(shown, [("x", None), ("y", Some(Time(3)))]);

@@ -71,8 +71,15 @@ fn keys_and_tokens() {
         user:vic revoke-key k4 -> key.revoked
         user:ann revoke-key k2 -> key.revoked
 
-        user:vic revoke-token t 2000000 -> token.revoked
-        user:vic revoke-token t 2000000 -> repeated
+        // A token is ended by its bearer, by who may act as it, and by who runs the workspace.
+        user:vic revoke-token t 2000000 -> ! Forbidden
+        agent:b revoke-token t 2000000 bearer=user:vic -> ! Forbidden
+        guest:g revoke-token t 2000000 bearer=user:vic -> ! Forbidden
+        user:vic revoke-token t 2000000 bearer=user:vic -> token.revoked
+        user:vic revoke-token t 2000000 bearer=user:vic -> repeated
+        user:vic revoke-token of-c 2000000 bearer=agent:c -> token.revoked
+        user:ed revoke-token of-b 2000000 bearer=agent:b -> token.revoked
+        system revoke-token any 2000000 -> token.revoked
         ",
     );
     assert!(play.state.token_revoked("t"));
@@ -475,8 +482,15 @@ fn seats_alerts_security_and_marks() {
         system notice blocked 10.0.0.1 until=1000001 -> security.noticed
         agent:a notice suspicious 10.0.0.1 -> ! Forbidden
 
-        user:ann mark activity -> feed.marked
+        // Who may watch a feed takes positions for it; reports are the operators'.
+        user:vic mark activity -> feed.marked
+        guest:g mark activity -> feed.marked
+        agent:a mark activity -> ! Forbidden
+        guest:g mark security -> ! Forbidden
+        guest:g mark activity report -> ! Forbidden
+        user:vic mark activity report -> ! Forbidden
         user:ann mark activity report -> feed.marked
+        system mark activity report -> feed.marked
         ",
     );
     use roundtable_core::time::Time;

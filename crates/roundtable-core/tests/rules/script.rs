@@ -294,7 +294,9 @@ fn identity_command(verb: &str, args: &Args<'_>) -> Option<Command> {
         }
         "revoke-key" => Command::RevokeKey(key()?),
         "revoke-token" => {
-            Command::RevokeToken(TokenRevoked { jti: args.at(0)?.into(), expires_at: Time(args.number(1)?) })
+            let (jti, expires_at) = (args.at(0)?.into(), Time(args.number(1)?));
+            let bearer = args.get("bearer").map(|text| Principal::parse(text).unwrap());
+            Command::RevokeToken(TokenRevoked { jti, expires_at, bearer })
         }
         _ => return None,
     })

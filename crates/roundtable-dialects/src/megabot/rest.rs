@@ -232,7 +232,11 @@ fn issue(desk: &impl Desk, family: Family, who: &Identity, login: &str) -> Resul
 
 /// Makes a token, or all refresh tokens of a login, worthless. False if somebody else did that before.
 async fn revoke(desk: &impl Desk, who: &Identity, jti: &str, expires_at: Time) -> Result<bool, Failure> {
-    let command = Command::RevokeToken(TokenRevoked { jti: jti.to_owned(), expires_at });
+    let command = Command::RevokeToken(TokenRevoked {
+        jti: jti.to_owned(),
+        expires_at,
+        bearer: Some(who.principal.clone()),
+    });
     let (outcome, _) = desk.ask(who, Ask::new(Token(0), command)).await?;
     Ok(!matches!(outcome, Outcome::Repeated(_)))
 }

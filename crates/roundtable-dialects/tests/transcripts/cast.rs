@@ -162,7 +162,7 @@ impl Cast {
     fn revoke(&mut self, name: &str, names: &Names) -> Result<(), String> {
         let text = names.get(name).ok_or_else(|| format!("${name} stands for nothing yet"))?;
         let command = match self.world.desk.jti(text) {
-            Some((jti, expires_at)) => Command::RevokeToken(TokenRevoked { jti, expires_at }),
+            Some((jti, expires_at)) => Command::RevokeToken(TokenRevoked { jti, expires_at, bearer: None }),
             None => {
                 let id = text.split(':').next().unwrap_or(text);
                 Command::RevokeKey(KeyId::new(id).map_err(|error| error.to_string())?)

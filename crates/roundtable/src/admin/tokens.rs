@@ -116,7 +116,7 @@ pub async fn revoke<O: Office>(Desk(admin): Desk<O>, bytes: Bytes) -> Result<Res
     let unknown = || wrong("this server made no such token, or it has ended");
     let Claims { workspace, jti, expires_at, .. } = admin.identifier.read_any(&token).ok_or_else(unknown)?;
     let office = admin.office.within(&workspace).ok_or_else(unknown)?;
-    let event = TokenRevoked { jti: jti.clone(), expires_at };
+    let event = TokenRevoked { jti: jti.clone(), expires_at, bearer: None };
     office.ask(Principal::System, Command::RevokeToken(event)).await?;
     Ok(json_response(200, &json!({"jti": jti})))
 }

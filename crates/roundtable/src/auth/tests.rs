@@ -252,7 +252,11 @@ async fn what_was_revoked_opens_nothing_and_ends_what_it_opened() {
     let by_key = w.check(Proof::ApiKey(w.user_key.whole())).await.unwrap();
     let stays = |identity: &Identity| may_stay(&w.place.state.lock().unwrap(), identity);
     assert_eq!((stays(&by_token), stays(&by_key)), (Ok(()), Ok(())));
-    w.place.ask(Command::RevokeToken(TokenRevoked { jti, expires_at: clock::now().plus(60_000) }));
+    w.place.ask(Command::RevokeToken(TokenRevoked {
+        jti,
+        expires_at: clock::now().plus(60_000),
+        bearer: None,
+    }));
     w.place.ask(Command::RevokeKey(w.user_key.id.clone()));
     assert_eq!(w.check(Proof::Token(Family::Login, token)).await, Err(Refusal::Revoked));
     assert_eq!(w.check(Proof::ApiKey(w.user_key.whole())).await, Err(Refusal::Revoked));

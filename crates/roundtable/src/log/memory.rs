@@ -251,7 +251,11 @@ mod tests {
             actor: Principal::System,
             room: None,
             client: None,
-            event: Event::TokenRevoked(TokenRevoked { jti: format!("t{offset}"), expires_at: Time(9) }),
+            event: Event::TokenRevoked(TokenRevoked {
+                jti: format!("t{offset}"),
+                expires_at: Time(9),
+                bearer: None,
+            }),
         };
         (first..first + count).map(record).collect()
     }

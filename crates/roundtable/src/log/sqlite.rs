@@ -323,7 +323,11 @@ mod tests {
             actor: Principal::System,
             room: None,
             client: None,
-            event: Event::TokenRevoked(TokenRevoked { jti: "x".repeat(bytes), expires_at: Time(2) }),
+            event: Event::TokenRevoked(TokenRevoked {
+                jti: "x".repeat(bytes),
+                expires_at: Time(2),
+                bearer: None,
+            }),
         };
         let append = Append {
             workspace: WorkspaceId::new("w").unwrap(),

@@ -116,9 +116,11 @@ impl House {
     fn revoke(&self, name: &str, names: &Names) -> Result<(), String> {
         let text = names.get(name).ok_or_else(|| format!("${name} stands for nothing yet"))?;
         let command = match self.server.hub.identity.read_any(text) {
-            Some(found) => {
-                Command::RevokeToken(TokenRevoked { jti: found.jti, expires_at: found.expires_at })
-            }
+            Some(found) => Command::RevokeToken(TokenRevoked {
+                jti: found.jti,
+                expires_at: found.expires_at,
+                bearer: None,
+            }),
             None => {
                 let id = text.split(':').next().unwrap_or(text);
                 Command::RevokeKey(KeyId::new(id).map_err(|error| error.to_string())?)

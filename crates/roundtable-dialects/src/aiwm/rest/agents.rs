@@ -268,7 +268,16 @@ async fn disconnect(id: &str, who: &Identity, desk: &impl Desk) -> Answer {
         return Err(Failure::new(403, "An agent disconnects itself only"));
     }
     if let (Credential::Token { jti }, Some(expires_at)) = (&who.credential, who.expires_at) {
-        ask(desk, who, Command::RevokeToken(TokenRevoked { jti: jti.clone(), expires_at })).await?;
+        ask(
+            desk,
+            who,
+            Command::RevokeToken(TokenRevoked {
+                jti: jti.clone(),
+                expires_at,
+                bearer: Some(who.principal.clone()),
+            }),
+        )
+        .await?;
     }
     Ok(Response::json(200, &json!({ "success": true })))
 }

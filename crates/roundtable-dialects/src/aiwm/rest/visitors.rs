@@ -96,7 +96,11 @@ pub(super) async fn revoke((id, token): (&str, &str), who: &Identity, desk: &imp
     let Some(noted) = found else {
         return Err(Failure::new(404, "Token not found"));
     };
-    let revoked = TokenRevoked { jti: noted.jti.clone(), expires_at: noted.expires_at };
+    let revoked = TokenRevoked {
+        jti: noted.jti.clone(),
+        expires_at: noted.expires_at,
+        bearer: Some(noted.bearer.clone()),
+    };
     ask(desk, who, Command::RevokeToken(revoked)).await?;
     Ok(nothing())
 }
