@@ -61,6 +61,16 @@ pub fn may_join_room(state: &State, room: &Room, actor: &Principal, member: &Pri
     }
 }
 
+/// Whether `who` may read what was said in a room: who is in it, and who may enter it.
+pub fn may_read_room(state: &State, room: &Room, who: &Principal) -> bool {
+    may_receive(state, who, &Topic::Room(room.id.clone())) || may_join_room(state, room, who, who)
+}
+
+/// Whether `who` may take back what `author` said: the author, whoever may act as it, and who runs the workspace.
+pub fn may_delete_message(state: &State, who: &Principal, author: &Principal) -> bool {
+    may_operate(state, who) || may_act_as(state, who, author).is_ok()
+}
+
 /// Whether `who` may make a token worthless: its bearer, whoever may act as the bearer, and who runs the workspace.
 pub fn may_revoke_token(state: &State, who: &Principal, bearer: Option<&Principal>) -> bool {
     may_operate(state, who) || bearer.is_some_and(|bearer| may_act_as(state, who, bearer).is_ok())

@@ -7,7 +7,7 @@ use crate::cluster::{NodeJoined, NodeLeft, ServerStarted};
 use crate::components::{FaultNoticed, SetHealth};
 use crate::feeds::Feed;
 use crate::ids::{AgentId, AlertId, KeyId, MessageId, Principal, RoomId};
-use crate::messages::{Direct, Post};
+use crate::messages::{Delete, Direct, Post};
 use crate::rooms::{CreateRoom, EnterOwnRoom, JoinRoom, RoomUpdated};
 use crate::seats::KeepSeat;
 use crate::signal::Metric;
@@ -69,6 +69,8 @@ pub enum Command {
     MarkRead(RoomId, MessageId, Offset),
     /// Say something in a room.
     Post(Box<Post>),
+    /// Take back what was said in a room.
+    DeleteMessage(Delete),
     /// Say something to one agent.
     Direct(Box<Direct>),
     /// Note that the actor's waiting direct messages up to an offset have reached it.

@@ -106,7 +106,7 @@ pub(crate) fn outcome_of(room: Option<&RoomId>, event: &Event) -> Outcome {
     match (event, room) {
         (Event::MessagePosted(message), _) => Outcome::Message(message.id.clone()),
         (Event::MessageDirect(message), _) => Outcome::Message(message.id.clone()),
-        (Event::RoomLeft(_), _) => Outcome::Done,
+        (Event::RoomLeft(_) | Event::MessageDeleted(_), _) => Outcome::Done,
         (_, Some(room)) => Outcome::Room(room.clone()),
         (_, None) => Outcome::Done,
     }
@@ -151,6 +151,7 @@ pub fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Decisio
         Command::UpdateRoom(room, changes) => rooms::update(state, ctx, room, changes),
         Command::MarkRead(room, message, offset) => rooms::read(state, ctx, room, (message, *offset)),
         Command::Post(command) => messages::post(state, ctx, command),
+        Command::DeleteMessage(command) => messages::delete(state, ctx, command),
         Command::Direct(command) => messages::direct(state, ctx, command),
         Command::MarkDelivered(upto) => Ok(messages::delivered(state, ctx, *upto)),
         Command::Connect(platform) => presence::connect(state, ctx, platform.as_ref()),

@@ -112,6 +112,8 @@ events! {
     "room.acted" RoomActed(actions::Acted),
     /// Something was said in a room.
     "message.posted" MessagePosted(messages::Message),
+    /// A message of a room was taken back.
+    "message.deleted" MessageDeleted(messages::Deleted),
     /// Something was said to one principal.
     "message.direct" MessageDirect(messages::DirectMessage),
     /// Direct messages reached their addressee.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Context, Decision};
+use crate::engine::{Context, Decision, Outcome};
 use crate::error::{Error, ErrorKind};
 use crate::event::Event;
 use crate::ids::{AgentId, ConnectionId, MessageId, Principal, RoomId};
@@ -115,6 +115,28 @@ pub struct Message {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
 fn is_zero(n: &u64) -> bool {
     *n == 0
+}
+
+/// Event: a message was taken back. It is shown no more; the log keeps that it was said.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Deleted {
+    /// Which.
+    pub message: MessageId,
+    /// Where it is in the log.
+    pub offset: Offset,
+}
+
+/// Command: take back a message of a room.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Delete {
+    /// Where it was said.
+    pub room: RoomId,
+    /// Which.
+    pub message: MessageId,
+    /// Where it is in the log.
+    pub offset: Offset,
+    /// Who said it, as the log tells.
+    pub author: Principal,
 }
 
 /// Event: something was said to one principal.
@@ -248,6 +270,24 @@ pub(crate) fn post(state: &State, ctx: &Context, command: &Post) -> Result<Decis
     } else {
         decision.in_room(&command.room, Event::MessagePosted(message));
     }
+    Ok(decision)
+}
+
+pub(crate) fn delete(state: &State, ctx: &Context, command: &Delete) -> Result<Decision, Error> {
+    let room = rooms::visible(state, &command.room, &ctx.actor)?;
+    if command.offset > state.head || room.deleted.contains(&command.offset) {
+        return Err(Error::new(
+            ErrorKind::MessageNotFound,
+            format!("there is no message {}", command.message),
+        ));
+    }
+    if !access::may_delete_message(state, &ctx.actor, &command.author) {
+        return Err(Error::forbidden(format!("{} may not delete this message", ctx.actor.id())));
+    }
+    let mut decision = Decision::default();
+    let deleted = Deleted { message: command.message.clone(), offset: command.offset };
+    decision.in_room(&command.room, Event::MessageDeleted(deleted));
+    decision.outcome(Outcome::Done);
     Ok(decision)
 }
 

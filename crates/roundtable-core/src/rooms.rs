@@ -1,6 +1,6 @@
 //! Rooms: where members talk and a history is kept.
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Context, Decision, Outcome};
@@ -94,12 +94,15 @@ pub struct Room {
     pub members: OrdMap<Principal, Member>,
     /// Number of the last record in the room.
     pub seq: u64,
-    /// Messages so far.
+    /// Messages so far, without those that were taken back.
     pub messages: u64,
     /// Tokens spent in it, as the messages report.
     pub tokens: u64,
     /// The newest message: offset, id and first 100 characters.
     pub last: Option<LastMessage>,
+    /// Where messages are that were taken back.
+    #[serde(default)]
+    pub deleted: OrdSet<Offset>,
     /// When it was made.
     pub created_at: Time,
     /// When anything in it changed.
@@ -122,7 +125,7 @@ pub struct LastMessage {
     pub offset: Offset,
     /// Its id.
     pub id: MessageId,
-    /// Its first 100 characters.
+    /// Its first 100 characters; empty if it was taken back.
     pub start: String,
     /// Whose part it plays.
     pub role: crate::messages::Role,
@@ -454,6 +457,7 @@ impl Room {
             messages: 0,
             tokens: 0,
             last: None,
+            deleted: OrdSet::new(),
             created_at: at,
             updated_at: at,
         }

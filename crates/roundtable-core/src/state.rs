@@ -126,6 +126,12 @@ impl State {
         self.rooms.values().map(|r| &**r)
     }
 
+    /// Whether a record is a message that was taken back since.
+    pub fn is_deleted(&self, record: &Record) -> bool {
+        let room = record.room.as_ref().and_then(|id| self.room(id));
+        room.is_some_and(|room| room.deleted.contains(&record.offset))
+    }
+
     /// The active room that belongs to an agent.
     pub fn own_room(&self, agent: &AgentId) -> Option<&RoomId> {
         self.own_rooms.get(agent)
@@ -297,6 +303,7 @@ impl State {
             | Event::RoomLeft(_)
             | Event::RoomRead(_)
             | Event::RoomActed(_)
+            | Event::MessageDeleted(_)
             | Event::MessagePosted(_) => self.apply_room(record),
         }
     }
@@ -555,6 +562,13 @@ impl State {
             Event::RoomRead(e) => {
                 if let Some(member) = room.members.get_mut(&e.member) {
                     member.read = Some((e.offset, e.message.clone()));
+                }
+            }
+            Event::MessageDeleted(e) => {
+                room.messages = room.messages.saturating_sub(1);
+                room.deleted.insert(e.offset);
+                if let Some(last) = room.last.as_mut().filter(|last| last.offset == e.offset) {
+                    last.start.clear();
                 }
             }
             Event::MessagePosted(e) => {

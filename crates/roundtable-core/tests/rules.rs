@@ -312,6 +312,31 @@ fn messages_are_said_by_members() {
 }
 
 #[test]
+fn messages_are_taken_back_by_who_said_them_and_by_who_runs_the_workspace() {
+    let play = play(
+        "
+        agent:a create-room r -> room.created r, room.joined r agent:a
+        user:vic join r member=agent:c -> room.joined r agent:c
+        agent:a post r one -> message.posted r agent:a one
+        user:vic post r two from=agent:c -> message.posted r agent:c two
+        agent:a post r three -> message.posted r agent:a three
+        agent:b delete r 12 agent:a -> ! Forbidden
+        guest:g delete r 12 agent:a -> ! Forbidden
+        user:vic delete r 12 agent:a -> ! Forbidden
+        user:vic delete r 13 agent:c -> message.deleted r 13
+        user:ed delete r 12 agent:a -> message.deleted r 12
+        user:ed delete r 12 agent:a -> ! MessageNotFound
+        agent:a delete r 9999 agent:a -> ! MessageNotFound
+        agent:a delete nowhere 14 agent:a -> ! RoomNotFound
+        agent:a delete r 14 agent:a -> message.deleted r 14
+        ",
+    );
+    let room = play.state.room(&RoomId::new("r").unwrap()).unwrap();
+    assert_eq!((room.messages, room.deleted.len()), (0, 3));
+    assert!(room.last.as_ref().unwrap().start.is_empty(), "nothing of it is shown any more");
+}
+
+#[test]
 fn a_client_id_has_one_effect_for_a_day() {
     play(
         "

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use roundtable_core::engine::Outcome;
 use roundtable_core::error::Error;
 use roundtable_core::event::Record;
-use roundtable_core::ids::{Principal, RoomId, WorkspaceId};
+use roundtable_core::ids::{MessageId, Principal, RoomId, WorkspaceId};
 use roundtable_core::state::State;
 use roundtable_core::time::{Offset, Time};
 
@@ -152,4 +152,10 @@ pub trait Desk: Send + Sync {
         before: Option<Offset>,
         limit: u32,
     ) -> impl Future<Output = Result<Vec<Record>, Error>> + Send;
+    /// The message with this id, of any room that the asker may read; not one that was taken back.
+    fn find(
+        &self,
+        who: &Identity,
+        message: &MessageId,
+    ) -> impl Future<Output = Result<Option<Record>, Error>> + Send;
 }

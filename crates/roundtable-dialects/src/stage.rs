@@ -452,4 +452,8 @@ impl crate::rest::Desk for Counter {
     ) -> Result<Vec<Record>, Error> {
         Ok(Vec::new())
     }
+
+    async fn find(&self, _: &Identity, _: &roundtable_core::ids::MessageId) -> Result<Option<Record>, Error> {
+        Ok(None)
+    }
 }

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use roundtable_core::access;
-use roundtable_core::delivery::Topic;
 use roundtable_core::engine::Outcome;
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::event::Record;
-use roundtable_core::ids::{RoomId, WorkspaceId};
+use roundtable_core::ids::{MessageId, RoomId, WorkspaceId};
+use roundtable_core::rooms::Room;
 use roundtable_core::state::State;
 use roundtable_core::time::{Offset, Time};
 use roundtable_dialects::figures::Figures;
@@ -16,6 +16,7 @@ use roundtable_dialects::rest::{Desk, IssuedToken, Limited, TokenOrder};
 use roundtable_dialects::session::{Ask, Credentials, Family, Identity, Refusal};
 
 use crate::clock;
+use crate::log::read_shown;
 use crate::rates::Rates;
 use crate::transport::Hub;
 
@@ -93,13 +94,40 @@ impl Desk for Counter {
         let handle = self.hub.workspaces.get(&who.workspace).ok_or_else(Self::no_workspace)?;
         let state = Arc::clone(&handle.view().state);
         roundtable_core::rooms::visible(&state, room, &who.principal)?;
-        if !access::may_receive(&state, &who.principal, &Topic::Room(room.clone())) {
+        let known = state.room(room).is_some_and(|room| access::may_read_room(&state, room, &who.principal));
+        if !known {
             return Err(Error::forbidden(format!("{} is not in room {room}", who.principal.id())));
         }
         let (log, workspace, room) =
             (Arc::clone(self.hub.workspaces.log()), who.workspace.clone(), room.clone());
-        tokio::task::spawn_blocking(move || log.read_room(&workspace, &room, before, limit as usize))
+        let read = move || read_shown(&*log, (&workspace, &state), &room, (before, limit as usize));
+        tokio::task::spawn_blocking(read)
             .await
             .unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "a page could not be read")))
+    }
+
+    async fn find(&self, who: &Identity, message: &MessageId) -> Result<Option<Record>, Error> {
+        let handle = self.hub.workspaces.get(&who.workspace).ok_or_else(Self::no_workspace)?;
+        let state = Arc::clone(&handle.view().state);
+        let (log, workspace) = (Arc::clone(self.hub.workspaces.log()), who.workspace.clone());
+        let (who, message) = (who.principal.clone(), message.clone());
+        let search = move || {
+            // Its id begins with the second it was made in: rooms that were still now are not asked.
+            let second = message.as_str().get(..8).and_then(|hex| i64::from_str_radix(hex, 16).ok());
+            let Some(second) = second else { return Ok(None) };
+            let lived = |room: &Room| {
+                room.created_at.as_seconds() <= second && room.updated_at.as_seconds() >= second
+            };
+            for room in state.rooms().filter(|r| lived(r) && access::may_read_room(&state, r, &who)) {
+                let found = log.find_message(&workspace, &room.id, &message)?;
+                if let Some(found) = found.filter(|found| !state.is_deleted(found)) {
+                    return Ok(Some(found));
+                }
+            }
+            Ok(None)
+        };
+        tokio::task::spawn_blocking(search)
+            .await
+            .unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "a message could not be looked up")))
     }
 }

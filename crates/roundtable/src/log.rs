@@ -170,6 +170,28 @@ pub trait Log: Send + Sync + 'static {
     fn backup(&self, to: &Path) -> Result<(), Error>;
 }
 
+/// The newest `limit` messages of a room that were not taken back, before `before` if given, oldest first.
+pub fn read_shown(
+    log: &dyn Log,
+    (workspace, state): (&WorkspaceId, &State),
+    room: &RoomId,
+    (mut before, limit): (Option<Offset>, usize),
+) -> Result<Vec<Record>, Error> {
+    let mut shown: Vec<Record> = Vec::new();
+    loop {
+        let page = log.read_room(workspace, room, before, limit)?;
+        let full = page.len() >= limit;
+        before = page.first().map(|record| record.offset);
+        shown.extend(page.into_iter().rev().filter(|record| !state.is_deleted(record)));
+        if !full || shown.len() >= limit {
+            break;
+        }
+    }
+    shown.truncate(limit);
+    shown.reverse();
+    Ok(shown)
+}
+
 /// Which records to read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Span {

@@ -25,7 +25,7 @@ use crate::auth::secrets::Secrets;
 use crate::clock;
 use crate::config::Config;
 use crate::desk::Counter;
-use crate::log::{Span, Verified};
+use crate::log::{Span, Verified, read_shown};
 use crate::probes;
 use crate::rates::Rates;
 use crate::runner::Handle;
@@ -103,7 +103,8 @@ impl Office for FrontOffice {
 
     async fn page(&self, room: &RoomId, before: Option<Offset>, limit: usize) -> Result<Vec<Record>, Error> {
         let room = room.clone();
-        self.reading(move |log, workspace| log.read_room(workspace, &room, before, limit)).await
+        let state = self.state();
+        self.reading(move |log, workspace| read_shown(log, (workspace, &state), &room, (before, limit))).await
     }
 
     async fn read(&self, after: Offset, limit: usize) -> Result<Vec<Record>, Error> {

@@ -18,7 +18,7 @@ use roundtable_core::ids::{
     AgentId, AlertId, ClientId, ConnectionId, KeyId, MessageId, NodeId, Principal, RoomId, UserId,
 };
 use roundtable_core::json::Json;
-use roundtable_core::messages::{Content, Direct, Post};
+use roundtable_core::messages::{Content, Delete, Direct, Post};
 use roundtable_core::rooms::{CreateRoom, EnterOwnRoom, JoinRoom, RoomCard, RoomUpdated};
 use roundtable_core::seats::KeepSeat;
 use roundtable_core::signal::SignalBody;
@@ -157,6 +157,7 @@ fn text_of_event(room: Option<&RoomId>, event: &Event) -> String {
         Event::RoomJoined(e) => e.member.to_string(),
         Event::RoomLeft(e) => e.member.to_string(),
         Event::RoomRead(e) => format!("{} {}", e.member, e.offset.0),
+        Event::MessageDeleted(e) => e.offset.0.to_string(),
         Event::RoomActed(e) => format!("{} {}", e.who, e.action),
         Event::MessagePosted(e) => format!("{} {}", e.from, e.content.as_text()),
         Event::MessageDirect(e) => format!("{}>{} {}", e.from, e.to, e.content.as_text()),
@@ -353,6 +354,12 @@ fn room_command(verb: &str, args: &Args<'_>, ctx: &Context) -> Option<Command> {
                 args.get("from").map_or(Some(ctx.actor.clone()), |text| Principal::parse(text).ok())?;
             Command::Post(Box::new(Post::text(room()?, from, args.at(1).unwrap_or_default())))
         }
+        "delete" => Command::DeleteMessage(Delete {
+            room: room()?,
+            message: MessageId::new("m").ok()?,
+            offset: Offset(args.number(1)?),
+            author: Principal::parse(args.at(2)?).ok()?,
+        }),
         "direct" => Command::Direct(Box::new(Direct {
             to: args.agent(0)?,
             from: args.get("from").map_or(Some(ctx.actor.clone()), |text| Principal::parse(text).ok())?,

@@ -484,7 +484,7 @@ pub fn conversation<'a>(room: &'a Room, org: &'a str) -> Conversation<'a> {
         total_messages: room.messages,
         total_cost: room.tokens as f64 * PRICE_PER_1000 / 1000.0,
         participants: participants.collect(),
-        last_message: last.map(|last| Last {
+        last_message: last.filter(|last| !last.start.is_empty()).map(|last| Last {
             content: &last.start,
             role: role(last.role),
             created_at: iso(last.at),

@@ -174,6 +174,21 @@ struct ChatReceive<'a> {
     agent_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     attachments: Option<Json>,
+    #[serde(flatten)]
+    truncated: Option<Truncated>,
+}
+
+/// Something had to be left out of a frame (protocol README §3).
+#[derive(Serialize)]
+struct Truncated {
+    truncated: bool,
+    r#ref: String,
+}
+
+impl Truncated {
+    fn of(said: &Said) -> Self {
+        Self { truncated: true, r#ref: format!("{WHOLE_AT}{}", said.id) }
+    }
 }
 
 #[derive(Serialize)]
@@ -188,6 +203,8 @@ struct ChatStream<'a> {
     user_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     agent_id: Option<&'a str>,
+    #[serde(flatten)]
+    truncated: Option<&'a Truncated>,
 }
 
 #[derive(Serialize)]
@@ -255,7 +272,18 @@ fn about<'a>(who: &'a Principal, room: &'a RoomId, state: &'a State) -> Metadata
     Metadata { user_id: Some(who.id()), session_id: Some(room.as_str()), platform: platform_of(who, state) }
 }
 
-fn chat(said: &Said, about: &About<'_>) -> Texts {
+/// Where the whole of a message is that had to be cut.
+const WHOLE_AT: &str = "/api/messages/";
+
+/// The whole message that a record holds, as it would be in a `chat_receive`; `None` if it holds none that people see.
+pub fn whole(record: &Record) -> Option<serde_json::Value> {
+    let (Event::MessagePosted(said), Some(room)) = (&record.event, &record.room) else { return None };
+    let request = record.client.as_ref().map(|client| client.as_str());
+    let about = About { room, at: record.at, request };
+    shown(said).then(|| serde_json::to_value(receive(said, &about)).unwrap_or_default())
+}
+
+fn receive<'a>(said: &'a Said, about: &About<'a>) -> ChatReceive<'a> {
     let person = !matches!(said.from, Principal::Agent(_) | Principal::Node(_) | Principal::System);
     let platform = said.platform.as_deref().filter(|_| person).unwrap_or(AGENT_PLATFORM);
     let sender = match said.from {
@@ -269,13 +297,7 @@ fn chat(said: &Said, about: &About<'_>) -> Texts {
         Principal::User(_) | Principal::Guest(_) | Principal::Node(_) => (Some(said.from.id()), None),
         Principal::System => (None, None),
     };
-    let meta = Metadata {
-        user_id: Some(said.from.id()),
-        session_id: Some(about.room.as_str()),
-        platform: Some(platform),
-    };
-    let id = format!("msg_{}", said.id);
-    let receive = ChatReceive {
+    ChatReceive {
         content: said.content.as_text(),
         sender,
         platform,
@@ -286,23 +308,44 @@ fn chat(said: &Said, about: &About<'_>) -> Texts {
         user_id,
         agent_id,
         attachments: attachments(said),
-    };
-    let whole = frame(&id, "chat_receive", receive, about.at, meta);
-    if whole.len() <= MAX_FRAME {
-        return smallvec![whole];
+        truncated: None,
     }
-    let pieces = pieces(said.content.as_text());
+}
+
+/// One frame, or what does not fit into one: attachments are left out first, then the text comes in pieces.
+fn chat(said: &Said, about: &About<'_>) -> Texts {
+    let mut receive = receive(said, about);
+    let meta = Metadata {
+        user_id: Some(said.from.id()),
+        session_id: Some(about.room.as_str()),
+        platform: Some(receive.platform),
+    };
+    let id = format!("msg_{}", said.id);
+    let all = frame(&id, "chat_receive", &receive, about.at, meta);
+    if all.len() <= MAX_FRAME {
+        return smallvec![all];
+    }
+    if receive.attachments.take().is_some() {
+        receive.truncated = Some(Truncated::of(said));
+        let cut = frame(&id, "chat_receive", &receive, about.at, meta);
+        if cut.len() <= MAX_FRAME {
+            return smallvec![cut];
+        }
+    }
+    let pieces = pieces(receive.content);
     let last = pieces.len();
     let stream = |(sequence, chunk): (usize, &str)| {
+        let is_complete = sequence == last;
         let payload = ChatStream {
             id: said.id.as_str(),
             chunk,
-            is_complete: sequence == last,
+            is_complete,
             sequence,
             session_id: about.room,
             request_id: about.request,
-            user_id,
-            agent_id,
+            user_id: receive.user_id,
+            agent_id: receive.agent_id,
+            truncated: receive.truncated.as_ref().filter(|_| is_complete),
         };
         frame(&format!("{id}_{sequence}"), "chat_stream", payload, about.at, meta)
     };
@@ -345,8 +388,11 @@ fn json_length(c: char) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{GZIP, PIECE, TEXT, pieces, shaped};
+    use super::{About, GZIP, Json, MAX_FRAME, MessageKind, PIECE, Principal, Role, RoomId, Said};
+    use super::{TEXT, Time, chat, pieces, shaped};
     use crate::session::Message;
+    use roundtable_core::ids::MessageId;
+    use roundtable_core::messages::Content;
     use std::io::Read;
 
     #[test]
@@ -359,6 +405,47 @@ mod tests {
             let json = serde_json::to_string(piece).unwrap();
             assert!(json.len() <= PIECE + 2 && json.len() > PIECE / 2 || text.ends_with(piece));
         }
+    }
+
+    fn said(content: &str, attachments: usize) -> Said {
+        let list = vec!["x".repeat(1 << 10); attachments];
+        Said {
+            id: MessageId::new("m1").unwrap(),
+            from: Principal::System,
+            from_name: String::new(),
+            role: Role::User,
+            kind: MessageKind::Text,
+            content: Content::Text(content.into()),
+            parts: Some(Json::of(&serde_json::json!({ "attachments": list }))),
+            metadata: None,
+            reply_to: None,
+            platform: None,
+            tokens: 0,
+            via: None,
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_cut_and_says_where_the_whole_is() {
+        let room = RoomId::new("r").unwrap();
+        let frames = |said: &Said| -> Vec<serde_json::Value> {
+            let about = About { room: &room, at: Time(0), request: None };
+            let texts = chat(said, &about);
+            assert!(texts.iter().all(|text| text.len() <= MAX_FRAME));
+            texts.iter().map(|text| serde_json::from_str(text).unwrap()).collect()
+        };
+        let fits = frames(&said("short", 900));
+        assert_eq!(fits[0]["payload"]["attachments"].as_array().unwrap().len(), 900);
+        assert!(fits[0]["payload"].get("truncated").is_none());
+        let cut = frames(&said("short", 1_100));
+        assert_eq!((cut.len(), &cut[0]["type"]), (1, &"chat_receive".into()));
+        assert_eq!(cut[0]["payload"]["truncated"], true);
+        assert_eq!(cut[0]["payload"]["ref"], "/api/messages/m1");
+        let pieces = frames(&said(&"long".repeat(MAX_FRAME / 4), 1_100));
+        let marks: Vec<bool> = pieces.iter().map(|f| f["payload"].get("ref").is_some()).collect();
+        assert_eq!(marks, [false, false, false, true], "the last piece says it");
+        let text: String = pieces.iter().map(|f| f["payload"]["chunk"].as_str().unwrap()).collect();
+        assert_eq!(text.len(), MAX_FRAME);
     }
 
     #[test]

@@ -1,17 +1,19 @@
-//! Login over REST, shared with the dashboards' front-end: `/api/auth/login`, `refresh`, `logout`, `me` (MegaBot notes §3).
+//! Login over REST, shared with the dashboards' front-end: `/api/auth/login`, `refresh`, `logout`, `me`; whole messages
+//! (MegaBot notes §3).
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use roundtable_core::command::Command;
 use roundtable_core::engine::Outcome;
 use roundtable_core::error::{Error, ErrorKind};
-use roundtable_core::ids::Principal;
+use roundtable_core::ids::{MessageId, Principal};
 use roundtable_core::state::State;
 use roundtable_core::time::Time;
 use roundtable_core::users::{TokenRevoked, UserRole};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::encode;
 use crate::iso::iso;
 use crate::rest::{Desk, IssuedToken, Request, Response, TokenOrder};
 use crate::session::{Ask, Credential, Credentials, Family, Identity, Proof, Refusal, Token, bearer};
@@ -57,8 +59,11 @@ impl From<Error> for Failure {
 
 type Answer = Result<Value, Failure>;
 
-/// Answers a request under `/api/auth/`. `None`: not one of these paths.
+/// Answers a request under `/api/auth/` and `/api/messages/`. `None`: not one of these paths.
 pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response> {
+    if let Some(id) = request.path.strip_prefix("/api/messages/").filter(|id| !id.contains('/')) {
+        return Some(told(message(id, request, desk).await, request));
+    }
     let route = request.path.strip_prefix("/api/auth/")?;
     let answer = match (request.method, route) {
         ("POST", "login") => login(request, desk).await,
@@ -68,7 +73,11 @@ pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response>
         (_, "login" | "refresh" | "logout" | "me") => Err(Failure::new(405, "Method not allowed")),
         _ => return None,
     };
-    Some(match answer {
+    Some(told(answer, request))
+}
+
+fn told(answer: Answer, request: &Request<'_>) -> Response {
+    match answer {
         Ok(body) => Response::json(200, &body),
         Err(failure) => {
             let (status, error) = (failure.status, failure.error);
@@ -81,7 +90,7 @@ pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response>
                 None => response,
             }
         }
-    })
+    }
 }
 
 fn body<'a, T: Deserialize<'a>>(request: &Request<'a>) -> Result<T, Failure> {
@@ -164,6 +173,18 @@ async fn logout(request: &Request<'_>, desk: &impl Desk) -> Answer {
         revoke(desk, &who, jti, who.expires_at.unwrap_or(now)).await?;
     }
     Ok(json!({"success": true, "message": "Logged out", "request_id": request.request_id}))
+}
+
+/// `GET /api/messages/{id}`: the whole of a message that did not fit into one frame (protocol README §3).
+async fn message(id: &str, request: &Request<'_>, desk: &impl Desk) -> Answer {
+    if request.method != "GET" {
+        return Err(Failure::new(405, "Method not allowed"));
+    }
+    let (who, _) = shown(request, desk).await?;
+    let missing = Failure::new(404, "No such message");
+    let Ok(id) = MessageId::new(id) else { return Err(missing) };
+    let found = desk.find(&who, &id).await?.ok_or(missing.clone())?;
+    encode::whole(&found).ok_or(missing)
 }
 
 async fn me(request: &Request<'_>, desk: &impl Desk) -> Answer {

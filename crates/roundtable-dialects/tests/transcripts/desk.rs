@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use roundtable_core::engine::Outcome;
 use roundtable_core::error::Error;
 use roundtable_core::event::Record;
-use roundtable_core::ids::{RoomId, WorkspaceId};
+use roundtable_core::ids::{MessageId, RoomId, WorkspaceId};
 use roundtable_core::state::State;
 use roundtable_core::time::{Offset, Time};
 use roundtable_dialects::figures::Figures;
@@ -97,5 +97,9 @@ impl Desk for Counter<'_> {
         limit: u32,
     ) -> Result<Vec<Record>, Error> {
         self.with(|world| world.page(&who.principal, room, before, limit))
+    }
+
+    async fn find(&self, who: &Identity, message: &MessageId) -> Result<Option<Record>, Error> {
+        self.with(|world| Ok(world.find(&who.principal, message)))
     }
 }

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use roundtable_core::access::may_receive;
+use roundtable_core::access::{may_read_room, may_receive};
 use roundtable_core::command::Command;
 use roundtable_core::delivery::{Delivery, Item, Topic, replays, topics_of_record, topics_of_signal};
 use roundtable_core::engine::{Context, Outcome, decide};
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::event::{Event, Record};
-use roundtable_core::ids::{ConnectionId, Principal, RoomId};
+use roundtable_core::ids::{ConnectionId, MessageId, Principal, RoomId};
 use roundtable_core::messages;
 use roundtable_core::signal::Signal;
 use roundtable_core::state::State;
@@ -174,18 +174,28 @@ impl World {
         limit: u32,
     ) -> Result<Vec<Record>, Error> {
         roundtable_core::rooms::visible(&self.state, room, who)?;
-        if !may_receive(&self.state, who, &Topic::Room(room.clone())) {
+        let known = self.state.room(room).is_some_and(|room| may_read_room(&self.state, room, who));
+        if !known {
             return Err(Error::forbidden(format!("{} is not in room {room}", who.id())));
         }
         let fits = |r: &&Record| {
             r.room.as_ref() == Some(room)
                 && before.is_none_or(|before| r.offset < before)
                 && matches!(r.event, Event::MessagePosted(messages::Message { .. }))
+                && !self.state.is_deleted(r)
         };
         let mut page: Vec<Record> =
             self.records.iter().rev().filter(fits).take(limit as usize).cloned().collect();
         page.reverse();
         Ok(page)
+    }
+
+    /// A message of any room that somebody may read.
+    pub fn find(&self, who: &Principal, message: &MessageId) -> Option<Record> {
+        let wanted = |r: &&Record| matches!(&r.event, Event::MessagePosted(said) if said.id == *message);
+        let found = self.records.iter().find(wanted).filter(|r| !self.state.is_deleted(r))?;
+        let room = found.room.as_ref().and_then(|room| self.state.room(room))?;
+        may_read_room(&self.state, room, who).then(|| found.clone())
     }
 
     fn settle(&mut self) {
@@ -297,7 +307,9 @@ impl World {
     }
 
     fn catch_up(&mut self, link: usize, topic: &Topic, after: Offset, upto: Offset) {
-        let missed = |r: &&Record| r.offset > after && r.offset <= upto && replays(r, topic);
+        let missed = |r: &&Record| {
+            r.offset > after && r.offset <= upto && replays(r, topic) && !self.state.is_deleted(r)
+        };
         let missed: Vec<Record> = self.records.iter().filter(missed).cloned().collect();
         for record in &missed {
             self.hand(link, &Delivery { item: Item::Record(record), topic, origin: None });

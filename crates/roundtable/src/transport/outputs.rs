@@ -20,7 +20,7 @@ use super::deliver::{Frames, frames_of};
 use super::mailbox::{Put, Weight};
 use super::shard::Shard;
 use crate::clock;
-use crate::log::Span;
+use crate::log::{Span, read_shown};
 use crate::runner::{News, ReplyTo, View, batch::Question};
 
 /// Records read from the log at a time while a subscription catches up.
@@ -230,6 +230,9 @@ impl Shard {
             span.after = page.last().filter(|_| full).map_or(span.upto, |record| record.offset);
             for record in &page {
                 last = record.offset;
+                if view.state.is_deleted(record) {
+                    continue;
+                }
                 let delivery = Delivery { item: Item::Record(record), topic: &topic, origin: None };
                 self.deliver_to(&connection, number, &delivery);
             }
@@ -278,13 +281,16 @@ impl Shard {
         let (view, topic) = (home.view.borrow().clone(), Topic::Room(room.clone()));
         let page: Result<Vec<Record>, Error> = if access::may_receive(&view.state, &who, &topic) {
             let (log, of) = (Arc::clone(self.hub.workspaces.log()), home.handle.workspace().clone());
-            let limit = limit as usize;
-            let page = tokio::task::spawn_blocking(move || log.read_room(&of, &room, before, limit))
+            let (limit, state) = (limit as usize, Arc::clone(&view.state));
+            let read = move || read_shown(&*log, (&of, &state), &room, (before, limit));
+            let page = tokio::task::spawn_blocking(read)
                 .await
                 .unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "a page could not be read")));
             page.map(|mut page| {
                 let last = page.last().map_or(Offset(0), |record| record.offset);
-                let asked = |record: &&Record| before.is_none_or(|before| record.offset < before);
+                let asked = |record: &&Record| {
+                    before.is_none_or(|before| record.offset < before) && !view.state.is_deleted(record)
+                };
                 // Only messages are ever handed out unsynced, so these are all of the kind that a page has.
                 page.extend(view.unsynced(&topic, last).filter(asked).cloned());
                 page.split_off(page.len().saturating_sub(limit))

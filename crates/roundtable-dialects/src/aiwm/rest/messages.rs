@@ -3,12 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use roundtable_core::access;
 use roundtable_core::command::Command;
 use roundtable_core::engine::Outcome;
 use roundtable_core::event::{Event, Record};
-use roundtable_core::ids::RoomId;
-use roundtable_core::messages::Message as Said;
+use roundtable_core::ids::{MessageId, RoomId};
+use roundtable_core::messages::{Delete, Message as Said};
 use roundtable_core::rooms::Room;
 use roundtable_core::state::State;
 use serde_json::value::RawValue;
@@ -18,10 +17,9 @@ use super::super::encode::{self, Door};
 use super::super::errors;
 use super::super::input::{UNKNOWN_PARENT, post_of};
 use super::super::reply::as_said;
-use super::super::wire::search::{Search, Step};
 use super::super::wire::send;
 use super::conversations::readable_room;
-use super::{Answer, Failure, bearer_of, lists, nothing_here, state_of};
+use super::{Answer, Failure, ask, bearer_of, lists, nothing, nothing_here, state_of};
 use crate::rest::{Desk, Request, Response};
 use crate::session::{Ask, Identity, Token, query_value};
 
@@ -33,6 +31,7 @@ pub(super) async fn handle(parts: &[&str], request: &Request<'_>, desk: &impl De
         ("POST", []) => read.say(request).await,
         ("GET", ["thread", id]) => read.thread(id).await,
         ("GET", [id]) => read.one(id).await,
+        ("DELETE", [id]) => read.delete(id).await,
         ("GET", ["conversation", room]) => read.page(readable_room(&state, room, &who)?, request).await,
         ("GET", ["conversation", room, rest @ ..]) => {
             read.some(readable_room(&state, room, &who)?, rest, request).await
@@ -181,32 +180,36 @@ impl<D: Desk> Reading<'_, D> {
         Ok(Response::json(200, &body))
     }
 
-    /// A message of any room that the asker may read.
+    /// A message of any conversation that the asker may read.
     async fn find(&self, id: &str) -> Result<Record, Failure> {
-        let mine = |room: &&Room| {
-            room.members.contains_key(&self.who.principal)
-                || access::may_operate(self.state, &self.who.principal)
-        };
-        for room in self.state.rooms().filter(mine) {
-            if let Some(found) = self.find_in(&room.id, id).await? {
-                return Ok(found);
-            }
-        }
         let shown: String = id.chars().take(128).collect();
-        Err(Failure::new(404, format!("Message with ID {shown} not found")))
+        let missing = || Failure::new(404, format!("Message with ID {shown} not found"));
+        let found = self.look_for(id).await?.ok_or_else(missing)?;
+        let room = found.room.as_ref().map_or("", |room| room.as_str());
+        readable_room(self.state, room, self.who).map_err(|_| missing())?;
+        Ok(found)
     }
 
-    async fn find_in(&self, room: &RoomId, id: &str) -> Result<Option<Record>, Failure> {
-        let Some((mut search, mut step)) = Search::new(id) else { return Ok(None) };
-        loop {
-            match step {
-                Step::Found(record) => return Ok(Some(*record)),
-                Step::Missing => return Ok(None),
-                Step::Read(before, limit) => {
-                    step = search.page(&self.desk.page(self.who, room, before, limit).await?);
-                }
-            }
+    async fn look_for(&self, id: &str) -> Result<Option<Record>, Failure> {
+        match MessageId::new(id) {
+            Ok(id) => Ok(self.desk.find(self.who, &id).await?),
+            Err(_) => Ok(None),
         }
+    }
+
+    /// `DELETE /messages/:id`: its author, owners and editors may.
+    async fn delete(&self, id: &str) -> Answer {
+        let found = self.find(id).await?;
+        if let (Some(said), Some(room)) = (said(&found), &found.room) {
+            let command = Delete {
+                room: room.clone(),
+                message: said.id.clone(),
+                offset: found.offset,
+                author: said.from.clone(),
+            };
+            ask(self.desk, self.who, Command::DeleteMessage(command)).await?;
+        }
+        Ok(nothing())
     }
 
     async fn one(&self, id: &str) -> Answer {
@@ -246,7 +249,7 @@ impl<D: Desk> Reading<'_, D> {
         };
         let room = readable_room(self.state, &id, self.who)?.id.clone();
         if let Some(parent) = &send.parent
-            && self.find_in(&room, parent).await?.is_none()
+            && self.look_for(parent).await?.is_none_or(|found| found.room.as_ref() != Some(&room))
         {
             return Err(Failure::invalid(UNKNOWN_PARENT));
         }
@@ -263,7 +266,7 @@ impl<D: Desk> Reading<'_, D> {
             return Err(Failure::new(500, "Internal server error"));
         };
         let after = Reading { state: &state, ..*self };
-        match after.find_in(&room, id.as_str()).await? {
+        match after.look_for(id.as_str()).await? {
             Some(record) => Ok(Response::json(201, &after.document(&record))),
             // A room that keeps nothing has said it to whoever was there.
             None => {

@@ -8,7 +8,7 @@ use roundtable_core::command::Command;
 use roundtable_core::engine::{Context, Outcome, decide};
 use roundtable_core::error::Error;
 use roundtable_core::event::{Event, Record};
-use roundtable_core::ids::{AgentId, Principal, RoomId, UserId, WorkspaceId};
+use roundtable_core::ids::{AgentId, MessageId, Principal, RoomId, UserId, WorkspaceId};
 use roundtable_core::json::Json;
 use roundtable_core::state::State;
 use roundtable_core::time::{Offset, Time};
@@ -192,9 +192,20 @@ impl Desk for Table {
             r.room.as_ref() == Some(room)
                 && matches!(r.event, Event::MessagePosted(_))
                 && before.is_none_or(|before| r.offset < before)
+                && !log.0.is_deleted(r)
         };
         let page: Vec<Record> = log.1.iter().filter(said).cloned().collect();
         Ok(page[page.len().saturating_sub(limit as usize)..].to_vec())
+    }
+
+    async fn find(&self, who: &Identity, message: &MessageId) -> Result<Option<Record>, Error> {
+        let log = self.log.lock().unwrap();
+        let may_read = |r: &Record| {
+            let room = log.0.room(r.room.as_ref().unwrap()).unwrap();
+            roundtable_core::access::may_read_room(&log.0, room, &who.principal)
+        };
+        let wanted = |r: &&Record| matches!(&r.event, Event::MessagePosted(said) if said.id == *message);
+        Ok(log.1.iter().find(wanted).filter(|r| may_read(r) && !log.0.is_deleted(r)).cloned())
     }
 }
 
@@ -542,4 +553,28 @@ fn messages_are_said_paged_searched_and_counted() {
     let after = table.call("GET", &format!("/dev/aiwm/conversations/{id}"), Some("user:ann"), "").1;
     assert_eq!((&after["contextSummary"], &after["totalMessages"]), (&summary, &json!(5)));
     assert_eq!(after["lastMessage"]["content"], "more 2");
+}
+
+#[test]
+fn a_message_is_taken_back_by_its_author_and_by_owners() {
+    let table = Table::new();
+    let id = conversation(&table);
+    let say = |who: &str, role: &str| {
+        let body = json!({"role": role, "content": "x", "conversationId": id}).to_string();
+        let said = table.call("POST", "/dev/aiwm/messages", Some(who), &body).1;
+        format!("/dev/aiwm/messages/{}", said["_id"].as_str().unwrap())
+    };
+    let (anns, agents) = (say("user:ann", "user"), say("agent:a1", "assistant"));
+    let delete = |path: &str, who: &str| table.call("DELETE", path, Some(who), "").0;
+    assert_eq!(delete(&anns, "agent:a2"), 404, "who may not read it does not learn that it is there");
+    assert_eq!(delete(&agents, "user:ann"), 403);
+    assert_eq!(delete(&anns, "user:ann"), 204);
+    assert_eq!(delete(&anns, "user:ann"), 404);
+    let last = || table.call("GET", &format!("/dev/aiwm/conversations/{id}"), Some("user:ann"), "").1;
+    assert_eq!(last()["lastMessage"]["content"], "x");
+    assert_eq!(delete(&agents, "user:olga"), 204);
+    assert_eq!((&last()["lastMessage"], &last()["totalMessages"]), (&Value::Null, &json!(0)));
+    assert_eq!(table.call("GET", &anns, Some("user:ann"), "").0, 404);
+    let page = table.call("GET", &format!("/dev/aiwm/messages/conversation/{id}"), Some("user:ann"), "").1;
+    assert_eq!((&page["total"], &page["data"]), (&json!(0), &json!([])));
 }

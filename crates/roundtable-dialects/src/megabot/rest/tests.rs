@@ -9,8 +9,10 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use roundtable_core::command::Command;
 use roundtable_core::engine::{Context, Outcome, decide};
 use roundtable_core::error::Error;
-use roundtable_core::event::Record;
-use roundtable_core::ids::{Principal, RoomId, UserId, WorkspaceId};
+use roundtable_core::event::{Event, Record};
+use roundtable_core::ids::{MessageId, Principal, RoomId, UserId, WorkspaceId};
+use roundtable_core::json::Json;
+use roundtable_core::messages::{Content, Message, MessageKind, Role};
 use roundtable_core::state::State;
 use roundtable_core::time::{Offset, Time};
 use roundtable_core::users::{UserAdded, UserRole};
@@ -188,6 +190,32 @@ impl Desk for Table {
     ) -> Result<Vec<Record>, Error> {
         Ok(Vec::new())
     }
+
+    async fn find(&self, _who: &Identity, message: &MessageId) -> Result<Option<Record>, Error> {
+        let said = Message {
+            id: MessageId::new("0123456789abcdef01234567").unwrap(),
+            from: Principal::System,
+            from_name: String::new(),
+            role: Role::System,
+            kind: MessageKind::Text,
+            content: Content::Text("whole".into()),
+            parts: Some(Json::of(&json!({ "attachments": ["a"] }))),
+            metadata: None,
+            reply_to: None,
+            platform: None,
+            tokens: 0,
+            via: None,
+        };
+        Ok((said.id == *message).then(|| Record {
+            offset: Offset(1),
+            room_seq: Some(1),
+            at: self.now(),
+            actor: Principal::System,
+            room: Some(RoomId::new("r").unwrap()),
+            client: None,
+            event: Event::MessagePosted(said),
+        }))
+    }
 }
 
 impl Table {
@@ -274,4 +302,21 @@ fn after_logout_neither_token_is_worth_anything() {
     assert_eq!(table.call("POST", "/api/auth/logout", Some(&token), &json!({})).0, 401);
     assert_eq!(table.me(&other), 200, "another login goes on");
     assert_eq!(table.refresh(&other_again, false).0, 200);
+}
+
+#[test]
+fn the_whole_of_a_message_is_there_for_who_may_read_it() {
+    let table = Table::new();
+    let (token, _) = table.login();
+    let get = |id: &str, token: Option<&str>| {
+        table.call("GET", &format!("/api/messages/{id}"), token, &Value::Null)
+    };
+    let (status, body) = get("0123456789abcdef01234567", Some(&token));
+    assert_eq!((status, &body["content"], &body["attachments"]), (200, &json!("whole"), &json!(["a"])));
+    assert_eq!((&body["session_id"], &body["sender"]), (&json!("r"), &json!("system")));
+    assert_eq!(get("0123456789abcdef01234567", None).0, 401);
+    for unknown in ["fedcba987654321001234567", "nothing", "%20"] {
+        assert_eq!(get(unknown, Some(&token)).0, 404);
+    }
+    assert_eq!(table.call("DELETE", "/api/messages/x", Some(&token), &Value::Null).0, 405);
 }
