@@ -174,3 +174,43 @@ test('the plain endpoint speaks event and data', async t => {
   assert.equal((await event('message:error')).data.success, false)
   assert.equal(socket.readyState, socket.OPEN)
 })
+
+test('twenty first connections at once make one conversation', async t => {
+  const agentId = fresh('agent')
+  const token = await server.aiwmToken(agentId)
+  const ways = [['websocket'], ['polling'], ['polling', 'websocket']]
+  const sockets = Array.from({ length: 20 }, (_, n) => chat(token, { transports: ways[n % ways.length] }))
+  t.after(() => sockets.forEach(socket => socket.close()))
+  const told = await Promise.all(sockets.map(async socket => (await socket.event('presence:update')).data))
+  assert.equal(new Set(told.map(presence => presence.conversationId)).size, 1)
+  const { conversationId } = told[0]
+  // Each of them may speak there, and all hear all of it once.
+  await Promise.all(sockets.map((socket, n) => socket.ask('message:send', { role: 'assistant', content: `${n}` })))
+  for (const socket of sockets) {
+    const heard = await socket.inbox.atLeast(20, 'message:new', item => item.name === 'message:new')
+    assert.equal(new Set(heard.map(item => item.data._id)).size, 20)
+    assert.ok(heard.every(item => item.data.conversationId === conversationId))
+  }
+  const list = await fetch(`${server.http}/dev/aiwm/conversations/agent/${agentId}`, { headers: { Authorization: `Bearer ${token}` } })
+  assert.deepEqual((await list.json()).map(conversation => conversation._id), [conversationId])
+})
+
+test('every tenth message refreshes the summary of a conversation', async t => {
+  const token = await server.aiwmToken(fresh('agent'))
+  const agent = chat(token)
+  t.after(() => agent.close())
+  const { conversationId } = (await agent.event('presence:update')).data
+  const summary = async () => {
+    const answer = await fetch(`${server.http}/dev/aiwm/conversations/${conversationId}`, { headers: { Authorization: `Bearer ${token}` } })
+    return (await answer.json()).contextSummary
+  }
+  const say = text => agent.ask('message:send', { role: 'assistant', content: text })
+  for (let n = 1; n < 10; n++) await say(`Point ${n}. And more.`)
+  assert.equal(await summary(), '')
+  await say('Point 10.')
+  const deadline = Date.now() + 10_000
+  while (await summary() === '' && Date.now() < deadline) await new Promise(done => setTimeout(done, 20))
+  const text = await summary()
+  assert.match(text, /^10 messages\. The newest:\n.*: Point 1\.\n/)
+  assert.match(text, /: Point 10\.$/)
+})

@@ -65,6 +65,8 @@ pub enum Command {
     LeaveRoom(RoomId, Principal),
     /// Change a room's card or status.
     UpdateRoom(RoomId, RoomUpdated),
+    /// Keep a short account of what was said in a room.
+    Summarise(RoomId, String),
     /// Note that the actor has read up to a message at an offset.
     MarkRead(RoomId, MessageId, Offset),
     /// Say something in a room.

@@ -78,6 +78,7 @@ pub fn topics_of_record(record: &Record, state: &State) -> Topics {
         | Event::RoomUpdated(_)
         | Event::RoomRead(_)
         | Event::RoomActed(_)
+        | Event::RoomSummarised(_)
         | Event::MessageDeleted(_)
         | Event::MessagePosted(_) => own_room().into_iter().collect(),
         Event::MessageDirect(e) => smallvec![Topic::Principal(e.to.clone())],

@@ -149,6 +149,7 @@ pub fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Decisio
         Command::EnterOwnRoom(command) => rooms::enter_own(state, ctx, command),
         Command::LeaveRoom(room, member) => rooms::leave(state, ctx, room, member),
         Command::UpdateRoom(room, changes) => rooms::update(state, ctx, room, changes),
+        Command::Summarise(room, summary) => rooms::summarise(state, ctx, room, summary),
         Command::MarkRead(room, message, offset) => rooms::read(state, ctx, room, (message, *offset)),
         Command::Post(command) => messages::post(state, ctx, command),
         Command::DeleteMessage(command) => messages::delete(state, ctx, command),

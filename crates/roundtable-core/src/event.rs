@@ -108,6 +108,8 @@ events! {
     "room.left" RoomLeft(rooms::RoomLeft),
     /// A member has read up to a message.
     "room.read" RoomRead(rooms::RoomRead),
+    /// What was said in a room was summed up.
+    "room.summarised" RoomSummarised(rooms::RoomSummarised),
     /// Something was done in a room.
     "room.acted" RoomActed(actions::Acted),
     /// Something was said in a room.

@@ -100,6 +100,9 @@ pub struct Room {
     pub tokens: u64,
     /// The newest message: offset, id and first 100 characters.
     pub last: Option<LastMessage>,
+    /// What was said so far, in short; empty until somebody sums it up.
+    #[serde(default)]
+    pub summary: String,
     /// Where messages are that were taken back.
     #[serde(default)]
     pub deleted: OrdSet<Offset>,
@@ -181,6 +184,13 @@ impl RoomJoined {
 pub struct RoomLeft {
     /// Who.
     pub member: Principal,
+}
+
+/// Event: what was said so far was summed up.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RoomSummarised {
+    /// In short; at most 16 KiB.
+    pub summary: String,
 }
 
 /// Event: a member has read up to a message.
@@ -426,6 +436,28 @@ pub(crate) fn update(
     Ok(decision)
 }
 
+/// Who may change a room may sum it up. The same again changes nothing.
+pub(crate) fn summarise(
+    state: &State,
+    ctx: &Context,
+    room: &RoomId,
+    summary: &str,
+) -> Result<Decision, Error> {
+    let found = visible(state, room, &ctx.actor)?;
+    if !access::may_manage_room(state, found, &ctx.actor) {
+        return Err(Error::forbidden(format!("{} may not sum up room {room}", ctx.actor.id())));
+    }
+    if summary.len() > limits::MAX_DESCRIPTION_BYTES {
+        return Err(Error::invalid("summary", "must be at most 16 KiB"));
+    }
+    let mut decision = Decision::default();
+    if found.summary != summary {
+        let event = RoomSummarised { summary: summary.to_owned() };
+        decision.in_room(room, Event::RoomSummarised(event));
+    }
+    Ok(decision)
+}
+
 pub(crate) fn read(
     state: &State,
     ctx: &Context,
@@ -457,6 +489,7 @@ impl Room {
             messages: 0,
             tokens: 0,
             last: None,
+            summary: String::new(),
             deleted: OrdSet::new(),
             created_at: at,
             updated_at: at,

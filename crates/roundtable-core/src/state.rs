@@ -303,6 +303,7 @@ impl State {
             | Event::RoomLeft(_)
             | Event::RoomRead(_)
             | Event::RoomActed(_)
+            | Event::RoomSummarised(_)
             | Event::MessageDeleted(_)
             | Event::MessagePosted(_) => self.apply_room(record),
         }
@@ -546,6 +547,7 @@ impl State {
                     self.own_rooms.remove(agent);
                 }
             }
+            Event::RoomSummarised(e) => room.summary.clone_from(&e.summary),
             Event::RoomJoined(e) => {
                 room.members.insert(e.member.clone(), Member { joined_at: record.at, read: None });
                 self.rooms_of.entry(e.member.clone()).or_default().insert(id.clone());
@@ -567,6 +569,8 @@ impl State {
             Event::MessageDeleted(e) => {
                 room.messages = room.messages.saturating_sub(1);
                 room.deleted.insert(e.offset);
+                // It may quote what must be shown no more.
+                room.summary.clear();
                 if let Some(last) = room.last.as_mut().filter(|last| last.offset == e.offset) {
                     last.start.clear();
                 }

@@ -329,6 +329,12 @@ fn messages_are_taken_back_by_who_said_them_and_by_who_runs_the_workspace() {
         agent:a delete r 9999 agent:a -> ! MessageNotFound
         agent:a delete nowhere 14 agent:a -> ! RoomNotFound
         agent:a delete r 14 agent:a -> message.deleted r 14
+
+        // Who may change a room may sum it up.
+        agent:b summarise r short -> ! Forbidden
+        agent:a summarise r short -> room.summarised r
+        system summarise r short -> nothing
+        system summarise r s*16385 -> ! InvalidField summary
         ",
     );
     let room = play.state.room(&RoomId::new("r").unwrap()).unwrap();

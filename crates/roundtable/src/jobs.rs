@@ -1,5 +1,7 @@
 //! Jobs of the server itself: figures are sampled, alerts raised from them, dashboards reported to.
 
+pub mod summaries;
+
 use std::sync::Arc;
 use std::time::Duration;
 

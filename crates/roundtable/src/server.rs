@@ -23,7 +23,8 @@ use crate::transport::listen::{Bound, Crowd, bind};
 use crate::transport::{Doors, Hub, Settings, Shards, Started, Watched};
 use crate::workspaces::{Announcement, EngineThread, ask};
 
-use crate::{jobs, routes};
+use crate::jobs::{self, summaries};
+use crate::routes;
 
 /// Why the server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +74,8 @@ impl Server {
             relaxed_sync: Duration::from_millis(config.storage.relaxed_sync.ms()),
             snapshot: Duration::from_millis(config.storage.snapshot_interval.ms()),
         };
-        let audience = Arc::new(prepared.shards());
+        let (audience, due) = summaries::listen(prepared.shards());
+        let audience = Arc::new(audience);
         let workspaces = Arc::new(Workspaces::new(Arc::clone(&log), audience, pace, default.clone()));
         let engine = Arc::new(EngineThread::start()?);
         let home = engine.run(&workspaces, &default)?;
@@ -121,6 +123,7 @@ impl Server {
         let started = prepared.start(&hub, &doors)?;
         let mut tasks = serve_addresses(config, bound, &started.shards);
         tasks.extend(jobs::start(config, &hub, sampler));
+        tasks.push(summaries::work(due, workspaces));
         Ok(Self { addresses, wrote_credentials: first.wrote_credentials, hub, node, started, engine, tasks })
     }
 

@@ -354,6 +354,7 @@ fn room_command(verb: &str, args: &Args<'_>, ctx: &Context) -> Option<Command> {
                 args.get("from").map_or(Some(ctx.actor.clone()), |text| Principal::parse(text).ok())?;
             Command::Post(Box::new(Post::text(room()?, from, args.at(1).unwrap_or_default())))
         }
+        "summarise" => Command::Summarise(room()?, args.at(1)?.into()),
         "delete" => Command::DeleteMessage(Delete {
             room: room()?,
             message: MessageId::new("m").ok()?,

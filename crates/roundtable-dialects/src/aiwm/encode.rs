@@ -440,7 +440,7 @@ pub struct Conversation<'a> {
     participants: Vec<Participant<'a>>,
     last_message: Option<Last<'a>>,
     tags: Vec<String>,
-    context_summary: String,
+    context_summary: &'a str,
     owner: Owner<'a>,
     created_by: &'a str,
     updated_by: &'a str,
@@ -453,7 +453,6 @@ pub struct Conversation<'a> {
 #[serde(rename_all = "camelCase", default)]
 struct Extras {
     tags: Vec<String>,
-    context_summary: String,
     is_deleted: bool,
 }
 
@@ -490,7 +489,7 @@ pub fn conversation<'a>(room: &'a Room, org: &'a str) -> Conversation<'a> {
             created_at: iso(last.at),
         }),
         tags: extras.tags,
-        context_summary: extras.context_summary,
+        context_summary: &room.summary,
         owner: Owner {
             org_id: org,
             group_id: "",
@@ -504,4 +503,28 @@ pub fn conversation<'a>(room: &'a Room, org: &'a str) -> Conversation<'a> {
         created_at: iso(room.created_at),
         updated_at: iso(room.updated_at),
     }
+}
+
+/// How many of the newest messages a summary is drawn from.
+pub const SUMMARISED: u32 = 20;
+/// How much of each message it quotes, in characters.
+const QUOTED: usize = 120;
+
+/// What was said in a conversation, in short, drawn from its newest messages without a model (notes §10).
+pub fn summary(room: &Room, newest: &[Record]) -> String {
+    let lines: Vec<String> = newest.iter().filter_map(summary_line).collect();
+    match lines.is_empty() {
+        true => "Nothing was said yet.".to_owned(),
+        false => format!("{} messages. The newest:\n{}", room.messages, lines.join("\n")),
+    }
+}
+
+/// Who said it, and its first sentence.
+fn summary_line(record: &Record) -> Option<String> {
+    let Event::MessagePosted(said) = &record.event else { return None };
+    let text = said.content.as_text().trim();
+    let end = ["\n", ". ", "! ", "? "].iter().filter_map(|end| text.find(end)).min();
+    let sentence = end.and_then(|end| text.get(..=end)).unwrap_or(text).trim();
+    let quoted: String = sentence.chars().take(QUOTED).collect();
+    Some(format!("{}: {quoted}", said.from_name))
 }

@@ -3,7 +3,6 @@
 use roundtable_core::access;
 use roundtable_core::command::Command;
 use roundtable_core::engine::Outcome;
-use roundtable_core::event::{Event, Record};
 use roundtable_core::ids::{AgentId, Principal, RoomId, UserId};
 use roundtable_core::json::Json;
 use roundtable_core::rooms::{CreateRoom, Entry, Room, RoomCard, RoomStatus, RoomUpdated};
@@ -205,36 +204,15 @@ async fn with_member(
     Ok(Response::json(200, &after))
 }
 
-/// How many of the newest messages a summary is drawn from.
-const SUMMARISED: u32 = 20;
-/// How much of each message it quotes, in characters.
-const QUOTED: usize = 120;
-
 /// `POST /conversations/:id/summary`: drawn from what was said last, without a model, and kept with the conversation where
 /// the asker may change it.
 async fn summary(id: &str, who: &Identity, desk: &impl Desk) -> Answer {
     let state = state_of(who, desk)?;
     let room = readable_room(&state, id, who)?;
-    let page = desk.page(who, &room.id, None, SUMMARISED).await?;
-    let lines: Vec<String> = page.iter().filter_map(line).collect();
-    let summary = match lines.is_empty() {
-        true => "Nothing was said yet.".to_owned(),
-        false => format!("{} messages. The newest:\n{}", room.messages, lines.join("\n")),
-    };
+    let page = desk.page(who, &room.id, None, encode::SUMMARISED).await?;
+    let summary = encode::summary(room, &page);
     if access::may_manage_room(&state, room, &who.principal) {
-        let metadata = Some(Json::of(&json!({ "contextSummary": summary })));
-        let changes = RoomUpdated { metadata, ..RoomUpdated::default() };
-        ask(desk, who, Command::UpdateRoom(room.id.clone(), changes)).await?;
+        ask(desk, who, Command::Summarise(room.id.clone(), summary.clone())).await?;
     }
     Ok(Response::json(200, &json!({ "summary": summary })))
-}
-
-/// Who said it, and its first sentence.
-fn line(record: &Record) -> Option<String> {
-    let Event::MessagePosted(said) = &record.event else { return None };
-    let text = said.content.as_text().trim();
-    let end = ["\n", ". ", "! ", "? "].iter().filter_map(|end| text.find(end)).min();
-    let sentence = end.and_then(|end| text.get(..=end)).unwrap_or(text).trim();
-    let quoted: String = sentence.chars().take(QUOTED).collect();
-    Some(format!("{}: {quoted}", said.from_name))
 }
