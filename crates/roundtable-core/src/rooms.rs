@@ -3,14 +3,15 @@
 use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 
+use crate::access;
 use crate::engine::{Context, Decision, Outcome};
 use crate::error::{Error, ErrorKind};
+use crate::event::{Event, Record};
 use crate::ids::{AgentId, MessageId, Principal, RoomId};
 use crate::json::Json;
 use crate::limits;
 use crate::state::State;
 use crate::time::{Offset, Time};
-use crate::{access, event::Event};
 
 /// How much a room promises about its messages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -496,7 +497,49 @@ impl Room {
         }
     }
 
-    pub(crate) fn change(&mut self, changes: &RoomUpdated) {
+    /// What a record of the room changes in it.
+    pub(crate) fn take_in(&mut self, record: &Record) {
+        self.seq = record.room_seq.unwrap_or(self.seq);
+        self.updated_at = record.at;
+        match &record.event {
+            Event::RoomUpdated(e) => self.change(e),
+            Event::RoomSummarised(e) => self.summary.clone_from(&e.summary),
+            Event::RoomJoined(e) => {
+                self.members.insert(e.member.clone(), Member { joined_at: record.at, read: None });
+            }
+            Event::RoomLeft(e) => {
+                self.members.remove(&e.member);
+            }
+            Event::RoomRead(e) => {
+                if let Some(member) = self.members.get_mut(&e.member) {
+                    member.read = Some((e.offset, e.message.clone()));
+                }
+            }
+            Event::MessageDeleted(e) => {
+                self.messages = self.messages.saturating_sub(1);
+                self.deleted.insert(e.offset);
+                // It may quote what must be shown no more.
+                self.summary.clear();
+                if let Some(last) = self.last.as_mut().filter(|last| last.offset == e.offset) {
+                    last.start.clear();
+                }
+            }
+            Event::MessagePosted(e) => {
+                self.messages += 1;
+                self.tokens = self.tokens.saturating_add(e.tokens);
+                self.last = Some(LastMessage {
+                    offset: record.offset,
+                    id: e.id.clone(),
+                    start: e.content.as_text().chars().take(100).collect(),
+                    role: e.role,
+                    at: record.at,
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn change(&mut self, changes: &RoomUpdated) {
         if let Some(name) = &changes.name {
             self.card.name.clone_from(name);
         }

@@ -14,7 +14,7 @@ use crate::event::{Event, Record};
 use crate::ids::{AgentId, ClientId, ConnectionId, KeyId, NodeId, Principal, RoomId, UserId};
 use crate::limits;
 use crate::presence::Presence;
-use crate::rooms::{LastMessage, Member, Room, RoomStatus};
+use crate::rooms::{Room, RoomStatus};
 use crate::seats::{Seat, SeatKept};
 use crate::time::{Offset, Time};
 use crate::users::{Key, KeyFor, NotedToken, User};
@@ -536,24 +536,19 @@ impl State {
             }
         }
         let Some(room) = self.rooms.get_mut(id).map(Arc::make_mut) else { return };
-        room.seq = record.room_seq.unwrap_or(room.seq);
-        room.updated_at = record.at;
+        room.take_in(record);
         match &record.event {
-            Event::RoomUpdated(e) => {
-                room.change(e);
+            Event::RoomUpdated(_) => {
                 if let (Some(agent), true) = (&room.card.agent, room.status != RoomStatus::Active)
                     && self.own_rooms.get(agent) == Some(id)
                 {
                     self.own_rooms.remove(agent);
                 }
             }
-            Event::RoomSummarised(e) => room.summary.clone_from(&e.summary),
             Event::RoomJoined(e) => {
-                room.members.insert(e.member.clone(), Member { joined_at: record.at, read: None });
                 self.rooms_of.entry(e.member.clone()).or_default().insert(id.clone());
             }
             Event::RoomLeft(e) => {
-                room.members.remove(&e.member);
                 if let Some(rooms) = self.rooms_of.get_mut(&e.member) {
                     rooms.remove(id);
                     if rooms.is_empty() {
@@ -561,32 +556,7 @@ impl State {
                     }
                 }
             }
-            Event::RoomRead(e) => {
-                if let Some(member) = room.members.get_mut(&e.member) {
-                    member.read = Some((e.offset, e.message.clone()));
-                }
-            }
-            Event::MessageDeleted(e) => {
-                room.messages = room.messages.saturating_sub(1);
-                room.deleted.insert(e.offset);
-                // It may quote what must be shown no more.
-                room.summary.clear();
-                if let Some(last) = room.last.as_mut().filter(|last| last.offset == e.offset) {
-                    last.start.clear();
-                }
-            }
-            Event::MessagePosted(e) => {
-                self.messages += 1;
-                room.messages += 1;
-                room.tokens = room.tokens.saturating_add(e.tokens);
-                room.last = Some(LastMessage {
-                    offset: record.offset,
-                    id: e.id.clone(),
-                    start: e.content.as_text().chars().take(100).collect(),
-                    role: e.role,
-                    at: record.at,
-                });
-            }
+            Event::MessagePosted(_) => self.messages += 1,
             _ => {}
         }
     }
