@@ -106,6 +106,9 @@ pub struct Agent {
     /// It was made without a connection of its own: others work for it, so it is here without one.
     #[serde(default)]
     pub hosted: bool,
+    /// When a pause ends by itself.
+    #[serde(default)]
+    pub resume_at: Option<Time>,
     /// When it was first registered.
     pub created_at: Time,
     /// When anything about it changed.
@@ -176,6 +179,9 @@ pub struct AgentStatusChanged {
     pub new: AgentStatus,
     /// Why: `connected`, `connection_lost`, `set_by_agent`, …
     pub reason: String,
+    /// When a pause ends by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
 }
 
 /// Event: an agent has a new secret.
@@ -368,10 +374,52 @@ pub(crate) fn set_status(
 /// Adds the change of status, if it is one.
 pub(crate) fn changed(decision: &mut Decision, agent: &Agent, new: AgentStatus, reason: &str) {
     if agent.status != new {
-        let event =
-            AgentStatusChanged { agent: agent.id.clone(), old: agent.status, new, reason: reason.into() };
-        decision.event(Event::AgentStatusChanged(event));
+        told(decision, agent, (new, reason), None);
     }
+}
+
+fn told(decision: &mut Decision, agent: &Agent, (new, reason): (AgentStatus, &str), until: Option<Time>) {
+    let (id, old, reason) = (agent.id.clone(), agent.status, reason.into());
+    decision.event(Event::AgentStatusChanged(AgentStatusChanged { agent: id, old, new, reason, until }));
+}
+
+pub(crate) fn pause(
+    state: &State,
+    ctx: &Context,
+    agent: &AgentId,
+    until: Option<Time>,
+) -> Result<Decision, Error> {
+    let found = run(state, ctx, agent)?;
+    if until.is_some_and(|until| until <= ctx.now) {
+        return Err(Error::invalid("until", "must lie ahead"));
+    }
+    let mut decision = Decision::default();
+    if found.status != AgentStatus::Paused || found.resume_at != until {
+        told(&mut decision, found, (AgentStatus::Paused, "paused"), until);
+    }
+    Ok(decision)
+}
+
+pub(crate) fn resume(state: &State, ctx: &Context, agent: &AgentId) -> Result<Decision, Error> {
+    let found = run(state, ctx, agent)?;
+    let mut decision = Decision::default();
+    if found.status == AgentStatus::Paused {
+        resumed(state, found, &mut decision);
+    }
+    Ok(decision)
+}
+
+/// Pauses that are over.
+pub(crate) fn go_on(state: &State, ctx: &Context, decision: &mut Decision) {
+    for agent in state.rested(ctx.now) {
+        resumed(state, agent, decision);
+    }
+}
+
+fn resumed(state: &State, agent: &Agent, decision: &mut Decision) {
+    let here = agent.hosted || state.online(&Principal::Agent(agent.id.clone()));
+    let status = if here { AgentStatus::Online } else { AgentStatus::Offline };
+    changed(decision, agent, status, "resumed");
 }
 
 pub(crate) fn set_secret(
@@ -408,6 +456,7 @@ impl Agent {
             secret: None,
             suspended: false,
             hosted: event.status != AgentStatus::Offline,
+            resume_at: None,
             created_at: at,
             updated_at: at,
         }

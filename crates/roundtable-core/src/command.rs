@@ -11,7 +11,8 @@ use crate::messages::{Delete, Direct, Post};
 use crate::rooms::{CreateRoom, EnterOwnRoom, JoinRoom, RoomUpdated};
 use crate::seats::KeepSeat;
 use crate::signal::Metric;
-use crate::time::Offset;
+use crate::thresholds::Threshold;
+use crate::time::{Offset, Time};
 use crate::users::{KeyAdded, TokenNoted, TokenRevoked, UserAdded, UserChanged, WorkspaceCreated};
 
 /// One thing asked for. What each does is said where its rule stands.
@@ -49,6 +50,10 @@ pub enum Command {
     UpdateAgent(AgentId, AgentChanges),
     /// Set an agent's status, with the reason.
     SetAgentStatus(AgentId, AgentStatus, String),
+    /// Hold an agent, until a moment or until somebody lets it go on.
+    PauseAgent(AgentId, Option<Time>),
+    /// Let a held agent go on.
+    ResumeAgent(AgentId),
     /// Set the hash of an agent's secret.
     SetAgentSecret(AgentId, String),
     /// Remove an agent, with the reason.
@@ -93,6 +98,10 @@ pub enum Command {
     AcknowledgeAlert(AlertId),
     /// Clear the active alert of a source.
     ClearAlert(String),
+    /// Ask for an alert beyond a limit.
+    SetThreshold(Threshold),
+    /// Ask for it no longer.
+    RemoveThreshold(AlertId),
     /// Say how a component of the server is.
     SetHealth(SetHealth),
     /// Note that something went wrong inside the server.

@@ -52,6 +52,8 @@ pub fn topics_of_record(record: &Record, state: &State) -> Topics {
         | Event::TokenRevoked(_)
         | Event::TokenNoted(_)
         | Event::AlertAcknowledged(_)
+        | Event::ThresholdSet(_)
+        | Event::ThresholdRemoved(_)
         | Event::MessageDelivered(_)
         | Event::MessageExpired(_) => Topics::new(),
         Event::UserAdded(_) => Topics::new(),

@@ -10,7 +10,9 @@ use crate::feeds::FeedMarked;
 use crate::ids::{ClientId, ConnectionId, MessageId, Principal, RoomId};
 use crate::signal::SignalBody;
 use crate::state::State;
-use crate::{actions, agents, alerts, cluster, components, messages, presence, rooms, seats, users};
+use crate::{
+    actions, agents, alerts, cluster, components, messages, presence, rooms, seats, thresholds, users,
+};
 
 /// Everything a rule may know beside the state and the command.
 #[derive(Clone, Debug)]
@@ -123,7 +125,7 @@ pub fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Decisio
     }
     match command {
         Command::Look => Ok(Decision::default()),
-        Command::Tick if ctx.actor == Principal::System => Ok(messages::tick(state, ctx)),
+        Command::Tick if ctx.actor == Principal::System => Ok(tick(state, ctx)),
         Command::Tick => Err(Error::forbidden("time passes for everybody alike")),
         Command::CreateWorkspace(event) => users::create_workspace(state, ctx, event),
         Command::StartServer(event) => Ok(cluster::start(state, ctx, event)),
@@ -141,6 +143,8 @@ pub fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Decisio
         Command::SetAgentStatus(agent, status, reason) => {
             agents::set_status(state, ctx, agent, (*status, reason))
         }
+        Command::PauseAgent(agent, until) => agents::pause(state, ctx, agent, *until),
+        Command::ResumeAgent(agent) => agents::resume(state, ctx, agent),
         Command::SetAgentSecret(agent, hash) => agents::set_secret(state, ctx, agent, hash),
         Command::RemoveAgent(agent, reason) => agents::remove(state, ctx, agent, reason),
         Command::CreateRoom(command) => rooms::create(state, ctx, command),
@@ -166,6 +170,8 @@ pub fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Decisio
         Command::RaiseAlert(event) => alerts::raise(state, ctx, event),
         Command::AcknowledgeAlert(alert) => alerts::acknowledge(state, ctx, alert),
         Command::ClearAlert(source) => alerts::clear(state, ctx, source),
+        Command::SetThreshold(event) => thresholds::set(state, ctx, event),
+        Command::RemoveThreshold(id) => thresholds::remove(state, ctx, id),
         Command::SetHealth(command) => components::set_health(state, ctx, command),
         Command::NoteFault(event) => components::note_fault(ctx, event),
         Command::Measure(metrics) => components::measure(ctx, metrics),
@@ -177,6 +183,14 @@ pub fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Decisio
             Ok(Decision::of(Event::FeedMarked(FeedMarked { feed: *feed, report: *report })))
         }
     }
+}
+
+/// What is due by itself: direct messages that waited for a week, pauses that are over.
+fn tick(state: &State, ctx: &Context) -> Decision {
+    let mut decision = Decision::default();
+    messages::expire(state, ctx, &mut decision);
+    agents::go_on(state, ctx, &mut decision);
+    decision
 }
 
 /// A signal to the members of a room, from one of them.

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ErrorKind};
 use crate::ids::{ClientId, Principal, RoomId};
 use crate::time::{Offset, Time};
-use crate::{actions, agents, alerts, cluster, components, feeds, messages, presence, rooms, seats, users};
+use crate::{
+    actions, agents, alerts, cluster, components, feeds, messages, presence, rooms, seats, thresholds, users,
+};
 
 /// One entry of a workspace's log.
 #[derive(Clone, PartialEq, Debug)]
@@ -134,6 +136,10 @@ events! {
     "alert.acknowledged" AlertAcknowledged(alerts::AlertAcknowledged),
     /// A value is well again.
     "alert.cleared" AlertCleared(alerts::AlertCleared),
+    /// Somebody wants an alert when a value is beyond a limit.
+    "threshold.set" ThresholdSet(thresholds::Threshold),
+    /// Nobody wants it any more.
+    "threshold.removed" ThresholdRemoved(thresholds::ThresholdRemoved),
     /// A component of the server works better or worse than before.
     "component.changed" HealthChanged(components::HealthChanged),
     /// Something went wrong inside the server.

@@ -25,5 +25,6 @@ pub mod rooms;
 pub mod seats;
 pub mod signal;
 pub mod state;
+pub mod thresholds;
 pub mod time;
 pub mod users;

@@ -12,6 +12,12 @@ pub const MAX_METADATA_BYTES: usize = 64 << 10;
 pub const MAX_MEMBERS: usize = 100_000;
 /// Most capabilities of one agent.
 pub const MAX_CAPABILITIES: usize = 256;
+/// Most thresholds of a workspace: each is looked at with every sample.
+pub const MAX_THRESHOLDS: usize = 100;
+/// Most channels that one threshold names.
+pub const MAX_CHANNELS: usize = 16;
+/// Ended alerts that are remembered; the log has them all.
+pub const MAX_ENDED_ALERTS: usize = 100;
 /// Direct messages kept for an agent that is away (MXF notes §5).
 pub const MAX_WAITING_DIRECT: usize = 1_000;
 /// How long a direct message waits, in milliseconds: 7 days (MXF notes §5).

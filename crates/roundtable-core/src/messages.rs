@@ -318,13 +318,11 @@ pub(crate) fn direct(state: &State, ctx: &Context, command: &Direct) -> Result<D
     Ok(decision)
 }
 
-/// What is due by itself: direct messages whose addressee stayed away for a week.
-pub(crate) fn tick(state: &State, ctx: &Context) -> Decision {
-    let mut decision = Decision::default();
+/// Direct messages whose addressee stayed away for a week.
+pub(crate) fn expire(state: &State, ctx: &Context, decision: &mut Decision) {
     for (to, upto) in state.overdue(ctx.now) {
         decision.event(Event::MessageExpired(Expired { to, upto }));
     }
-    decision
 }
 
 pub(crate) fn delivered(state: &State, ctx: &Context, upto: Offset) -> Decision {

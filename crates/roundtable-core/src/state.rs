@@ -11,13 +11,17 @@ use crate::cluster::Node;
 use crate::components::Component;
 use crate::engine::{Outcome, outcome_of};
 use crate::event::{Event, Record};
-use crate::ids::{AgentId, ClientId, ConnectionId, KeyId, NodeId, Principal, RoomId, UserId};
+use crate::ids::{AgentId, AlertId, ClientId, ConnectionId, KeyId, NodeId, Principal, RoomId, UserId};
 use crate::limits;
 use crate::presence::Presence;
 use crate::rooms::{Room, RoomStatus};
 use crate::seats::{Seat, SeatKept};
+use crate::thresholds::{Threshold, Thresholds};
 use crate::time::{Offset, Time};
-use crate::users::{Key, KeyFor, NotedToken, User};
+use crate::users::{Key, NotedToken, User};
+
+mod alerts;
+mod identity;
 
 /// Everything the rules know. Equal logs give equal states.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -57,6 +61,14 @@ pub struct State {
     waiting_by_age: Vector<(Time, Offset, Principal)>,
     nodes: OrdMap<NodeId, Node>,
     alerts: OrdMap<String, Alert>,
+    /// The newest of those that are over, with their ends, oldest first.
+    #[serde(default)]
+    ended_alerts: Vector<(Alert, Time)>,
+    #[serde(default)]
+    thresholds: Thresholds,
+    /// Held agents that go on by themselves, by when.
+    #[serde(default)]
+    pauses: OrdSet<(Time, AgentId)>,
     #[serde(default)]
     components: OrdMap<String, Component>,
     blocks: OrdMap<String, (SecurityNoticed, Time)>,
@@ -160,13 +172,21 @@ impl State {
 
     /// When the engine has something to do by itself: the rules are then asked with [`crate::command::Command::Tick`].
     pub fn next_deadline(&self) -> Option<Time> {
-        self.waiting_by_age.front().map(|(at, ..)| at.plus(limits::WAITING_DIRECT_MS))
+        let expiry = self.waiting_by_age.front().map(|(at, ..)| at.plus(limits::WAITING_DIRECT_MS));
+        let pause = self.pauses.get_min().map(|(until, _)| *until);
+        expiry.into_iter().chain(pause).min()
     }
 
     /// Whose messages have waited too long at `now`: the addressee and the newest such message.
     pub(crate) fn overdue(&self, now: Time) -> OrdMap<Principal, Offset> {
         let late = |(at, ..): &&(Time, Offset, Principal)| now.since(*at) >= limits::WAITING_DIRECT_MS;
         self.waiting_by_age.iter().take_while(late).map(|(_, offset, to)| (to.clone(), *offset)).collect()
+    }
+
+    /// Whose pause is over at `now`.
+    pub(crate) fn rested(&self, now: Time) -> impl Iterator<Item = &Agent> {
+        let due = self.pauses.iter().take_while(move |(until, _)| *until <= now);
+        due.filter_map(|(_, id)| self.agent(id))
     }
 
     /// The nodes of the network, by id.
@@ -187,6 +207,21 @@ impl State {
     /// All active alerts, by source.
     pub fn alerts(&self) -> impl ExactSizeIterator<Item = &Alert> {
         self.alerts.values()
+    }
+
+    /// The newest alerts that are over, with their ends, oldest first.
+    pub fn ended_alerts(&self) -> impl ExactSizeIterator<Item = &(Alert, Time)> {
+        self.ended_alerts.iter()
+    }
+
+    /// A threshold of the users' own.
+    pub fn threshold(&self, id: &AlertId) -> Option<&Threshold> {
+        self.thresholds.get(id)
+    }
+
+    /// All of them, by id.
+    pub fn thresholds(&self) -> impl ExactSizeIterator<Item = &Threshold> {
+        self.thresholds.values()
     }
 
     /// A component of the server that was ever anything but healthy.
@@ -256,18 +291,11 @@ impl State {
             Event::NodeLeft(e) => {
                 self.nodes.remove(&e.node);
             }
-            Event::AlertRaised(e) => {
-                self.alerts
-                    .insert(e.source.clone(), Alert { raised: e.clone(), at: record.at, acknowledged: None });
-            }
-            Event::AlertAcknowledged(e) => {
-                if let Some(alert) = self.alerts.get_mut(&e.source) {
-                    alert.acknowledged = Some(e.by.clone());
-                }
-            }
-            Event::AlertCleared(e) => {
-                self.alerts.remove(&e.source);
-            }
+            Event::AlertRaised(_)
+            | Event::AlertAcknowledged(_)
+            | Event::AlertCleared(_)
+            | Event::ThresholdSet(_)
+            | Event::ThresholdRemoved(_) => self.apply_alert(record),
             Event::HealthChanged(e) => {
                 let component = Component { changed: e.clone(), at: record.at };
                 self.components.insert(e.component.clone(), component);
@@ -382,86 +410,35 @@ impl State {
         }
     }
 
-    fn apply_identity(&mut self, record: &Record) {
-        match &record.event {
-            Event::UserAdded(e) => {
-                let user = User {
-                    id: e.user.clone(),
-                    role: e.role,
-                    password: e.password.clone(),
-                    disabled: false,
-                    created_at: record.at,
-                };
-                self.users.insert(e.user.clone(), Arc::new(user));
-            }
-            Event::UserChanged(e) => {
-                let Some(user) = self.users.get_mut(&e.user).map(Arc::make_mut) else { return };
-                user.role = e.role.unwrap_or(user.role);
-                user.disabled = e.disabled.unwrap_or(user.disabled);
-                if e.password.is_some() {
-                    user.password.clone_from(&e.password);
-                }
-            }
-            Event::KeyAdded(e) => {
-                let key = Key {
-                    id: e.key.clone(),
-                    hash: e.hash.clone(),
-                    opens: e.opens.clone(),
-                    expires_at: e.expires_at,
-                    name: e.name.clone(),
-                    revoked: false,
-                    created_at: record.at,
-                };
-                self.keys.insert(e.key.clone(), Arc::new(key));
-            }
-            Event::KeyRevoked(e) => {
-                if let Some(key) = self.keys.get_mut(&e.key) {
-                    Arc::make_mut(key).revoked = true;
-                }
-            }
-            Event::TokenNoted(e) => {
-                let over = |token: &NotedToken| token.noted.expires_at <= record.at;
-                self.noted_tokens = self
-                    .noted_tokens
-                    .iter()
-                    .filter(|(_, t)| !over(t))
-                    .map(|(k, t)| (k.clone(), t.clone()))
-                    .collect();
-                let token = NotedToken { noted: e.clone(), at: record.at, revoked_at: None };
-                self.noted_tokens.insert(e.jti.clone(), token);
-            }
-            Event::TokenRevoked(e) => {
-                self.revoked_tokens = self
-                    .revoked_tokens
-                    .iter()
-                    .filter(|(_, end)| **end > record.at)
-                    .map(|(jti, end)| (jti.clone(), *end))
-                    .collect();
-                self.revoked_tokens.insert(e.jti.clone(), e.expires_at);
-                if let Some(token) = self.noted_tokens.get_mut(&e.jti) {
-                    token.revoked_at.get_or_insert(record.at);
-                }
-            }
-            _ => {}
-        }
-    }
-
     fn apply_agent(&mut self, record: &Record) {
         match &record.event {
             Event::AgentRegistered(e) => {
                 self.agents.insert(e.agent.clone(), Arc::new(Agent::new(e, record.at)));
             }
             Event::AgentRemoved(e) => {
+                self.pause_over(&e.agent);
                 self.agents.remove(&e.agent);
                 self.own_rooms.remove(&e.agent);
                 self.waiting.remove(&Principal::Agent(e.agent.clone()));
             }
             Event::AgentUpdated(e) => self.change_agent(&e.agent, record.at, |a| a.change(&e.changes)),
-            Event::AgentStatusChanged(e) => self.change_agent(&e.agent, record.at, |a| a.status = e.new),
+            Event::AgentStatusChanged(e) => {
+                self.pause_over(&e.agent);
+                self.change_agent(&e.agent, record.at, |a| (a.status, a.resume_at) = (e.new, e.until));
+                if let Some(until) = e.until {
+                    self.pauses.insert((until, e.agent.clone()));
+                }
+            }
             Event::AgentSecretSet(e) => {
                 self.change_agent(&e.agent, record.at, |a| a.secret = Some(e.hash.clone()));
             }
             _ => {}
+        }
+    }
+
+    fn pause_over(&mut self, id: &AgentId) {
+        if let Some(until) = self.agents.get(id).and_then(|agent| agent.resume_at) {
+            self.pauses.remove(&(until, id.clone()));
         }
     }
 
@@ -558,16 +535,6 @@ impl State {
             }
             Event::MessagePosted(_) => self.messages += 1,
             _ => {}
-        }
-    }
-}
-
-impl Key {
-    /// Whom the key makes of its bearer.
-    pub fn bearer(&self) -> Principal {
-        match &self.opens {
-            KeyFor::User(user) => Principal::User(user.clone()),
-            KeyFor::Room { agent, .. } => Principal::Agent(agent.clone()),
         }
     }
 }

@@ -280,6 +280,16 @@ pub(crate) fn revoke_token(state: &State, ctx: &Context, event: &TokenRevoked) -
     Ok(Decision::of(Event::TokenRevoked(event.clone())))
 }
 
+impl Key {
+    /// Whom the key makes of its bearer.
+    pub fn bearer(&self) -> Principal {
+        match &self.opens {
+            KeyFor::User(user) => Principal::User(user.clone()),
+            KeyFor::Room { agent, .. } => Principal::Agent(agent.clone()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{TokenNoted, TokenRevoked};

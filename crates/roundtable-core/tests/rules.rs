@@ -531,6 +531,58 @@ fn seats_alerts_security_and_marks() {
 }
 
 #[test]
+fn thresholds_end_with_their_alerts() {
+    let play = play(
+        "
+        user:vic set-threshold t1 name=busy -> ! Forbidden
+        agent:a set-threshold t1 name=busy -> ! Forbidden
+        guest:g set-threshold t1 -> ! InvalidField name
+        guest:g set-threshold t1 name=busy limit=NaN -> ! InvalidField threshold
+        guest:g set-threshold t1 name=busy -> threshold.set
+        system raise threshold:t1 warning -> alert.raised threshold:t1 warning
+
+        // The same name replaces; what the old one raised is over.
+        user:ed set-threshold t2 name=busy -> alert.cleared threshold:t1 alert-13, threshold.removed, threshold.set
+        user:ed remove-threshold t1 -> ! InvalidField alert_id
+        user:vic remove-threshold t2 -> ! Forbidden
+        user:ed remove-threshold t2 -> threshold.removed
+        ",
+    );
+    assert_eq!(play.state.thresholds().len(), 0);
+    let ended: Vec<&str> = play.state.ended_alerts().map(|(alert, _)| alert.raised.source.as_str()).collect();
+    assert_eq!(ended, ["threshold:t1"]);
+}
+
+#[test]
+fn a_pause_ends_at_its_time_or_before() {
+    let mut play = play(
+        "
+        guest:g host h -> agent.registered h
+        guest:g pause-agent h 1000000 -> ! InvalidField until
+        user:vic pause-agent h 1005000 -> ! Forbidden
+        guest:g pause-agent h 1005000 -> agent.status_changed h online>paused paused
+        guest:g pause-agent h 1005000 -> nothing
+        guest:g pause-agent h 1009000 -> agent.status_changed h paused>paused paused
+        wait 5000
+        system tick -> nothing
+        wait 4000
+        system tick -> agent.status_changed h paused>online resumed
+        system tick -> nothing
+
+        user:vic pause-agent c 1020000 -> agent.status_changed c offline>paused paused
+        user:vic resume-agent c -> agent.status_changed c paused>offline resumed
+        user:vic resume-agent c -> nothing
+        agent:a pause-agent a 1020000 -> agent.status_changed a offline>paused paused
+        user:ann remove-agent a -> agent.removed a
+        user:ann pause-agent b -> agent.status_changed b offline>paused paused
+        ",
+    );
+    assert_eq!(play.state.next_deadline(), None, "nobody goes on by itself any more");
+    play.lines("user:ann pause-agent b 1030000 -> agent.status_changed b paused>paused paused");
+    assert_eq!(play.state.next_deadline(), Some(roundtable_core::time::Time(1_030_000)));
+}
+
+#[test]
 fn who_may_receive_what() {
     let play = play(
         "

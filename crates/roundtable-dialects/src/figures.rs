@@ -2,6 +2,8 @@
 
 use roundtable_core::time::Time;
 
+pub mod history;
+
 /// The newest sample. All zero before the first one is taken, which is before the first listener opens.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Figures {
@@ -27,6 +29,59 @@ pub struct Figures {
     pub encrypted: bool,
     /// Open connections of this process.
     pub connections: u64,
+    /// Memory of the machine, in bytes.
+    pub total_memory: u64,
+    /// What of it is free to use, in bytes.
+    pub available_memory: u64,
+    /// Memory of this process, in bytes.
+    pub process_memory: u64,
+    /// Cores of the machine that this process may use.
+    pub cores: u32,
+    /// What the processor can do to many numbers at once: `sse4.2`, `avx2`, `neon`, …
+    pub simd: Vec<&'static str>,
+    /// Records written per second, all workspaces.
+    pub records_per_second: f64,
+    /// Share of the questions to the engine that it refused since the sample before, 0–1.
+    pub error_rate: f64,
     /// Where warnings begin: processor, memory, disk, each 0–100.
     pub warning_percent: [f64; 3],
+}
+
+/// A figure that is kept over time: its name, its unit, and where it stands in a sample.
+#[derive(Clone, Copy, Debug)]
+pub struct Gauge {
+    /// Its name in every list of metrics.
+    pub name: &'static str,
+    /// `percent`, `bytes`, `bytes/s`, `ratio`, `count` or `1/s`.
+    pub unit: &'static str,
+    /// Its value.
+    pub of: fn(&Figures) -> f64,
+}
+
+/// How many there are.
+pub const GAUGE_COUNT: usize = 10;
+
+const fn gauge(name: &'static str, unit: &'static str, of: fn(&Figures) -> f64) -> Gauge {
+    Gauge { name, unit, of }
+}
+
+/// All figures that are kept over time.
+pub const GAUGES: [Gauge; GAUGE_COUNT] = [
+    gauge("cpu_usage", "percent", |f| f.cpu_percent),
+    gauge("memory_usage", "percent", |f| f.memory_percent),
+    gauge("disk_usage", "percent", |f| f.disk_percent),
+    gauge("system_load", "ratio", |f| f.load),
+    gauge("network_in", "bytes/s", |f| f.network_in),
+    gauge("network_out", "bytes/s", |f| f.network_out),
+    gauge("process_memory", "bytes", |f| f.process_memory as f64),
+    gauge("active_connections", "count", |f| f.connections as f64),
+    gauge("events_per_second", "1/s", |f| f.records_per_second),
+    gauge("error_rate", "ratio", |f| f.error_rate),
+];
+
+impl Figures {
+    /// The value of a kept figure by its name.
+    pub fn value_of(&self, name: &str) -> Option<f64> {
+        GAUGES.iter().find(|gauge| gauge.name == name).map(|gauge| (gauge.of)(self))
+    }
 }

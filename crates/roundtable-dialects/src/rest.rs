@@ -12,6 +12,7 @@ use roundtable_core::state::State;
 use roundtable_core::time::{Offset, Time};
 
 use crate::figures::Figures;
+use crate::figures::history::Mean;
 use crate::session::{Ask, Credentials, Dialect, Family, Identity, Refusal};
 
 /// A request, whole: the body is bounded by the server.
@@ -110,6 +111,10 @@ pub trait Desk: Send + Sync {
     fn random(&self) -> u128;
     /// The newest figures.
     fn figures(&self) -> Arc<Figures>;
+    /// Means of the figures over spans of `step_ms` that begin in a span of time, oldest first. Nothing where nobody samples.
+    fn history(&self, _span: (Time, Time), _step_ms: i64) -> Vec<Mean> {
+        Vec::new()
+    }
     /// The workspace of the three dialects that know none.
     fn default_workspace(&self) -> WorkspaceId;
     /// The committed state of a workspace.

@@ -316,6 +316,8 @@ pub struct Counter {
     pub now: Time,
     /// What is measured.
     pub figures: Figures,
+    /// What was measured.
+    pub history: crate::figures::history::History,
     /// What addresses may ask before it is too often; `None` for any number.
     pub allowance: std::sync::Mutex<Option<u32>>,
     /// Tokens that were ordered.
@@ -338,16 +340,22 @@ pub fn request<'a>(method: &'a str, path: &'a str, body: &'a str) -> crate::rest
     }
 }
 
+/// The whole answer of a handler that never waits.
+pub fn response(
+    future: impl Future<Output = Option<crate::rest::Response>>,
+) -> Option<crate::rest::Response> {
+    let mut future = std::pin::pin!(future);
+    match future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+        std::task::Poll::Ready(response) => response,
+        std::task::Poll::Pending => panic!("the counter never waits"),
+    }
+}
+
 /// What a handler answers that never waits: its status and its body.
 pub fn answered(future: impl Future<Output = Option<crate::rest::Response>>) -> (u16, Value) {
-    let mut future = std::pin::pin!(future);
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    match future.as_mut().poll(&mut context) {
-        std::task::Poll::Ready(Some(response)) => {
-            (response.status, serde_json::from_str(&response.body).unwrap())
-        }
-        std::task::Poll::Ready(None) => (0, Value::Null),
-        std::task::Poll::Pending => panic!("the counter never waits"),
+    match response(future) {
+        Some(response) => (response.status, serde_json::from_str(&response.body).unwrap()),
+        None => (0, Value::Null),
     }
 }
 
@@ -358,6 +366,7 @@ impl Counter {
             state: std::sync::Mutex::new(std::sync::Arc::new(stage.state.clone())),
             now: stage.now,
             figures: stage.figures.clone(),
+            history: crate::figures::history::History::default(),
             allowance: std::sync::Mutex::default(),
             orders: std::sync::Mutex::default(),
         }
@@ -391,6 +400,10 @@ impl crate::rest::Desk for Counter {
 
     fn figures(&self) -> std::sync::Arc<Figures> {
         std::sync::Arc::new(self.figures.clone())
+    }
+
+    fn history(&self, span: (Time, Time), step_ms: i64) -> Vec<crate::figures::history::Mean> {
+        self.history.read(span, step_ms)
     }
 
     fn default_workspace(&self) -> WorkspaceId {

@@ -12,6 +12,7 @@ use roundtable_core::rooms::Room;
 use roundtable_core::state::State;
 use roundtable_core::time::{Offset, Time};
 use roundtable_dialects::figures::Figures;
+use roundtable_dialects::figures::history::Mean;
 use roundtable_dialects::rest::{Desk, IssuedToken, Limited, TokenOrder};
 use roundtable_dialects::session::{Ask, Credentials, Family, Identity, Refusal};
 
@@ -49,6 +50,10 @@ impl Desk for Counter {
 
     fn figures(&self) -> Arc<Figures> {
         self.hub.figures.load_full()
+    }
+
+    fn history(&self, span: (Time, Time), step_ms: i64) -> Vec<Mean> {
+        self.hub.history.lock().map_or_else(|_| Vec::new(), |history| history.read(span, step_ms))
     }
 
     fn default_workspace(&self) -> WorkspaceId {

@@ -18,8 +18,12 @@ use tokio::task::JoinHandle;
 use crate::clock;
 use crate::config::Config;
 use crate::runner::{Handle, ReplyTo, batch::Question};
-use crate::telemetry::figures::Sampler;
+use crate::telemetry::figures::{Counts, Sampler};
 use crate::transport::Hub;
+
+mod wanted;
+
+use wanted::Wanted;
 
 /// Starts the jobs on the present runtime. They run until they are aborted.
 pub fn start(config: &Config, hub: &Arc<Hub>, sampler: Sampler) -> Vec<JoinHandle<()>> {
@@ -35,14 +39,14 @@ fn put(handle: &Handle, command: Command) {
 }
 
 async fn sample(config: Config, hub: Arc<Hub>, mut sampler: Sampler) {
-    let mut watch = Watch::new(&config);
+    let (mut watch, mut thresholds) = (Watch::new(&config), Wanted::default());
     let mut interval = tokio::time::interval(Duration::from_millis(config.figures.interval.ms()));
     interval.tick().await;
     loop {
         interval.tick().await;
-        let connections = hub.connections.load(std::sync::atomic::Ordering::Relaxed);
+        let counts = counts(&hub);
         let taken = tokio::task::spawn_blocking(move || {
-            let figures = sampler.sample(clock::now(), connections);
+            let figures = sampler.sample(clock::now(), counts);
             (figures, sampler)
         })
         .await;
@@ -51,8 +55,27 @@ async fn sample(config: Config, hub: Arc<Hub>, mut sampler: Sampler) {
         if let Some(handle) = hub.workspaces.get(hub.workspaces.default_id()) {
             watch.look(&figures, &handle);
         }
+        for handle in hub.workspaces.all() {
+            thresholds.look(&figures, &handle);
+        }
+        if let Ok(mut history) = hub.history.lock() {
+            history.take(&figures);
+        }
         hub.figures.store(Arc::new(figures));
     }
+}
+
+/// What the server has counted, over all its workspaces.
+fn counts(hub: &Hub) -> Counts {
+    let connections = hub.connections.load(std::sync::atomic::Ordering::Relaxed);
+    let mut counts = Counts { connections, ..Counts::default() };
+    for handle in hub.workspaces.all() {
+        let counters = handle.counters();
+        counts.records = counts.records.saturating_add(handle.view().state.head.0);
+        counts.questions = counts.questions.saturating_add(counters.batch_sizes.sum());
+        counts.refusals = counts.refusals.saturating_add(counters.refusals());
+    }
+    counts
 }
 
 /// Dashboards get a report at every interval, as long as somebody watches: one mark in the log, one frame for all of them.

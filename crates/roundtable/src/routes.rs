@@ -7,6 +7,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State as Shared;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::{self, Next};
 use axum::response::Response;
 use roundtable_core::command::Command;
 use roundtable_core::engine::Outcome;
@@ -136,11 +137,29 @@ impl Office for FrontOffice {
 /// All routes. `office` is that of the default workspace.
 pub fn router(office: FrontOffice, secrets: Secrets, config: &Config) -> Router {
     let hub = Arc::clone(&office.hub);
-    let watching = probes::router(&hub, secrets.clone());
+    let desk = Counter::new(Arc::clone(&hub), Arc::new(Rates::of(config)));
+    let for_programs = middleware::from_fn_with_state(desk.clone(), metrics_as_json);
+    let watching = probes::router(&hub, secrets.clone()).layer(for_programs);
     let admin = Admin { office, identifier: (*hub.identity).clone(), secrets, lives: config.auth.clone() };
-    let desk = Counter::new(hub, Arc::new(Rates::of(config)));
     let own = admin::router(Arc::new(admin)).merge(watching);
     own.fallback_service(Router::new().fallback(dialects).with_state(desk))
+}
+
+/// `/metrics` is Prometheus' text, but for a client that names `application/json`: those read Hive's figures there.
+async fn metrics_as_json(
+    Shared(desk): Shared<Counter>,
+    axum::Extension(from): axum::Extension<From>,
+    request: axum::extract::Request,
+    next: Next,
+) -> Response {
+    let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let wanted = accept.is_some_and(|accept| accept.contains("application/json"));
+    if !wanted || request.uri().path() != "/metrics" {
+        return next.run(request).await;
+    }
+    let (head, _) = request.into_parts();
+    let asked = (head.method, head.uri);
+    dialects(Shared(desk), axum::Extension(from), asked, head.headers, Bytes::new()).await
 }
 
 /// Asks one dialect after the other whether a path is its own.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -18,7 +18,7 @@ use crate::log::Log;
 use crate::log::sqlite::{OpenError, SqliteLog};
 use crate::routes::FrontOffice;
 use crate::runner::{Pace, Workspaces};
-use crate::telemetry::figures::Sampler;
+use crate::telemetry::figures::{Counts, Sampler};
 use crate::transport::listen::{Bound, Crowd, bind};
 use crate::transport::{Doors, Hub, Settings, Shards, Started, Watched};
 use crate::workspaces::{Announcement, EngineThread, ask};
@@ -102,7 +102,8 @@ impl Server {
         let hub = Arc::new(Hub {
             workspaces: Arc::clone(&workspaces),
             identity: Arc::new(identity),
-            figures: Arc::new(ArcSwap::from_pointee(sampler.sample(clock::now(), 0))),
+            figures: Arc::new(ArcSwap::from_pointee(sampler.sample(clock::now(), Counts::default()))),
+            history: Mutex::default(),
             connections: 0.into(),
             watched: Watched::default(),
             settings,

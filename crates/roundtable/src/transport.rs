@@ -18,8 +18,8 @@ mod socket;
 mod wheel;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use roundtable_core::delivery::{Delivery, Topic};
 use roundtable_core::feeds::Feed;
@@ -191,6 +191,8 @@ pub struct Hub {
     pub identity: Arc<crate::auth::Identifier>,
     /// The newest figures.
     pub figures: Arc<arc_swap::ArcSwap<roundtable_dialects::figures::Figures>>,
+    /// What was measured in the last day.
+    pub history: Mutex<roundtable_dialects::figures::history::History>,
     /// Open connections.
     pub connections: AtomicU64,
     /// How many connections watch each feed.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use roundtable_core::actions::Act;
 use roundtable_core::agents::{AgentCard, AgentChanges, Capability, RegisterAgent};
-use roundtable_core::alerts::{AlertRaised, SecurityNoticed};
+use roundtable_core::alerts::{AlertRaised, Level, SecurityNoticed};
 use roundtable_core::cluster::{NodeJoined, NodeLeft, ServerStarted};
 use roundtable_core::command::Command;
 use roundtable_core::engine::{Context, Decision, Outcome, decide};
@@ -23,6 +23,7 @@ use roundtable_core::rooms::{CreateRoom, EnterOwnRoom, JoinRoom, RoomCard, RoomU
 use roundtable_core::seats::KeepSeat;
 use roundtable_core::signal::SignalBody;
 use roundtable_core::state::State;
+use roundtable_core::thresholds::{Side, Threshold};
 use roundtable_core::time::{Offset, Time};
 use roundtable_core::users::{KeyAdded, KeyFor, TokenRevoked, UserAdded, UserChanged, WorkspaceCreated};
 use serde::de::DeserializeOwned;
@@ -320,6 +321,8 @@ fn agent_command(verb: &str, args: &Args<'_>) -> Option<Command> {
             Command::UpdateAgent(agent()?, changes)
         }
         "set-status" => Command::SetAgentStatus(agent()?, read(args.at(1)?)?, "set".into()),
+        "pause-agent" => Command::PauseAgent(agent()?, args.number(1).map(Time)),
+        "resume-agent" => Command::ResumeAgent(agent()?),
         "set-secret" => Command::SetAgentSecret(agent()?, "hash".into()),
         "remove-agent" => Command::RemoveAgent(agent()?, "done".into()),
         _ => return None,
@@ -411,6 +414,17 @@ fn other_command(verb: &str, args: &Args<'_>, ctx: &Context) -> Option<Command> 
             threshold: Some(0.8),
             details: Json::empty_object(),
         }),
+        "set-threshold" => Command::SetThreshold(Threshold {
+            id: AlertId::new(args.at(0)?).ok()?,
+            name: args.text("name").unwrap_or_default(),
+            metric: "cpu_usage".into(),
+            side: Side::Above,
+            limit: args.get("limit").map_or(80.0, |text| text.parse().expect("a number")),
+            lasting_ms: 0,
+            level: Level::Warning,
+            channels: Vec::new(),
+        }),
+        "remove-threshold" => Command::RemoveThreshold(AlertId::new(args.at(0)?).ok()?),
         "clear" => Command::ClearAlert(args.at(0)?.into()),
         "notice" => Command::Notice(SecurityNoticed {
             alert: alert()?,

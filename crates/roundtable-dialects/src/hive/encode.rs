@@ -29,13 +29,27 @@ pub fn name_of(record: &Record) -> Option<&'static str> {
         Event::AgentRegistered(_) => Some("agent_created"),
         Event::AgentStatusChanged(e) => (word(e.old) != word(e.new)).then_some("agent_status_changed"),
         Event::AgentRemoved(_) => Some("agent_removed"),
-        Event::AlertRaised(e) if RESOURCES.contains(&e.source.as_str()) => Some("resource_alert"),
+        Event::AlertRaised(e) if resource_of(e).is_some() => Some("resource_alert"),
         Event::AlertRaised(_) => Some("system_alert"),
         Event::HealthChanged(_) => Some("module_status_changed"),
         Event::FaultNoticed(_) => Some("error_occurred"),
         Event::FeedMarked(e) => (e.report && e.feed == Feed::Activity).then_some("hive_status_update"),
         _ => None,
     }
+}
+
+/// The resource that an alert says is used too much: one of the machine's own limits, or a user's threshold on its figure.
+fn resource_of(e: &AlertRaised) -> Option<&'static str> {
+    if let Some(own) = RESOURCES.into_iter().find(|resource| *resource == e.source) {
+        return Some(own);
+    }
+    if !e.source.starts_with("threshold:") {
+        return None;
+    }
+    let details: Map<String, Value> = e.details.read().unwrap_or_default();
+    let metric = details.get("metric")?.as_str()?.strip_suffix("_usage")?;
+    let too_much = details.get("trend").and_then(Value::as_str) == Some("increasing");
+    RESOURCES.into_iter().find(|resource| *resource == metric && too_much)
 }
 
 /// The frame of a delivery; none for what this dialect does not show.
@@ -144,13 +158,14 @@ pub const fn level(level: Level) -> &'static str {
 
 fn resource(e: &AlertRaised, at: Time) -> Value {
     let details: Map<String, Value> = e.details.read().unwrap_or_default();
-    let advice: &[&str] = match e.source.as_str() {
+    let resource = resource_of(e).unwrap_or_default();
+    let advice: &[&str] = match resource {
         "cpu" => &["Spread the agents over more machines", "Pause agents that can wait"],
         "memory" => &["Close connections that nobody reads", "Give the machine more memory"],
         _ => &["Make room on the disk with the data directory", "Move old backups elsewhere"],
     };
     json!({
-        "resource": e.source,
+        "resource": resource,
         "usage_percent": e.value,
         "threshold_percent": e.threshold,
         // It crossed its threshold from below, if nothing else was measured.

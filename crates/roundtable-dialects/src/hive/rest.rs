@@ -1,5 +1,5 @@
-//! REST (Hive notes §9): health, the state of the whole, and agents. `{success, data, error, timestamp, request_id}` around
-//! every answer.
+//! REST (Hive notes §9): health, the state of the whole, agents, figures and alerts. `{success, data, error, timestamp,
+//! request_id}` around every answer but an export.
 
 use std::sync::Arc;
 
@@ -7,24 +7,34 @@ use roundtable_core::access;
 use roundtable_core::state::State;
 use serde_json::{Map, Value, json};
 
-use super::encode::status;
 use super::errors::Fault;
 use crate::iso::iso;
 use crate::rest::{Desk, Limited, Request, Response};
-use crate::session::{Credentials, Family, Identity, Proof, Refusal, Scene, bearer, query_value};
+use crate::session::{Credentials, Family, Identity, Proof, Refusal, bearer, query_value};
 
 mod agents;
+mod alerts;
+mod metrics;
+mod modules;
+mod whole;
 
 /// What an answer holds: its status, its data, and what existing clients read at the top level.
 struct Answer {
     status: u16,
     data: Value,
     top: Map<String, Value>,
+    /// Another text than the usual frame, with its type.
+    raw: Option<(&'static str, String)>,
 }
 
 impl Answer {
     fn new(status: u16, data: Value) -> Self {
-        Self { status, data, top: Map::new() }
+        Self { status, data, top: Map::new(), raw: None }
+    }
+
+    /// A text in somebody else's format.
+    fn raw(content_type: &'static str, text: String) -> Self {
+        Self { raw: Some((content_type, text)), ..Self::new(200, Value::Null) }
     }
 
     fn top(mut self, name: &str, value: impl Into<Value>) -> Self {
@@ -45,29 +55,102 @@ struct Call<'a, D: Desk> {
 pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response> {
     let path = request.path.trim_end_matches('/');
     let result = match path {
-        "/health" => match request.method {
-            "GET" | "HEAD" => health(desk),
-            _ => Err(wrong_method()),
-        },
-        // The front-end gives up for good on anything but 200, so this only says that the process serves (notes §9).
-        "/api/health" => match request.method {
-            "GET" | "HEAD" => health(desk).map(|answer| Answer { status: 200, ..answer }),
-            _ => Err(wrong_method()),
-        },
-        "/api/hive/status" => match request.method {
-            "GET" => whole(request, desk).await,
-            _ => Err(wrong_method()),
-        },
-        _ => {
-            let rest = path.strip_prefix("/api/agents")?;
-            let parts = route(rest)?;
-            match arrive(request, desk).await {
-                Ok(call) => agents::handle(&call, &parts).await?,
-                Err(fault) => Err(fault),
-            }
+        "/health" | "/api/health" | "/api/monitoring/health" if !is(request, &["GET", "HEAD"]) => {
+            Err(wrong_method())
         }
+        "/health" => whole::health(desk),
+        // The front-end gives up for good on anything but 200, so this only says that the process serves (notes §9).
+        "/api/health" | "/api/monitoring/health" => {
+            whole::health(desk).map(|answer| Answer { status: 200, ..answer })
+        }
+        "/api/hive/status" if !is(request, &["GET"]) => Err(wrong_method()),
+        "/api/hive/status" => match spend_status(request, desk) {
+            Ok(()) => whole::status(request, desk).await,
+            Err(fault) => Err(fault),
+        },
+        _ => match path.strip_prefix("/api/agents") {
+            Some(rest) => {
+                let parts = route(rest)?;
+                match arrive(request, desk).await {
+                    Ok(call) => agents::handle(&call, &parts).await?,
+                    Err(fault) => Err(fault),
+                }
+            }
+            None => figures(request, desk, path).await?,
+        },
     };
     Some(respond(request, desk, result))
+}
+
+fn is(request: &Request<'_>, methods: &[&str]) -> bool {
+    methods.contains(&request.method)
+}
+
+/// Requests for the state of the whole are counted per address.
+fn spend_status(request: &Request<'_>, desk: &impl Desk) -> Result<(), Fault> {
+    desk.spend(Limited::Status, request.peer).map_err(Fault::too_often)
+}
+
+/// What is asked for under `/metrics` and beside it. All of it stands under `/api` too.
+enum Shown<'a> {
+    Resources,
+    Modules,
+    Module(&'a str, &'a str),
+    Metrics,
+    Export(&'a str),
+    History,
+    Alerts,
+    Alert(&'a str),
+}
+
+fn shown(path: &str) -> Option<Shown<'_>> {
+    let inner = path.strip_prefix("/api").unwrap_or(path);
+    Some(match inner.split('/').skip(1).collect::<Vec<_>>().as_slice() {
+        ["resources"] if inner != path => Shown::Resources,
+        ["modules", "status"] if inner != path => Shown::Modules,
+        ["modules", name, what] if inner != path => Shown::Module(name, what),
+        ["monitoring", "metrics"] if inner != path => Shown::Metrics,
+        ["monitoring", "alerts"] if inner != path => Shown::Alerts,
+        ["metrics"] => Shown::Metrics,
+        ["metrics", "export", format] => Shown::Export(format),
+        ["metrics", "history"] => Shown::History,
+        ["metrics", "alerts"] => Shown::Alerts,
+        ["metrics", "alerts", id] => Shown::Alert(id),
+        _ => return None,
+    })
+}
+
+/// Figures, modules and alerts; `None` if the path is none of theirs.
+async fn figures<D: Desk>(request: &Request<'_>, desk: &D, path: &str) -> Option<Result<Answer, Fault>> {
+    let shown = shown(path)?;
+    let method_fits = match shown {
+        Shown::Alerts => is(request, &["GET", "POST"]),
+        Shown::Alert(_) => is(request, &["DELETE"]),
+        _ => is(request, &["GET"]),
+    };
+    if !method_fits {
+        return Some(Err(wrong_method()));
+    }
+    if request.method == "GET"
+        && let Err(fault) = spend_status(request, desk)
+    {
+        return Some(Err(fault));
+    }
+    let call = match arrive(request, desk).await {
+        Ok(call) => call,
+        Err(fault) => return Some(Err(fault)),
+    };
+    Some(match shown {
+        Shown::Resources => Ok(whole::resources(&call)),
+        Shown::Modules => Ok(modules::all(&call)),
+        Shown::Module(name, what) => return modules::one(&call, name, what),
+        Shown::Metrics => Ok(metrics::current(&call)),
+        Shown::Export(format) => return metrics::export(&call, format).map(Ok),
+        Shown::History => metrics::history(&call),
+        Shown::Alerts if request.method == "POST" => alerts::set(&call).await,
+        Shown::Alerts => Ok(alerts::list(&call)),
+        Shown::Alert(id) => alerts::remove(&call, id).await,
+    })
 }
 
 /// The parts after `/api/agents`. Those that belong to another API's literal paths are not ours (README §1).
@@ -93,6 +176,9 @@ fn respond(request: &Request<'_>, desk: &impl Desk, result: Result<Answer, Fault
         body.insert("request_id".into(), request.request_id.into());
     };
     match result {
+        Ok(Answer { raw: Some((content_type, body)), status, .. }) => {
+            Response { status, body, content_type, headers: Vec::new() }
+        }
         Ok(answer) => {
             frame(answer.status < 400, answer.data, Value::Null);
             body.extend(answer.top);
@@ -159,52 +245,6 @@ impl<D: Desk> Call<'_, D> {
     fn query(&self, name: &str) -> Option<String> {
         query_value(self.request.query, name).filter(|text| !text.is_empty())
     }
-}
-
-/// Whether the whole is well. Open to everybody, so that a watchdog needs no credential.
-fn health(desk: &impl Desk) -> Result<Answer, Fault> {
-    let state = desk.state(&desk.default_workspace()).ok_or_else(unavailable)?;
-    let (figures, now) = (desk.figures(), desk.now());
-    let word = status::health(&state);
-    let parts: Map<String, Value> = state
-        .components()
-        .map(|part| (part.changed.component.clone(), super::encode::health(part.changed.new).into()))
-        .collect();
-    let data = json!({
-        "status": word,
-        "timestamp": iso(now),
-        "response_time_ms": desk.now().since(now).max(0),
-        "version": env!("CARGO_PKG_VERSION"),
-        "architecture": "modular",
-        "modules": parts,
-        "system_info": {
-            "cpu_usage": figures.cpu_percent,
-            "memory_usage": figures.memory_percent,
-            "disk_usage": figures.disk_percent,
-            "active_connections": figures.connections,
-            "uptime_seconds": now.since(figures.started_at).max(0) / 1000,
-        },
-    });
-    let status = if word == "healthy" { 200 } else { 503 };
-    Ok(Answer::new(status, data).top("status", word))
-}
-
-/// The state of the whole, as the front-end reads it.
-async fn whole(request: &Request<'_>, desk: &impl Desk) -> Result<Answer, Fault> {
-    desk.spend(Limited::Status, request.peer).map_err(Fault::too_often)?;
-    let call = arrive(request, desk).await?;
-    let figures = desk.figures();
-    let scene = Scene { now: desk.now(), state: &call.state, epoch: 0, figures: &figures };
-    let swarm = status::swarm(scene.state);
-    let data = json!({
-        "id": status::hive_id(scene.state),
-        "created_at": iso(scene.state.created_at),
-        "last_update": iso(scene.now),
-        "metrics": status::metrics(&swarm),
-        "swarm_center": swarm.center,
-        "total_energy": swarm.energy,
-    });
-    Ok(Answer::new(200, data))
 }
 
 #[cfg(test)]

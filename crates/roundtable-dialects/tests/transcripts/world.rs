@@ -148,7 +148,14 @@ impl World {
         let until = self.now.plus(ms);
         loop {
             let due = |(n, link): (usize, &Link)| link.wake.filter(|at| *at <= until).map(|at| (at, n));
-            let Some((at, link)) = self.links.iter().enumerate().filter_map(due).min() else { break };
+            let woken = self.links.iter().enumerate().filter_map(due).min();
+            let rules = self.state.next_deadline().filter(|at| *at <= until);
+            if let Some(at) = rules.filter(|at| woken.is_none_or(|(first, _)| *at <= first)) {
+                self.now = self.now.max(at);
+                self.ask(&Principal::System, &Ask::new(Token(0), Command::Tick)).expect("time passes");
+                continue;
+            }
+            let Some((at, link)) = woken else { break };
             self.now = self.now.max(at);
             self.links[link].wake = None;
             self.with(link, |session, scene, out| session.woken(scene, out));

@@ -4,9 +4,24 @@ use std::path::{Path, PathBuf};
 
 use roundtable_core::time::Time;
 use roundtable_dialects::figures::Figures;
-use sysinfo::{DiskRefreshKind, Disks, MemoryRefreshKind, Networks, System};
+use sysinfo::{
+    DiskRefreshKind, Disks, MemoryRefreshKind, Networks, Pid, ProcessRefreshKind, ProcessesToUpdate, System,
+};
 
 use crate::config::Alerts;
+
+/// What the server itself has counted since it began.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Open connections.
+    pub connections: u64,
+    /// Records written, all workspaces.
+    pub records: u64,
+    /// Questions to the engine.
+    pub questions: u64,
+    /// Those of them that it refused.
+    pub refusals: u64,
+}
 
 /// Takes samples. Needs some milliseconds per sample, so it belongs on a blocking thread.
 pub struct Sampler {
@@ -18,6 +33,9 @@ pub struct Sampler {
     system: Option<System>,
     networks: Option<Networks>,
     disks: Option<Disks>,
+    pid: Option<Pid>,
+    simd: Vec<&'static str>,
+    counted: Option<(Time, Counts)>,
     last: Option<Time>,
 }
 
@@ -40,13 +58,17 @@ impl Sampler {
             system,
             networks: Networks::new_with_refreshed_list().ok(),
             disks: Disks::new_with_refreshed_list_specifics(disks).ok(),
+            pid: sysinfo::get_current_pid().ok(),
+            simd: simd(),
+            counted: None,
             last: None,
         }
     }
 
     /// A sample. What the system does not tell is 0; the first sample knows no network rates.
-    pub fn sample(&mut self, now: Time, connections: u64) -> Figures {
-        let (cpu_percent, memory_percent) = self.machine();
+    pub fn sample(&mut self, now: Time, counts: Counts) -> Figures {
+        let (cpu_percent, total_memory, available_memory) = self.machine();
+        let (records_per_second, error_rate) = self.since_the_last(now, counts);
         let (network_in, network_out) = self.network(now);
         let load = System::load_average().map_or(0.0, |load| load.one);
         Figures {
@@ -54,25 +76,51 @@ impl Sampler {
             started_at: self.started_at,
             at: now,
             cpu_percent,
-            memory_percent,
+            memory_percent: share(total_memory.saturating_sub(available_memory), total_memory),
             disk_percent: self.disk(),
             load: (load / self.cores).clamp(0.0, 1.0),
             network_in,
             network_out,
             // Listeners speak plain TCP.
             encrypted: false,
-            connections,
+            connections: counts.connections,
+            total_memory,
+            available_memory,
+            process_memory: self.process(),
+            cores: self.cores as u32,
+            simd: self.simd.clone(),
+            records_per_second,
+            error_rate,
             warning_percent: self.warning_percent,
         }
     }
 
-    fn machine(&mut self) -> (f64, f64) {
-        let Some(system) = &mut self.system else { return (0.0, 0.0) };
+    /// Use of the processor, and memory: all of it, and what is free to use.
+    fn machine(&mut self) -> (f64, u64, u64) {
+        let Some(system) = &mut self.system else { return (0.0, 0, 0) };
         system.refresh_cpu_usage();
         system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
         let (total, free) = (system.total_memory(), system.available_memory());
         let cpu_percent = f64::from(system.global_cpu_usage()).clamp(0.0, 100.0);
-        (cpu_percent, share(total.saturating_sub(free), total))
+        (cpu_percent, total, free)
+    }
+
+    fn process(&mut self) -> u64 {
+        let (Some(system), Some(pid)) = (&mut self.system, self.pid) else { return 0 };
+        let memory = ProcessRefreshKind::nothing().with_memory();
+        system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, memory);
+        system.process(pid).map_or(0, sysinfo::Process::memory)
+    }
+
+    /// Records per second, and the share of refused questions, since the sample before.
+    fn since_the_last(&mut self, now: Time, counts: Counts) -> (f64, f64) {
+        let Some((at, before)) = self.counted.replace((now, counts)) else { return (0.0, 0.0) };
+        let records = counts.records.saturating_sub(before.records) as f64;
+        let questions = counts.questions.saturating_sub(before.questions) as f64;
+        let refusals = counts.refusals.saturating_sub(before.refusals) as f64;
+        let ms = now.since(at);
+        let per_second = if ms > 0 { records * 1000.0 / ms as f64 } else { 0.0 };
+        (per_second, if questions > 0.0 { (refusals / questions).clamp(0.0, 1.0) } else { 0.0 })
     }
 
     fn network(&mut self, now: Time) -> (f64, f64) {
@@ -107,24 +155,46 @@ impl std::fmt::Debug for Sampler {
     }
 }
 
+/// What this processor can do to many numbers at once.
+fn simd() -> Vec<&'static str> {
+    #[cfg(target_arch = "x86_64")]
+    let found = [
+        ("sse4.2", is_x86_feature_detected!("sse4.2")),
+        ("avx", is_x86_feature_detected!("avx")),
+        ("avx2", is_x86_feature_detected!("avx2")),
+        ("avx512f", is_x86_feature_detected!("avx512f")),
+    ];
+    #[cfg(target_arch = "aarch64")]
+    let found = [("neon", true)];
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let found: [(&str, bool); 0] = [];
+    found.into_iter().filter_map(|(name, has)| has.then_some(name)).collect()
+}
+
 fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { (part as f64 * 100.0 / whole as f64).clamp(0.0, 100.0) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Sampler, Time, share};
+    use super::{Counts, Sampler, Time, share};
     use crate::config::Alerts;
 
     #[test]
     fn samples_are_measured_and_in_range() {
         let dir = tempfile::tempdir().unwrap();
         let mut sampler = Sampler::new("n1".into(), Time(5), dir.path(), &Alerts::default());
-        let first = sampler.sample(Time(1_000), 3);
+        let first = sampler.sample(Time(1_000), Counts { connections: 3, records: 10, ..Counts::default() });
         assert_eq!((first.node.as_str(), first.started_at, first.at), ("n1", Time(5), Time(1_000)));
         assert_eq!((first.connections, first.warning_percent), (3, [80.0, 80.0, 90.0]));
         assert_eq!((first.network_in, first.network_out), (0.0, 0.0), "one sample knows no rate");
-        let second = sampler.sample(Time(2_000), 0);
+        assert_eq!((first.records_per_second, first.error_rate), (0.0, 0.0), "nor what was written");
+        let counts = Counts { connections: 0, records: 30, questions: 8, refusals: 2 };
+        let second = sampler.sample(Time(3_000), counts);
+        assert_eq!((second.records_per_second, second.error_rate), (10.0, 0.25));
+        assert!(
+            second.process_memory > 0 && second.available_memory <= second.total_memory && second.cores > 0
+        );
         for percent in [second.cpu_percent, second.memory_percent, second.disk_percent] {
             assert!((0.0..=100.0).contains(&percent));
         }

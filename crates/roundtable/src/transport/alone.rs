@@ -29,6 +29,7 @@ pub async fn serve(address: SocketAddr, doors: Arc<dyn Doors>, settings: Setting
         workspaces,
         identity: Arc::new(identity),
         figures: Arc::default(),
+        history: std::sync::Mutex::default(),
         connections: 0.into(),
         watched: super::Watched::default(),
         settings,

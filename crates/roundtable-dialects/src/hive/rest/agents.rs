@@ -1,6 +1,6 @@
 //! `/api/agents`: to list, make, change, pause and remove agents (Hive notes §9).
 
-use roundtable_core::agents::{Agent, AgentChanges, AgentStatus, RegisterAgent};
+use roundtable_core::agents::{Agent, AgentChanges, RegisterAgent};
 use roundtable_core::command::Command;
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::ids::{AgentId, Principal};
@@ -20,6 +20,10 @@ use crate::session::{Ask, Token};
 const MAX_PAGE: usize = 1_000;
 /// Most agents that are made or removed by one request.
 const MAX_BULK: usize = 1_000;
+/// The longest pause that ends by itself: a year.
+const MAX_PAUSE_MINUTES: f64 = 525_600.0;
+/// What a performance may be asked for.
+const TIME_RANGES: [&str; 4] = ["1h", "24h", "7d", "30d"];
 /// Longest reason that is kept, in bytes.
 const MAX_REASON_BYTES: usize = 1_000;
 
@@ -37,7 +41,9 @@ pub(super) async fn handle<D: Desk>(call: &Call<'_, D>, parts: &[&str]) -> Optio
         ("DELETE", [id]) => remove(call, id).await,
         ("POST", [id, "pause"]) => pause(call, id).await,
         ("POST", [id, "resume"]) => resume(call, id).await,
-        (_, [_] | [_, "pause" | "resume"]) => Err(wrong_method()),
+        ("GET", [id, "tasks"]) => tasks(call, id),
+        ("GET", [id, "performance"]) => performance(call, id),
+        (_, [_] | [_, "pause" | "resume" | "tasks" | "performance"]) => Err(wrong_method()),
         _ => return None,
     })
 }
@@ -241,25 +247,54 @@ async fn remove<D: Desk>(call: &Call<'_, D>, id: &str) -> Result<Answer, Fault> 
 async fn pause<D: Desk>(call: &Call<'_, D>, id: &str) -> Result<Answer, Fault> {
     call.may_write()?;
     let agent = found(&call.state, id)?.id.clone();
-    if let Some(minutes) = call.body()?.get("duration_minutes").filter(|minutes| !minutes.is_null()) {
-        let message = "duration_minutes is not known here: a pause ends with resume".to_owned();
-        let value = minutes.clone();
-        return Err(Fault::fields(vec![FieldError { field: "duration_minutes", message, value }]));
-    }
-    ask(call, Command::SetAgentStatus(agent, AgentStatus::Paused, "paused".into())).await?;
-    let data = json!({"agent_id": id, "status": "paused", "resume_at": null, "active_tasks_reassigned": 0});
+    let until = match call.body()?.get("duration_minutes") {
+        None | Some(Value::Null) => None,
+        Some(given) => {
+            let minutes = given.as_f64().filter(|minutes| *minutes > 0.0 && *minutes <= MAX_PAUSE_MINUTES);
+            let rule = format!("must be a number above 0 and up to {MAX_PAUSE_MINUTES}");
+            let minutes = minutes.ok_or_else(|| wrong("duration_minutes", &rule, given))?;
+            Some(call.desk.now().plus((minutes * 60_000.0).ceil() as i64))
+        }
+    };
+    ask(call, Command::PauseAgent(agent, until)).await?;
+    let until = until.map(iso);
+    let data = json!({"agent_id": id, "status": "paused", "resume_at": until, "active_tasks_reassigned": 0});
     Ok(Answer::new(200, data))
 }
 
 async fn resume<D: Desk>(call: &Call<'_, D>, id: &str) -> Result<Answer, Fault> {
     call.may_write()?;
     let agent = found(&call.state, id)?;
-    if agent.status == AgentStatus::Paused {
-        let here = agent.hosted || call.state.online(&Principal::Agent(agent.id.clone()));
-        let status = if here { AgentStatus::Online } else { AgentStatus::Offline };
-        ask(call, Command::SetAgentStatus(agent.id.clone(), status, "resumed".into())).await?;
-    }
+    ask(call, Command::ResumeAgent(agent.id.clone())).await?;
     Ok(Answer::new(200, json!({"agent_id": id, "status": "active", "message": "Agent was resumed"})))
+}
+
+fn wrong(field: &'static str, rule: &str, value: &Value) -> Fault {
+    let shown = Some(value).filter(|value| value.to_string().len() <= wire::MAX_ECHO_BYTES);
+    let value = shown.cloned().unwrap_or_default();
+    Fault::fields(vec![FieldError { field, message: format!("{field} {rule}"), value }])
+}
+
+/// The log holds no tasks, so an agent has none.
+fn tasks<D: Desk>(call: &Call<'_, D>, id: &str) -> Result<Answer, Fault> {
+    found(&call.state, id)?;
+    number(call.query("limit"), "limit", 50, MAX_PAGE)?;
+    number(call.query("offset"), "offset", 0, usize::MAX)?;
+    Ok(Answer::new(200, json!({"agent_id": id, "tasks": [], "total_count": 0})))
+}
+
+/// What an agent achieved: without tasks nothing, and nothing changes.
+fn performance<D: Desk>(call: &Call<'_, D>, id: &str) -> Result<Answer, Fault> {
+    found(&call.state, id)?;
+    let range = call.query("time_range").unwrap_or_else(|| "24h".into());
+    if !TIME_RANGES.contains(&range.as_str()) {
+        return Err(wrong("time_range", "must be 1h, 24h, 7d or 30d", &range.into()));
+    }
+    let metrics = json!({
+        "tasks_completed": 0, "success_rate": 0.0, "average_response_time_ms": 0, "error_rate": 0.0,
+        "capability_improvements": 0,
+    });
+    Ok(Answer::new(200, json!({"agent_id": id, "time_range": range, "metrics": metrics, "trends": {}})))
 }
 
 /// The list under a name in a body that holds many.

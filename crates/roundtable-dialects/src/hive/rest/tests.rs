@@ -8,9 +8,10 @@ use roundtable_core::users::{UserAdded, UserRole};
 use serde_json::{Value, json};
 
 use super::handle;
+use crate::figures::Figures;
 use crate::hive::encode;
 use crate::rest::Request;
-use crate::stage::{Counter, Stage, answered, request};
+use crate::stage::{Counter, Stage, answered, request, response};
 
 const WORKER: &str =
     r#"{"name":"W","type":"Worker","capabilities":[{"name":"x","proficiency":0.5}],"initial_energy":40}"#;
@@ -115,7 +116,7 @@ fn what_is_wrong_is_named() {
     assert_eq!(call(&counter, "GET", "/api/agentsx", "").0, 0);
     let id = made(&counter, WORKER);
     let long = format!("/api/agents/{id}/pause");
-    assert_eq!(call(&counter, "POST", &long, r#"{"duration_minutes":5}"#).0, 400);
+    assert_eq!(call(&counter, "POST", &long, r#"{"duration_minutes":0}"#).0, 400);
     assert_eq!(call(&counter, "PUT", &format!("/api/agents/{id}"), r#"{"name":7}"#).0, 400);
 }
 
@@ -157,4 +158,224 @@ fn beyond_loopback_a_credential_is_needed_and_viewers_only_read() {
     assert_eq!(post(Some("Bearer user:vera"), "/api/agents").1["error"]["code"], "FORBIDDEN");
     assert_eq!(post(Some("Bearer user:ed"), "/api/agents").0, 201);
     assert_eq!(post(Some("Bearer user:ed"), "/api/agents?token=nonsense").0, 401, "the first one decides");
+}
+
+#[test]
+fn a_pause_says_when_it_ends() {
+    let counter = counter();
+    let path = format!("/api/agents/{}/pause", made(&counter, WORKER));
+    let (_, answer) = call(&counter, "POST", &path, "");
+    assert_eq!(answer["data"]["resume_at"], Value::Null);
+    let (status, answer) = call(&counter, "POST", &path, r#"{"duration_minutes":1.5}"#);
+    let end = crate::iso::iso(counter.now.plus(90_000));
+    assert_eq!((status, &answer["data"]["resume_at"]), (200, &json!(end)));
+    for wrong in ["0", "-1", "525601", "\"5\"", "[]"] {
+        let (status, answer) = call(&counter, "POST", &path, &format!(r#"{{"duration_minutes":{wrong}}}"#));
+        let field = &answer["error"]["field_errors"][0]["field"];
+        assert_eq!((status, field), (400, &json!("duration_minutes")), "{wrong}");
+    }
+}
+
+#[test]
+fn an_agent_without_tasks_has_achieved_nothing() {
+    let counter = counter();
+    let id = made(&counter, WORKER);
+    let (status, answer) = call(&counter, "GET", &format!("/api/agents/{id}/tasks?status=pending"), "");
+    assert_eq!((status, &answer["data"]), (200, &json!({"agent_id": id, "tasks": [], "total_count": 0})));
+    let (_, answer) = call(&counter, "GET", &format!("/api/agents/{id}/performance?time_range=7d"), "");
+    assert_eq!((&answer["data"]["time_range"], &answer["data"]["trends"]), (&json!("7d"), &json!({})));
+    assert_eq!(call(&counter, "GET", &format!("/api/agents/{id}/performance?time_range=1y"), "").0, 400);
+    assert_eq!(call(&counter, "GET", "/api/agents/nobody/tasks", "").0, 404);
+    assert_eq!(call(&counter, "POST", &format!("/api/agents/{id}/tasks"), "").0, 405);
+}
+
+fn measured() -> Counter {
+    let mut counter = counter();
+    let gib = 1 << 30;
+    let (total_memory, available_memory) = (32 * gib, 8 * gib);
+    counter.figures = Figures {
+        node: "n 1".into(),
+        at: counter.now,
+        cpu_percent: 12.5,
+        memory_percent: 75.0,
+        total_memory,
+        available_memory,
+        process_memory: 64 << 20,
+        cores: 16,
+        simd: vec!["avx2"],
+        connections: 3,
+        ..Figures::default()
+    };
+    for minutes in 0..10_i64 {
+        let at = counter.now.plus((minutes - 9) * 60_000);
+        let cpu_percent = if minutes < 5 { 10.0 } else { 30.0 };
+        counter.history.take(&Figures { at, cpu_percent, memory_percent: 50.0, ..Figures::default() });
+    }
+    counter
+}
+
+#[test]
+fn resources_are_what_was_measured() {
+    let (status, answer) = call(&measured(), "GET", "/api/resources", "");
+    assert_eq!(status, 200);
+    assert_eq!(answer["data"]["system_resources"]["available_memory"], 8 * 1024);
+    assert_eq!(answer["system_resources"]["available_memory"], 8_u64 << 30);
+    assert_eq!(answer["system_resources"]["simd_capabilities"], json!(["avx2"]));
+    assert_eq!(
+        answer["data"]["hive_resources"],
+        json!({"allocated_memory": 64, "active_connections": 3, "queue_depth": 0})
+    );
+    assert_eq!(answer["hardware_class"], "Server");
+}
+
+#[test]
+fn metrics_have_trends_once_there_is_something_to_compare() {
+    let (_, answer) = call(&measured(), "GET", "/metrics", "");
+    let data = &answer["data"];
+    assert_eq!(data["current_metrics"]["system"]["cpu_usage"], 12.5);
+    assert_eq!(data["current_metrics"]["agent_management"]["total_agents"], 0);
+    assert_eq!(data["trends"]["cpu_usage"], json!({"direction": "increasing", "change": 20.0}));
+    assert_eq!(data["trends"]["memory_usage"]["direction"], "stable");
+    assert_eq!(call(&counter(), "GET", "/api/monitoring/metrics", "").1["data"]["trends"], json!({}));
+    assert_eq!(call(&measured(), "POST", "/metrics", "").0, 405);
+}
+
+#[test]
+fn figures_leave_in_four_formats() {
+    let counter = measured();
+    let export = |path: &str| response(handle(&request("GET", path, ""), &counter));
+    let prometheus = export("/metrics/export/prometheus").unwrap();
+    assert!(prometheus.content_type.starts_with("text/plain; version=0.0.4"));
+    assert!(
+        prometheus.body.contains("# TYPE ai_orchestrator_cpu_usage gauge\nai_orchestrator_cpu_usage 12.5\n")
+    );
+    assert!(prometheus.body.contains("# TYPE ai_orchestrator_events_total counter\n"));
+    let seconds = counter.now.as_seconds();
+    let graphite = export("/api/metrics/export/graphite").unwrap().body;
+    assert!(graphite.contains(&format!("ai_orchestrator.memory_usage 75 {seconds}\n")), "{graphite}");
+    let influx = export("/metrics/export/influxdb").unwrap().body;
+    assert!(influx.starts_with("ai_orchestrator,node=n_1 cpu_usage=12.5,"), "{influx}");
+    assert_eq!(influx.lines().count(), 1);
+    let json: Value = serde_json::from_str(&export("/metrics/export/json").unwrap().body).unwrap();
+    assert_eq!(json["architecture"], "modular");
+    assert!(export("/metrics/export/xml").is_none());
+}
+
+#[test]
+fn a_history_holds_what_was_sampled() {
+    let counter = measured();
+    let get = |query: &str| call(&counter, "GET", &format!("/metrics/history?{query}"), "");
+    let (status, answer) = get("interval=1m&metrics=cpu_usage");
+    assert_eq!(status, 200);
+    let metrics = answer["data"]["metrics"].as_object().unwrap();
+    assert_eq!(metrics.keys().collect::<Vec<_>>(), ["cpu_usage"]);
+    let values: Vec<f64> = metrics["cpu_usage"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|point| point["value"].as_f64().unwrap())
+        .collect();
+    assert_eq!(values, [10.0, 10.0, 10.0, 10.0, 10.0, 30.0, 30.0, 30.0, 30.0, 30.0]);
+    let early = crate::iso::iso(counter.now.plus(-3_600_000));
+    let (_, answer) = get(&format!("end_time={early}"));
+    assert_eq!(answer["data"]["metrics"]["cpu_usage"], json!([]));
+    assert_eq!(answer["data"]["time_range"]["interval"], "5m");
+    for (query, field) in [
+        ("interval=2m", "interval"),
+        ("metrics=cpu_usage,luck", "metrics"),
+        ("start_time=yesterday", "start_time"),
+        ("start_time=9999-01-01T00:00:00Z", "start_time"),
+    ] {
+        let (status, answer) = get(query);
+        assert_eq!((status, &answer["error"]["field_errors"][0]["field"]), (400, &json!(field)), "{query}");
+    }
+}
+
+#[test]
+fn modules_are_judged_by_what_is_known() {
+    use roundtable_core::components::{Health, SetHealth};
+    let mut stage = Stage::new(encode);
+    stage.system(Command::SetHealth(SetHealth {
+        component: "storage".into(),
+        health: Health::Unhealthy,
+        reason: "the disk is full".into(),
+        affects: vec![],
+    }));
+    let mut counter = Counter::of(&stage);
+    counter.figures.at = counter.now;
+    let (_, answer) = call(&counter, "GET", "/api/modules/status", "");
+    let modules = &answer["data"]["modules"];
+    assert_eq!(
+        (&modules["coordinator"]["status"], &modules["storage"]["status"]),
+        (&json!("healthy"), &json!("unhealthy"))
+    );
+    assert_eq!(modules["storage"]["reason"], "the disk is full");
+    let (_, answer) = call(&counter, "GET", "/api/modules/storage/health", "");
+    assert_eq!(
+        (&answer["data"]["status"], &answer["data"]["health_score"]),
+        (&json!("unhealthy"), &json!(0.0))
+    );
+    assert_eq!(answer["data"]["recommendations"], json!(["the disk is full"]));
+    let (_, answer) = call(&counter, "GET", "/api/modules/metrics_collection/health", "");
+    assert_eq!(
+        (&answer["data"]["status"], &answer["data"]["health_score"]),
+        (&json!("healthy"), &json!(1.0))
+    );
+    counter.figures.at = counter.now.plus(-60_000);
+    let (_, answer) = call(&counter, "GET", "/api/modules/metrics_collection/health", "");
+    assert_eq!(
+        (&answer["data"]["status"], &answer["data"]["health_score"]),
+        (&json!("degraded"), &json!(0.5))
+    );
+    let (_, answer) = call(&counter, "GET", "/api/modules/task_management/metrics", "");
+    assert_eq!(answer["data"]["metrics"]["pending_tasks"], 0);
+    assert_eq!(call(&counter, "GET", "/api/modules/luck/health", "").0, 404);
+    assert_eq!(call(&counter, "GET", "/api/modules/coordinator/moods", "").0, 0);
+}
+
+#[test]
+fn thresholds_are_set_whole_or_not_at_all() {
+    let counter = counter();
+    let post = |body: Value| call(&counter, "POST", "/metrics/alerts", &body.to_string());
+    let busy = json!({
+        "name": "Busy", "metric": "cpu_usage", "condition": "greater_than", "threshold": 80.0,
+        "duration_minutes": 5, "severity": "critical", "channels": ["email"],
+    });
+    let broken = json!({"name": "", "metric": "luck", "condition": "near", "duration_minutes": -1, "severity": "bad", "channels": 7});
+    let (status, answer) = post(json!({"alerts": [busy, broken]}));
+    let fields: Vec<&str> = answer["error"]["field_errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|e| e["field"].as_str())
+        .collect();
+    let expected = ["name", "metric", "condition", "threshold", "duration_minutes", "severity", "channels"];
+    assert_eq!((status, fields), (400, expected.to_vec()));
+    assert!(answer["error"]["message"].as_str().unwrap().starts_with("alerts[1].name"));
+    for wrong in
+        [json!({}), json!({"alerts": []}), json!({"alerts": 7}), json!({"alerts": vec![busy.clone(); 101]})]
+    {
+        assert_eq!(post(wrong).0, 400);
+    }
+    let (status, answer) = post(json!({"alerts": [busy]}));
+    assert_eq!((status, &answer["data"]["alerts_created"]), (201, &json!(1)));
+    let id = answer["data"]["alert_ids"][0].as_str().unwrap().to_owned();
+    let (_, answer) = call(&counter, "GET", "/api/monitoring/alerts", "");
+    let mut shown = busy.clone();
+    (shown["alert_id"], shown["duration_minutes"]) = (json!(id), json!(5.0));
+    assert_eq!(answer["data"]["configured_alerts"], json!([shown]));
+    assert_eq!(answer["data"]["alert_summary"]["total_active"], 0);
+    assert_eq!(call(&counter, "DELETE", "/metrics/alerts/nobody", "").0, 404);
+    assert_eq!(call(&counter, "DELETE", &format!("/metrics/alerts/{id}"), "").0, 200);
+    assert_eq!(call(&counter, "DELETE", &format!("/metrics/alerts/{id}"), "").0, 404);
+}
+
+#[test]
+fn the_state_of_the_whole_is_asked_for_only_so_often() {
+    for path in ["/api/hive/status", "/metrics", "/api/resources", "/api/modules/status", "/metrics/alerts"] {
+        let counter = counter();
+        *counter.allowance.lock().unwrap() = Some(1);
+        assert_eq!(call(&counter, "GET", path, "").0, 200, "{path}");
+        assert_eq!(call(&counter, "GET", path, "").0, 429, "{path}");
+    }
 }
