@@ -1,6 +1,6 @@
 //! Log engines: where the records of all workspaces are kept, behind one small trait.
 
-mod codec;
+pub mod codec;
 pub mod memory;
 pub mod sqlite;
 

@@ -15,8 +15,8 @@ use roundtable_dialects::transcript::{Door, Got, Names, SetUp, Theatre, frame};
 use roundtable_dialects::{aiwm, hive, megabot, mxf, open_agi};
 use serde_json::value::RawValue;
 
-use crate::identity::{DOMAIN_KEY, hash, workspace};
-use crate::world::{Encode, World};
+use super::identity::{DOMAIN_KEY, hash, workspace};
+use super::world::{Encode, World};
 
 /// One client.
 enum Client {
@@ -26,7 +26,7 @@ enum Client {
 
 /// The clients and their world.
 pub struct Cast {
-    world: World,
+    pub world: World,
     clients: BTreeMap<String, Client>,
     requests: u64,
 }
@@ -93,6 +93,18 @@ impl Cast {
         }
     }
 
+    /// Whether a client has a connection that is not over.
+    #[allow(dead_code, reason = "the transcripts do not ask; what is fuzzed does")]
+    pub fn is_here(&self, name: &str) -> bool {
+        matches!(self.socket(name), Ok(Some(_)))
+    }
+
+    /// Whether it is settled who a client is.
+    #[allow(dead_code, reason = "the transcripts do not ask; what is fuzzed does")]
+    pub fn is_known(&self, name: &str) -> bool {
+        matches!(self.socket(name), Ok(Some((link, _))) if self.world.links[link].who.is_some())
+    }
+
     fn queue(&mut self, name: &str) -> Option<&mut VecDeque<Got>> {
         match self.clients.get_mut(name)? {
             Client::Socket { link, .. } => Some(&mut self.world.links[*link].got),
@@ -150,7 +162,7 @@ impl Cast {
             peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
             anonymous: !door.strict,
         };
-        let response = crate::desk::answer(&mut self.world, door.dialect, &request);
+        let response = super::desk::answer(&mut self.world, door.dialect, &request);
         let response = response.ok_or_else(|| format!("{path} is no path of this dialect"))?;
         let shown = Got::Frame(format!("{} {}", response.status, response.body).trim_end().to_owned());
         if let Some(got) = self.queue(name) {

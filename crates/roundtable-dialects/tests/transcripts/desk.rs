@@ -16,8 +16,8 @@ use roundtable_dialects::rest::{Desk, IssuedToken, Request, Response, TokenOrder
 use roundtable_dialects::session::{Ask, Credentials, Dialect, Identity, Refusal};
 use roundtable_dialects::{aiwm, hive, megabot, open_agi};
 
-use crate::identity::{hash, workspace};
-use crate::world::World;
+use super::identity::{hash, workspace};
+use super::world::World;
 
 /// The desk of one request.
 pub struct Counter<'a>(Mutex<&'a mut World>);

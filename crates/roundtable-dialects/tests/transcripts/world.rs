@@ -19,7 +19,7 @@ use roundtable_dialects::session::{
 };
 use roundtable_dialects::transcript::{Got, seen};
 
-use crate::identity::{Desk, may_stay};
+use super::identity::{Desk, may_stay};
 
 /// Makes the shared messages of a dialect.
 pub type Encode = fn(Form, &Delivery<'_>, Scene<'_>) -> Messages;
@@ -36,7 +36,8 @@ pub struct Link {
     session: Option<Box<dyn Session>>,
     encode: Encode,
     plain: bool,
-    who: Option<Identity>,
+    /// Who it is, once that is settled.
+    pub who: Option<Identity>,
     topics: BTreeSet<Topic>,
     /// Topics that are being read back, with what came meanwhile.
     catching: Vec<(Topic, Held)>,
@@ -62,7 +63,7 @@ pub struct World {
     pub links: Vec<Link>,
     /// The log takes no writes.
     pub full: bool,
-    records: Vec<Record>,
+    pub records: Vec<Record>,
     rights_changed: bool,
     random: u64,
     work: VecDeque<Work>,

@@ -1,0 +1,4 @@
+//! See `src/credentials.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| roundtable_fuzz::credentials::run(data));

@@ -1,0 +1,4 @@
+//! See `src/engineio.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| roundtable_fuzz::engineio::run(data));

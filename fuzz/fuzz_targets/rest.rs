@@ -1,0 +1,6 @@
+//! REST of all dialects, after the people of a transcript have come.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    roundtable_fuzz::play::run(roundtable_dialects::session::Dialect::Hive, data);
+});

@@ -1,0 +1,85 @@
+//! The log's form of records and snapshots: foreign bytes are refused, and what was written reads back the same.
+
+use roundtable::log::codec::{Columns, Row, beginning, record, state, state_json};
+use roundtable_core::event::Event;
+use roundtable_core::ids::WorkspaceId;
+use roundtable_core::state::State;
+
+/// Every kind of record there is, so that the input only has to name one by number.
+const KINDS: [&str; 36] = [
+    "workspace.created",
+    "server.started",
+    "node.joined",
+    "node.left",
+    "user.added",
+    "user.changed",
+    "key.added",
+    "key.revoked",
+    "token.revoked",
+    "token.noted",
+    "agent.registered",
+    "agent.updated",
+    "agent.status_changed",
+    "agent.secret_set",
+    "agent.removed",
+    "room.created",
+    "room.updated",
+    "room.joined",
+    "room.left",
+    "room.read",
+    "room.acted",
+    "message.posted",
+    "message.direct",
+    "message.delivered",
+    "message.expired",
+    "presence.connected",
+    "presence.disconnected",
+    "seat.kept",
+    "alert.raised",
+    "alert.acknowledged",
+    "alert.cleared",
+    "component.changed",
+    "fault.noticed",
+    "security.noticed",
+    "feed.marked",
+    "nothing.known",
+];
+
+/// Lines: a record each, as its columns between tabs (kind or its number, actor, room, client, body), or a snapshot.
+pub fn run(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let start = beginning(&WorkspaceId::new("fuzzed").unwrap());
+    let (mut hash, mut folded, mut offset) = (start, State::default(), 0);
+    for line in text.lines().take(64) {
+        if line.starts_with('{') {
+            snapshot(line);
+            continue;
+        }
+        let mut parts = line.splitn(5, '\t');
+        let mut part = || parts.next().unwrap_or("");
+        let (kind, actor, room, client, body) = (part(), part(), part(), part(), part());
+        let kind = kind.parse::<usize>().map_or(kind, |number| KINDS[number % KINDS.len()]);
+        let given = |text: &'static str, part| if part == text { None } else { Some(part) };
+        let columns =
+            Columns { kind, actor, room: given("", room), target: None, client: given("", client), body };
+        let numbers = (offset + 1, i64::try_from(body.len()).unwrap(), None);
+        let Ok(read) = record(numbers, &columns) else { continue };
+        let row = Row::of(&read).unwrap();
+        assert_eq!(row.record().as_ref(), Ok(&read), "{columns:?}");
+        assert_eq!(Row::of(&row.record().unwrap()).unwrap(), row);
+        assert_eq!(Event::read(read.event.kind(), row.columns().body).as_ref(), Ok(&read.event));
+        let next = row.chain(&hash);
+        assert_ne!(next, hash);
+        hash = next;
+        offset += 1;
+        folded.apply(&read);
+    }
+    snapshot(&state_json(&folded).unwrap());
+}
+
+fn snapshot(json: &str) {
+    if let Ok(read) = state(json) {
+        let again = state(&state_json(&read).unwrap());
+        assert!(again.is_ok_and(|again| again == read), "a snapshot gives another state: {json}");
+    }
+}
