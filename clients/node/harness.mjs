@@ -121,7 +121,7 @@ export class Server {
   async history(room) {
     const all = []
     for (;;) {
-      const before = all.length ? ['--before', String(all[0].offset)] : []
+      const before = all.length ? ['--before', all[0].cursor] : []
       const { messages } = await this.cli('room', 'history', room, '--limit', '1000', ...before)
       if (messages.length === 0) break
       all.unshift(...messages)

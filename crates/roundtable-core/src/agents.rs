@@ -101,6 +101,9 @@ pub struct Agent {
     pub owner: Option<UserId>,
     /// Hash of its secret (argon2id, PHC text), if it has one.
     pub secret: Option<String>,
+    /// When its secret was replaced: what was made with the one before is worth nothing.
+    #[serde(default)]
+    pub rotated_at: Option<Time>,
     /// It may not connect.
     pub suspended: bool,
     /// It was made without a connection of its own: others work for it, so it is here without one.
@@ -454,6 +457,7 @@ impl Agent {
             status: event.status,
             owner: event.owner.clone(),
             secret: None,
+            rotated_at: None,
             suspended: false,
             hosted: event.status != AgentStatus::Offline,
             resume_at: None,

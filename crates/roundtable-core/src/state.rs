@@ -430,7 +430,11 @@ impl State {
                 }
             }
             Event::AgentSecretSet(e) => {
-                self.change_agent(&e.agent, record.at, |a| a.secret = Some(e.hash.clone()));
+                self.change_agent(&e.agent, record.at, |agent| {
+                    if agent.secret.replace(e.hash.clone()).is_some() {
+                        agent.rotated_at = Some(record.at);
+                    }
+                });
             }
             _ => {}
         }

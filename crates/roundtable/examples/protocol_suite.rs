@@ -98,7 +98,13 @@ fn nothing(_: Form, _: &Delivery<'_>, _: Scene<'_>) -> Messages {
 }
 
 fn entry() -> Entry {
-    Entry { session: Box::new(Suite::default()), encode: nothing, farewell: Farewell::Restart, ping_ms: 0 }
+    Entry {
+        name: "suite",
+        session: Box::new(Suite::default()),
+        encode: nothing,
+        farewell: Farewell::Restart,
+        ping_ms: 0,
+    }
 }
 
 struct SuiteDoor;

@@ -55,6 +55,7 @@ struct EchoDoor;
 impl Doors for EchoDoor {
     fn way(&self, _: &Head, _: bool, _: &Listener) -> Way {
         Way::WebSocket(Entry {
+            name: "echo",
             session: Box::new(Echo),
             encode: nothing,
             farewell: Farewell::Restart,

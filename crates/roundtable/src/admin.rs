@@ -15,7 +15,7 @@ use roundtable_core::command::Command;
 use roundtable_core::engine::Outcome;
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::event::Record;
-use roundtable_core::ids::{Principal, RoomId, WorkspaceId};
+use roundtable_core::ids::{ConnectionId, Principal, RoomId, WorkspaceId};
 use roundtable_core::state::State;
 use roundtable_core::time::Offset;
 use roundtable_dialects::session::{bearer, query_value};
@@ -24,10 +24,12 @@ use crate::admin::answer::Refused;
 use crate::auth::Identifier;
 use crate::auth::secrets::Secrets;
 use crate::config;
-use crate::log::Verified;
+use crate::log::{Epochs, Verified};
+use crate::transport::report::Listed;
 
 pub mod answer;
 mod claims;
+mod connections;
 mod keeping;
 mod lists;
 mod people;
@@ -57,6 +59,8 @@ pub trait Office: Clone + Send + Sync + 'static {
     /// Its committed state.
     fn state(&self) -> Arc<State>;
 
+    /// In which epochs its log was written.
+    fn epochs(&self) -> Arc<Epochs>;
     /// Asks the engine in the name of `actor`; resolves when it is in the log. The state is the one after it.
     fn ask(
         &self,
@@ -75,6 +79,10 @@ pub trait Office: Clone + Send + Sync + 'static {
     /// At most `limit` committed records after an offset, oldest first.
     fn read(&self, after: Offset, limit: usize) -> impl Future<Output = Result<Vec<Record>, Error>> + Send;
 
+    /// The server's open connections, the oldest first; those of one workspace, or all.
+    fn connections(&self, only: Option<WorkspaceId>) -> impl Future<Output = Vec<Listed>> + Send;
+    /// Ends a connection for good. Says whether it was there.
+    fn close(&self, connection: ConnectionId) -> impl Future<Output = bool> + Send;
     /// Checks the log of one workspace or of all.
     fn verify(
         &self,
@@ -134,14 +142,18 @@ pub fn router<O: Office>(admin: Arc<Admin<O>>) -> Router {
         .route("/users", get(lists::users::<O>).post(people::add_user::<O>))
         .route("/users/{name}", patch(people::change_user::<O>))
         .route("/agents", get(lists::agents::<O>).post(people::add_agent::<O>))
-        .route("/agents/{id}", patch(people::change_agent::<O>))
+        .route("/agents/{id}", patch(people::change_agent::<O>).delete(people::remove_agent::<O>))
+        .route("/agents/{id}/secret", post(people::rotate_agent::<O>))
         .route("/keys", get(lists::keys::<O>).post(tokens::add_key::<O>))
         .route("/keys/{id}", delete(tokens::revoke_key::<O>))
         .route("/tokens", post(tokens::issue::<O>))
         .route("/tokens/revoke", post(tokens::revoke::<O>))
         .route("/rooms", get(lists::rooms::<O>).post(rooms::add::<O>))
+        .route("/rooms/{id}", get(rooms::show::<O>))
         .route("/rooms/{id}/messages", get(rooms::history::<O>).post(rooms::send::<O>))
         .route("/workspaces", get(workspaces::list::<O>).post(workspaces::add::<O>))
+        .route("/connections", get(connections::list::<O>))
+        .route("/connections/{id}", delete(connections::close::<O>))
         .route("/verify", post(keeping::verify::<O>))
         .route("/backup", post(keeping::backup::<O>))
         .route("/tail", get(rooms::tail::<O>))

@@ -140,8 +140,7 @@ impl Identifier {
 
     async fn finish(&self, slow: Slow) -> Result<Identity, Refusal> {
         let Slow { workspace, principal, password, hash, attempt } = slow;
-        let known = hash.is_some();
-        match self.hashing.check(password, hash).await {
+        match self.hashing.check(password, hash.clone()).await {
             Ok(true) => self.failures.succeeded(&attempt),
             Ok(false) => return Err(Refusal::Invalid),
             Err(passwords::Overrun) => {
@@ -149,10 +148,12 @@ impl Identifier {
                 return Err(Refusal::TooManyFailures(BUSY_MS));
             }
         }
-        debug_assert!(known, "nobody's account opens to nobody");
         // The state may have moved on while the hash was computed.
         let state = self.directory.state(&workspace).ok_or(Refusal::NoDomain)?;
         standing_of(&state, &principal)?;
+        if secret_of(&state, &principal) != hash.as_deref() {
+            return Err(Refusal::Invalid);
+        }
         Ok(Identity { workspace, principal, credential: Credential::Secret, expires_at: None })
     }
 
@@ -228,6 +229,7 @@ impl Identifier {
         }
         standing_of(&state, &claims.principal)?;
         older_than_its_bearer(&state, &claims)?;
+        older_than_its_secret(&state, &claims)?;
         let Claims { principal, jti, expires_at, .. } = claims;
         let credential = Credential::Token { jti };
         Ok(Identity { workspace, principal, credential, expires_at: Some(expires_at) })
@@ -315,11 +317,8 @@ impl Identifier {
         (domain, peer): (Option<Found>, IpAddr),
         now: Time,
     ) -> Verdict {
-        let user = UserId::new(username).ok();
-        let hash = |state: &State| state.user(user.as_ref()?)?.password.clone();
-        let nobody = || Principal::System;
-        let principal = user.clone().map_or_else(nobody, Principal::User);
-        self.slow((username, password), (domain, peer, now), principal, hash)
+        let principal = UserId::new(username).map_or(Principal::System, Principal::User);
+        self.slow((username, password), (domain, peer, now), principal)
     }
 
     fn agent_secret(
@@ -328,10 +327,8 @@ impl Identifier {
         (domain, peer): (Option<Found>, IpAddr),
         now: Time,
     ) -> Verdict {
-        let id = AgentId::new(agent).ok();
-        let hash = |state: &State| state.agent(id.as_ref()?)?.secret.clone();
-        let principal = id.clone().map_or(Principal::System, Principal::Agent);
-        self.slow((agent, secret), (domain, peer, now), principal, hash)
+        let principal = AgentId::new(agent).map_or(Principal::System, Principal::Agent);
+        self.slow((agent, secret), (domain, peer, now), principal)
     }
 
     fn slow(
@@ -339,7 +336,6 @@ impl Identifier {
         (account, password): (&str, &str),
         (domain, peer, now): (Option<Found>, IpAddr, Time),
         principal: Principal,
-        hash: impl FnOnce(&State) -> Option<String>,
     ) -> Verdict {
         let (workspace, state) = match self.or_default(domain) {
             Ok(found) => found,
@@ -354,7 +350,7 @@ impl Identifier {
             Ok(attempt) => attempt,
             Err(wait) => return Verdict::Now(Err(Refusal::TooManyFailures(wait))),
         };
-        let (hash, password) = (hash(&state), password.to_owned());
+        let (hash, password) = (secret_of(&state, &principal).map(str::to_owned), password.to_owned());
         Verdict::Slow(Box::new(Slow { workspace, principal, password, hash, attempt }))
     }
 }
@@ -400,6 +396,22 @@ fn standing_of(state: &State, who: &Principal) -> Result<(), Refusal> {
         Principal::System => return Err(Refusal::Invalid),
     };
     if blocked { Err(Refusal::Suspended) } else { Ok(()) }
+}
+
+/// The hash of somebody's password or secret. The server itself, which stands for nobody here, has none.
+fn secret_of<'a>(state: &'a State, who: &Principal) -> Option<&'a str> {
+    match who {
+        Principal::User(id) => state.user(id)?.password.as_deref(),
+        Principal::Agent(id) => state.agent(id)?.secret.as_deref(),
+        Principal::Guest(_) | Principal::Node(_) | Principal::System => None,
+    }
+}
+
+/// A token from before its agent's secret was replaced may have been had for the old one.
+fn older_than_its_secret(state: &State, claims: &Claims) -> Result<(), Refusal> {
+    let agent = claims.principal.agent().and_then(|id| state.agent(id));
+    let replaced = agent.and_then(|agent| agent.rotated_at);
+    if replaced.is_some_and(|at| claims.issued_at <= at) { Err(Refusal::Revoked) } else { Ok(()) }
 }
 
 /// A token from before its bearer was made belongs to somebody else who had the same name.

@@ -10,6 +10,7 @@ use crate::cli::client::{Client, Failure};
 use crate::cli::serve::Serve;
 
 pub mod client;
+mod connections;
 mod demo;
 mod keeping;
 mod people;
@@ -75,7 +76,8 @@ pub struct Target {
     /// The admin token, instead of the one in the data directory.
     #[arg(long, global = true, value_name = "TOKEN", env = "ROUNDTABLE_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
-    /// The workspace that a command about users, agents, keys, tokens, rooms or the log is for. Default: the first one.
+    /// The workspace that a command about users, agents, keys, tokens, rooms or the log is for, instead of the default one;
+    /// of connections and of what is checked only those of this workspace.
     #[arg(long, global = true, value_name = "NAME")]
     pub workspace: Option<String>,
     /// Print JSON.
@@ -118,6 +120,9 @@ enum Command {
     /// Say something in a room. Who speaks becomes a member.
     #[command(after_help = EXIT_CODES)]
     Send(rooms::SendArgs),
+    /// Connections that are open now.
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Connections(connections::ConnectionsCommand),
     /// Check that every record of the log is as it was written. Ends with 1 and the first that is not.
     #[command(after_help = EXIT_CODES)]
     Verify,
@@ -131,7 +136,7 @@ impl Command {
     const fn is_of_one_workspace(&self) -> bool {
         match self {
             Self::User(_) | Self::Agent(_) | Self::Key(_) | Self::Token(_) | Self::Room(_) => true,
-            Self::Tail(_) | Self::Send(_) | Self::Verify => true,
+            Self::Tail(_) | Self::Send(_) | Self::Verify | Self::Connections(_) => true,
             Self::Serve(_) | Self::Demo(_) | Self::CheckConfig(_) | Self::Workspace(_) | Self::Backup(_) => {
                 false
             }
@@ -207,6 +212,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, terminal: &mut Terminal<'_>
         Command::Token(command) => command.run(&target, terminal),
         Command::Room(command) => command.run(&target, terminal),
         Command::Tail(args) => rooms::tail(&args, &target, terminal),
+        Command::Connections(command) => command.run(&target, terminal),
         Command::Send(args) => rooms::send(&args, &target, terminal),
         Command::Verify => keeping::verify(&target, terminal),
         Command::Backup(args) => keeping::backup(&args, &target, terminal),

@@ -49,6 +49,7 @@ impl FrontDoors {
 
     fn hive(&self) -> Entry {
         Entry {
+            name: "hive",
             session: Box::new(hive::HiveSession::new(Arc::clone(&self.hive))),
             encode: hive::encode,
             farewell: Farewell::Restart,
@@ -58,6 +59,7 @@ impl FrontDoors {
 
     fn megabot(&self) -> Entry {
         Entry {
+            name: "megabot",
             session: Box::new(megabot::MegaBotSession::new(Arc::clone(&self.megabot))),
             encode: megabot::encode,
             farewell: Farewell::Cut,
@@ -67,6 +69,7 @@ impl FrontDoors {
 
     fn open_agi(&self) -> Entry {
         Entry {
+            name: "open-agi",
             session: Box::new(open_agi::OpenAgiSession::new(Arc::clone(&self.open_agi))),
             encode: open_agi::encode,
             farewell: Farewell::Restart,
@@ -76,6 +79,7 @@ impl FrontDoors {
 
     fn aiwm(&self) -> Entry {
         Entry {
+            name: "aiwm",
             session: Box::new(aiwm::AiwmSession::new(Arc::clone(&self.aiwm))),
             encode: aiwm::encode,
             farewell: Farewell::Restart,
@@ -85,6 +89,7 @@ impl FrontDoors {
 
     fn mxf(&self) -> Entry {
         Entry {
+            name: "mxf",
             session: Box::new(mxf::MxfSession::new(Arc::clone(&self.mxf))),
             encode: mxf::encode,
             farewell: Farewell::Restart,

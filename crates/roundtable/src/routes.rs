@@ -13,7 +13,7 @@ use roundtable_core::command::Command;
 use roundtable_core::engine::Outcome;
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::event::Record;
-use roundtable_core::ids::{Principal, RoomId, WorkspaceId};
+use roundtable_core::ids::{ConnectionId, Principal, RoomId, WorkspaceId};
 use roundtable_core::state::State;
 use roundtable_core::time::Offset;
 use roundtable_core::users::WorkspaceCreated;
@@ -26,11 +26,12 @@ use crate::auth::secrets::Secrets;
 use crate::clock;
 use crate::config::Config;
 use crate::desk::Counter;
-use crate::log::{Span, Verified, read_shown};
+use crate::log::{Epochs, Span, Verified, read_shown};
 use crate::probes;
 use crate::rates::Rates;
 use crate::runner::Handle;
 use crate::transport::http::From;
+use crate::transport::report::{Listed, ListedSession};
 use crate::transport::{Hub, Shards};
 use crate::workspaces::{Announcement, EngineThread, ask};
 
@@ -98,6 +99,10 @@ impl Office for FrontOffice {
         Arc::clone(&self.home.view().state)
     }
 
+    fn epochs(&self) -> Arc<Epochs> {
+        Arc::clone(&self.home.view().epochs)
+    }
+
     async fn ask(&self, actor: Principal, command: Command) -> Result<(Outcome, Arc<State>), Error> {
         self.home.ask(&actor, Ask::new(Token(0), command)).await
     }
@@ -111,6 +116,20 @@ impl Office for FrontOffice {
     async fn read(&self, after: Offset, limit: usize) -> Result<Vec<Record>, Error> {
         let span = Span { limit, ..Span::after(after) };
         self.reading(move |log, workspace| log.read(workspace, span)).await
+    }
+
+    async fn connections(&self, only: Option<WorkspaceId>) -> Vec<Listed> {
+        let mut all = self.shards.connections().await;
+        if let Some(only) = only {
+            let inside =
+                |session: &ListedSession| session.who.as_ref().is_some_and(|(_, place)| *place == only);
+            all.retain(|listed| listed.sessions.iter().any(inside));
+        }
+        all
+    }
+
+    async fn close(&self, connection: ConnectionId) -> bool {
+        self.shards.close(connection).await
     }
 
     async fn verify(&self, only: Option<WorkspaceId>) -> Result<Vec<(WorkspaceId, Verified)>, Error> {

@@ -13,6 +13,7 @@ pub mod listen;
 mod mailbox;
 mod origin;
 mod outputs;
+pub mod report;
 mod shard;
 mod socket;
 mod wheel;
@@ -42,6 +43,8 @@ pub enum Farewell {
 
 /// A session for somebody who came to a door.
 pub struct Entry {
+    /// What the operator calls the dialect.
+    pub name: &'static str,
     /// The session.
     pub session: Box<dyn Session>,
     /// How its shared forms are made.

@@ -8,13 +8,13 @@ use axum::response::Response;
 use roundtable_core::error::Error;
 
 use crate::admin::answer::{Refused, body, json_response};
-use crate::admin::wire::{Backup, Broken, Checked, Verification, VerifyQuery};
+use crate::admin::wire::{Backup, Broken, Checked, OnlyWorkspace, Verification};
 use crate::admin::{Desk, Office};
 
 /// `POST /verify`: of all workspaces, or of the one that the query names.
 pub async fn verify<O: Office>(
     Desk(admin): Desk<O>,
-    Query(VerifyQuery { workspace }): Query<VerifyQuery>,
+    Query(OnlyWorkspace { workspace }): Query<OnlyWorkspace>,
 ) -> Result<Response, Refused> {
     let found = admin.office.verify(workspace.map(|_| admin.office.workspace())).await?;
     let checked = found.into_iter().map(|(workspace, verified)| Checked {

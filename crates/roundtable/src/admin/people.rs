@@ -7,12 +7,12 @@ use roundtable_core::agents::{AgentCard, AgentChanges, RegisterAgent};
 use roundtable_core::command::Command;
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::ids::{AgentId, UserId};
-use roundtable_core::users::{UserAdded, UserChanged};
+use roundtable_core::users::{Key, KeyFor, UserAdded, UserChanged};
 use serde_json::json;
 
 use crate::admin::answer::{Refused, body, json_response};
 use crate::admin::wire::{AddAgent, AddUser, AddedAgent, AddedUser, ChangeAgent, ChangeUser};
-use crate::admin::{Desk, Office};
+use crate::admin::{Admin, Desk, Office};
 use crate::auth::keys;
 
 /// `POST /users`.
@@ -50,7 +50,7 @@ pub async fn add_agent<O: Office>(Desk(admin): Desk<O>, bytes: Bytes) -> Result<
     let state = admin.office.state();
     match state.agent(&agent) {
         Some(known) if known.secret.is_some() => {
-            let message = format!("agent {agent} exists already and has a secret");
+            let message = format!("agent {agent} exists already and has a secret; a new one is for rotate");
             return Err(Error::new(ErrorKind::Conflict, message).field("agent_id").into());
         }
         Some(_) => {}
@@ -60,10 +60,41 @@ pub async fn add_agent<O: Office>(Desk(admin): Desk<O>, bytes: Bytes) -> Result<
             admin.command(Command::RegisterAgent(RegisterAgent { agent: agent.clone(), card })).await?;
         }
     }
+    give_secret(&admin, &agent).await
+}
+
+/// Draws a secret, the agent's only one from now on.
+async fn give_secret<O: Office>(admin: &Admin<O>, agent: &AgentId) -> Result<Response, Refused> {
     let secret = keys::draw_secret();
     let hash = admin.identifier.hashing().make(secret.clone()).await?;
     admin.command(Command::SetAgentSecret(agent.clone(), hash)).await?;
     Ok(json_response(201, &AddedAgent { agent_id: agent.to_string(), secret }))
+}
+
+/// `POST /agents/{id}/secret`: the old secret opens nothing from now on, nor do tokens that were made before, and connections
+/// that they opened end.
+pub async fn rotate_agent<O: Office>(
+    Desk(admin): Desk<O>,
+    Path(id): Path<String>,
+) -> Result<Response, Refused> {
+    give_secret(&admin, &AgentId::new(&id)?).await
+}
+
+/// `DELETE /agents/{id}`, with all its keys: whoever takes the name next is somebody else.
+pub async fn remove_agent<O: Office>(
+    Desk(admin): Desk<O>,
+    Path(id): Path<String>,
+) -> Result<Response, Refused> {
+    let agent = AgentId::new(&id)?;
+    let state = admin.office.state();
+    let own = |key: &&Key| matches!(&key.opens, KeyFor::Room { agent: bearer, .. } if *bearer == agent);
+    if state.agent(&agent).is_some() {
+        for key in state.keys().filter(|key| !key.revoked).filter(own) {
+            admin.command(Command::RevokeKey(key.id.clone())).await?;
+        }
+    }
+    admin.command(Command::RemoveAgent(agent.clone(), "removed by the operator".into())).await?;
+    Ok(json_response(200, &json!({"agent_id": id})))
 }
 
 /// `PATCH /agents/{id}`.

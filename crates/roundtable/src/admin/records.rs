@@ -1,6 +1,7 @@
 //! Records as the operator sees them: JSON without hashes, or one line of text.
 
 use roundtable_core::event::{Event, Record};
+use roundtable_core::time::Cursor;
 use roundtable_dialects::iso::iso;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,8 +9,8 @@ use serde_json::Value;
 /// A record of the log.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Seen {
-    /// Position in the log.
-    pub offset: u64,
+    /// Where it stands, for going on after it: `epoch:offset`.
+    pub cursor: String,
     /// Position in its room.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub room_seq: Option<u64>,
@@ -30,8 +31,8 @@ pub struct Seen {
 const HASHES: [&str; 4] = ["password", "hash", "secret", "domain_key_hash"];
 
 impl Seen {
-    /// A record as it is shown.
-    pub fn of(record: &Record) -> Self {
+    /// A record of the log's present epoch as it is shown.
+    pub fn of(record: &Record, epoch: u32) -> Self {
         let body = record.event.body().unwrap_or_default();
         let mut event: Value = serde_json::from_str(&body).unwrap_or(Value::Null);
         let secret_bearing = matches!(
@@ -46,7 +47,7 @@ impl Seen {
             members.retain(|name, _| !HASHES.contains(&name.as_str()));
         }
         Self {
-            offset: record.offset.0,
+            cursor: Cursor { epoch, offset: record.offset }.to_string(),
             room_seq: record.room_seq,
             at: iso(record.at),
             actor: record.actor.to_string(),
@@ -69,9 +70,9 @@ impl Seen {
                     Some(other) => other.to_string(),
                     None => String::new(),
                 };
-                format!("{} #{}{room} {}: {text}", self.at, self.offset, printable(name))
+                format!("{} {}{room} {}: {text}", self.at, self.cursor, printable(name))
             }
-            _ => format!("{} #{}{room} {} {} {}", self.at, self.offset, self.actor, self.kind, self.event),
+            _ => format!("{} {}{room} {} {} {}", self.at, self.cursor, self.actor, self.kind, self.event),
         }
     }
 }
@@ -107,18 +108,18 @@ mod tests {
             client: None,
             event: Event::UserAdded(user),
         };
-        let seen = Seen::of(&record);
+        let seen = Seen::of(&record, 1);
         assert_eq!(seen.event, json!({"user": "ann", "role": "viewer"}));
         assert_eq!(
             seen.line(),
-            "1970-01-01T00:00:01.500Z #3 system user.added {\"user\":\"ann\",\"role\":\"viewer\"}"
+            "1970-01-01T00:00:01.500Z 1:3 system user.added {\"user\":\"ann\",\"role\":\"viewer\"}"
         );
     }
 
     #[test]
     fn messages_are_lines_of_speech_that_cannot_steer_a_terminal() {
         let seen = Seen {
-            offset: 7,
+            cursor: "2:7".into(),
             room_seq: Some(1),
             at: iso(Time(0)),
             actor: "user:ann".into(),
@@ -126,6 +127,6 @@ mod tests {
             kind: "message.posted".into(),
             event: json!({"from_name": "Ann\u{1b}[2J", "content": {"text": "hi\nthere\u{7}"}}),
         };
-        assert_eq!(seen.line(), "1970-01-01T00:00:00.000Z #7 [lobby] Ann [2J: hi there ");
+        assert_eq!(seen.line(), "1970-01-01T00:00:00.000Z 2:7 [lobby] Ann [2J: hi there ");
     }
 }

@@ -13,14 +13,17 @@ use roundtable_core::engine::Outcome;
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::ids::{Principal, RoomId, UserId};
 use roundtable_core::messages::{Content, MessageKind, Post, Role};
-use roundtable_core::rooms::{CreateRoom, JoinRoom, RoomCard};
+use roundtable_core::rooms::{CreateRoom, JoinRoom, Member, RoomCard};
 use roundtable_core::state::State;
-use roundtable_core::time::Offset;
+use roundtable_core::time::{Cursor, Offset};
+use roundtable_dialects::iso::iso;
 use serde_json::json;
 
 use crate::admin::answer::{Refused, body, json_response};
 use crate::admin::records::Seen;
-use crate::admin::wire::{AddRoom, HistoryQuery, SendMessage, SentMessage, TailQuery};
+use crate::admin::wire::{
+    AddRoom, History, HistoryQuery, SendMessage, SentMessage, ShownMember, ShownRoom, TailQuery,
+};
 use crate::admin::{Admin, Desk, Office};
 use crate::auth::first_start::ADMIN;
 
@@ -42,6 +45,52 @@ fn known(state: &State, room: &RoomId) -> Result<(), Error> {
     state.room(room).map(drop).ok_or_else(unknown)
 }
 
+/// The position that a cursor stands for. Fails with `CannotResume` when the records before it were lost meanwhile, or have
+/// not been written yet.
+fn held(office: &impl Office, text: &str) -> Result<Offset, Refused> {
+    let cursor: Cursor = text.parse()?;
+    let (epochs, head) = (office.epochs(), office.state().head);
+    if epochs.holds(cursor, head) {
+        return Ok(cursor.offset);
+    }
+    let newest = Cursor { epoch: epochs.current(), offset: head };
+    let message = format!("the log does not hold {cursor}; its newest record is {newest}");
+    Err(Error::new(ErrorKind::CannotResume, message).into())
+}
+
+/// `GET /rooms/{id}`.
+pub async fn show<O: Office>(Desk(admin): Desk<O>, Path(id): Path<String>) -> Result<Response, Refused> {
+    let (state, id) = (admin.office.state(), RoomId::new(&id)?);
+    known(&state, &id)?;
+    let epoch = admin.office.epochs().current();
+    let cursor = |offset: Offset| Cursor { epoch, offset }.to_string();
+    let member = |(who, part): (&Principal, &Member)| ShownMember {
+        member: who.to_string(),
+        online: state.online(who),
+        joined_at: iso(part.joined_at),
+        read: part.read.as_ref().map(|(offset, _)| cursor(*offset)),
+    };
+    let shown = state.room(&id).map(|room| ShownRoom {
+        room: id.to_string(),
+        name: room.card.name.clone(),
+        description: room.card.description.clone(),
+        owner: room.owner.to_string(),
+        status: room.status,
+        entry: room.card.entry,
+        durability: room.card.durability,
+        max_members: room.card.max_members,
+        agent: room.card.agent.as_ref().map(ToString::to_string),
+        metadata: room.card.metadata.read().unwrap_or_default(),
+        members: room.members.iter().map(member).collect(),
+        messages: room.messages,
+        tokens: room.tokens,
+        last: room.last.as_ref().map(|last| cursor(last.offset)),
+        created_at: iso(room.created_at),
+        updated_at: iso(room.updated_at),
+    });
+    Ok(json_response(200, &shown))
+}
+
 /// `GET /rooms/{id}/messages`.
 pub async fn history<O: Office>(
     Desk(admin): Desk<O>,
@@ -51,9 +100,11 @@ pub async fn history<O: Office>(
     let room = RoomId::new(&id)?;
     known(&admin.office.state(), &room)?;
     let limit = query.limit.unwrap_or(50).clamp(1, 1_000);
-    let records = admin.office.page(&room, query.before.map(Offset), limit).await?;
-    let messages: Vec<Seen> = records.iter().map(Seen::of).collect();
-    Ok(json_response(200, &json!({"room": id, "messages": messages})))
+    let before = query.before.as_deref().map(|text| held(&admin.office, text)).transpose()?;
+    let records = admin.office.page(&room, before, limit).await?;
+    let epoch = admin.office.epochs().current();
+    let messages = records.iter().map(|record| Seen::of(record, epoch)).collect();
+    Ok(json_response(200, &History { room: id, messages }))
 }
 
 /// `POST /rooms/{id}/messages`.
@@ -113,8 +164,9 @@ impl<O: Office> Tail<O> {
             self.after = last.offset;
             let wanted = |room: &Option<RoomId>| self.room.is_none() || *room == self.room;
             let mut lines = Vec::new();
+            let epoch = self.admin.office.epochs().current();
             for record in records.iter().filter(|record| wanted(&record.room)) {
-                serde_json::to_writer(&mut lines, &Seen::of(record)).ok()?;
+                serde_json::to_writer(&mut lines, &Seen::of(record, epoch)).ok()?;
                 lines.push(b'\n');
             }
             if !lines.is_empty() {
@@ -134,7 +186,8 @@ pub async fn tail<O: Office>(
     if let Some(room) = &room {
         known(&state, room)?;
     }
-    let tail = Tail { admin, room, after: query.after.map_or(state.head, Offset) };
+    let since = query.since.as_deref().map(|text| held(&admin.office, text)).transpose()?;
+    let tail = Tail { admin, room, after: since.unwrap_or(state.head) };
     let lines = futures_util::stream::unfold(tail, Tail::next);
     let mut response = Response::new(Body::from_stream(lines));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));

@@ -9,7 +9,7 @@ use roundtable_core::command::Command;
 use roundtable_core::engine::{Context, Outcome, decide};
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::event::{Event, Record};
-use roundtable_core::ids::{Principal, RoomId, WorkspaceId};
+use roundtable_core::ids::{ConnectionId, Principal, RoomId, WorkspaceId};
 use roundtable_core::state::State;
 use roundtable_core::time::Offset;
 use roundtable_core::users::WorkspaceCreated;
@@ -24,7 +24,8 @@ use crate::auth::secrets::Secrets;
 use crate::auth::{Directory, Identifier};
 use crate::clock;
 use crate::config::Auth;
-use crate::log::Verified;
+use crate::log::{Epochs, Verified};
+use crate::transport::report::Listed;
 
 pub(crate) const TOKEN: &str = "the-admin-token";
 
@@ -100,6 +101,10 @@ impl Office for Memory {
         Arc::new(self.kept.lock().unwrap().0.clone())
     }
 
+    fn epochs(&self) -> Arc<Epochs> {
+        Arc::default()
+    }
+
     async fn ask(&self, actor: Principal, command: Command) -> Result<(Outcome, Arc<State>), Error> {
         self.carry_out(actor, &command)
     }
@@ -117,6 +122,14 @@ impl Office for Memory {
         let mut found = self.records(|record| record.offset > after);
         found.truncate(limit);
         Ok(found)
+    }
+
+    async fn connections(&self, _: Option<WorkspaceId>) -> Vec<Listed> {
+        Vec::new()
+    }
+
+    async fn close(&self, _: ConnectionId) -> bool {
+        false
     }
 
     async fn verify(&self, _: Option<WorkspaceId>) -> Result<Vec<(WorkspaceId, Verified)>, Error> {
@@ -280,6 +293,39 @@ fn agents_get_their_secret_once() {
 }
 
 #[test]
+fn a_new_secret_ends_the_old_one_and_what_was_had_for_it() {
+    let served = Served::begin();
+    let (_, made) = served.ask("POST", "/agents", &json!({"agent_id": "scout"}));
+    let token = || {
+        let (_, issued) = served.ask("POST", "/tokens", &json!({"agent": "scout"}));
+        Proof::Token(Family::Aiwm, text(&issued["token"]))
+    };
+    let secret = |made: &Value| Proof::AgentSecret { agent: "scout".into(), secret: text(&made["secret"]) };
+    let before = token();
+    let (status, again) = served.ask("POST", "/agents/scout/secret", &json!({}));
+    assert_eq!((status, &again["agent_id"]), (201, &json!("scout")));
+    assert_eq!(served.identify(secret(&made)), Err(Refusal::Invalid));
+    assert_eq!(served.identify(before), Err(Refusal::Revoked));
+    assert!(served.identify(secret(&again)).is_ok() && served.identify(token()).is_ok());
+    assert_eq!(served.ask("POST", "/agents/nobody/secret", &json!({})).0, 404);
+}
+
+#[test]
+fn a_removed_agent_leaves_no_key_behind() {
+    let served = Served::begin();
+    served.ask("POST", "/rooms", &json!({"room": "lobby"}));
+    let (_, made) = served.ask("POST", "/agents", &json!({"agent_id": "scout"}));
+    let (_, key) = served.ask("POST", "/keys", &json!({"agent": "scout", "room": "lobby"}));
+    assert_eq!(served.ask("DELETE", "/agents/scout", &json!({})).0, 200);
+    let proof = Proof::ChannelKey { key_id: text(&key["key_id"]), secret: text(&key["secret"]) };
+    assert_eq!(served.identify(proof), Err(Refusal::Revoked));
+    let proof = Proof::AgentSecret { agent: "scout".into(), secret: text(&made["secret"]) };
+    assert_eq!(served.identify(proof), Err(Refusal::Invalid));
+    assert_eq!(served.ask("DELETE", "/agents/scout", &json!({})).0, 404);
+    assert_eq!(served.ask("GET", "/agents", &json!({})).1, json!({"agents": []}));
+}
+
+#[test]
 fn keys_open_what_they_were_made_for_until_they_are_revoked() {
     let served = Served::begin();
     served.ask("POST", "/users", &json!({"username": "ann"}));
@@ -288,6 +334,7 @@ fn keys_open_what_they_were_made_for_until_they_are_revoked() {
     assert_eq!(status, 201);
     assert_eq!(user_key["key"], format!("{}:{}", text(&user_key["key_id"]), text(&user_key["secret"])));
     assert!(served.identify(Proof::ApiKey(text(&user_key["key"]))).is_ok());
+    served.ask("POST", "/agents", &json!({"agent_id": "scout"}));
     let (status, room_key) = served.ask("POST", "/keys", &json!({"agent": "scout", "room": "lobby"}));
     assert_eq!(status, 201);
     let (key_id, secret) = (text(&room_key["key_id"]), text(&room_key["secret"]));
@@ -303,6 +350,7 @@ fn keys_open_what_they_were_made_for_until_they_are_revoked() {
         (json!({"agent": "scout"}), 400),
         (json!({"user": "nobody"}), 404),
         (json!({"agent": "scout", "room": "nowhere"}), 404),
+        (json!({"agent": "scuot", "room": "lobby"}), 404),
     ] {
         assert_eq!(served.ask("POST", "/keys", &wrong).0, status, "{wrong}");
     }
@@ -364,11 +412,17 @@ fn rooms_are_made_spoken_in_and_read() {
         201
     );
     let (_, page) = served.ask("GET", "/rooms/lobby/messages?limit=1", &json!({}));
+    let (_, shown) = served.ask("GET", "/rooms/lobby", &json!({}));
+    assert_eq!((&shown["durability"], &shown["messages"]), (&json!("relaxed"), &json!(2)));
+    assert_eq!(shown["last"], page["messages"][0]["cursor"]);
+    let members: Vec<&Value> = shown["members"].as_array().unwrap().iter().map(|m| &m["member"]).collect();
+    assert_eq!(members, ["agent:scout", "user:admin"]);
+    assert_eq!(served.ask("GET", "/rooms/nowhere", &json!({})).0, 404);
     let last = &page["messages"][0];
     assert_eq!((&last["event"]["from_name"], &last["event"]["role"]), (&json!("Scout"), &json!("assistant")));
     assert_eq!(page["messages"].as_array().unwrap().len(), 1);
     let (_, page) =
-        served.ask("GET", &format!("/rooms/lobby/messages?before={}", last["offset"]), &json!({}));
+        served.ask("GET", &format!("/rooms/lobby/messages?before={}", text(&last["cursor"])), &json!({}));
     assert_eq!(page["messages"][0]["event"]["content"], json!({"text": "one"}));
     for (path, body, status) in [
         ("/rooms/nowhere/messages", json!({"content": "x"}), 404),
@@ -394,17 +448,22 @@ fn a_tail_shows_what_was_and_what_comes() {
             .lines()
             .map(|line| serde_json::from_str::<super::records::Seen>(&line.unwrap()).unwrap())
     };
-    let kinds: Vec<String> = lines("?after=0").take(3).map(|seen| seen.kind).collect();
+    let kinds: Vec<String> = lines("?since=1:0").take(3).map(|seen| seen.kind).collect();
     assert_eq!(kinds, ["workspace.created", "user.added", "room.created"]);
     let mut live = lines("?room=lobby");
     served.ask("POST", "/rooms", &json!({"room": "other"}));
     served.ask("POST", "/rooms/lobby/messages", &json!({"content": "hello"}));
     assert_eq!(live.next().unwrap().kind, "room.joined");
     assert!(live.next().unwrap().line().ends_with("[lobby] admin: hello"));
-    let hidden: Vec<_> = lines("?after=0").take(2).collect();
+    let hidden: Vec<_> = lines("?since=1:0").take(2).collect();
     assert!(hidden.iter().all(
         |seen| !seen.event.to_string().contains("argon2") && seen.event.get("domain_key_hash").is_none()
     ));
     assert_eq!(served.ask("GET", "/tail?room=nowhere", &json!({})).0, 404);
+    let printed = lines("?since=1:0").nth(1).unwrap().cursor;
+    assert_eq!(lines(&format!("?since={printed}")).next().unwrap().kind, "room.created");
+    for (since, status) in [("7", 400), ("1:99", 410), ("2:1", 410)] {
+        assert_eq!(served.ask("GET", &format!("/tail?since={since}"), &json!({})).0, status, "{since}");
+    }
     assert_eq!(served.memory.records(|_| true).len(), 6);
 }

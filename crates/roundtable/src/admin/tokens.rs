@@ -32,7 +32,10 @@ pub async fn add_key<O: Office>(Desk(admin): Desk<O>, bytes: Bytes) -> Result<Re
     let opens = match (wanted.user, wanted.agent, wanted.room) {
         (Some(user), None, None) => KeyFor::User(UserId::new(&user)?),
         (None, Some(agent), Some(room)) => {
-            KeyFor::Room { agent: AgentId::new(&agent)?, room: RoomId::new(&room)? }
+            let agent = AgentId::new(&agent)?;
+            // An agent may also be known by its key alone; here that would most often be a slip of the pen.
+            exists(&admin.office.state(), &Principal::Agent(agent.clone()))?;
+            KeyFor::Room { agent, room: RoomId::new(&room)? }
         }
         _ => return Err(wrong("a key is for a user, or for an agent and a room")),
     };

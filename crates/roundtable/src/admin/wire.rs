@@ -1,9 +1,12 @@
 //! Bodies of the operator's interface, shared with the command line that sends and reads them.
 
 use roundtable_core::agents::AgentStatus;
-use roundtable_core::rooms::{Durability, RoomStatus};
+use roundtable_core::rooms::{Durability, Entry, RoomStatus};
 use roundtable_core::users::UserRole;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::admin::records::Seen;
 
 /// `POST /users`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -197,10 +200,19 @@ pub struct SentMessage {
 /// `GET /rooms/{id}/messages`.
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct HistoryQuery {
-    /// Only what is before this offset.
-    pub before: Option<u64>,
+    /// Only what is before this cursor.
+    pub before: Option<String>,
     /// At most so many, 1 to 1,000; 50 if absent.
     pub limit: Option<usize>,
+}
+
+/// Its answer.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct History {
+    /// The room.
+    pub room: String,
+    /// The messages, oldest first.
+    pub messages: Vec<Seen>,
 }
 
 /// `GET /tail`: newline-delimited JSON until the client goes.
@@ -208,8 +220,8 @@ pub struct HistoryQuery {
 pub struct TailQuery {
     /// Only this room.
     pub room: Option<String>,
-    /// Begin after this offset; without one with what comes from now on.
-    pub after: Option<u64>,
+    /// Begin after this cursor; without one with what comes from now on.
+    pub since: Option<String>,
 }
 
 /// `POST /workspaces`.
@@ -255,10 +267,109 @@ pub struct ListedWorkspace {
     pub created_at: String,
 }
 
-/// `POST /verify`.
+/// Which workspace a list or a check is of.
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct VerifyQuery {
+pub struct OnlyWorkspace {
     /// Only this workspace.
+    pub workspace: Option<String>,
+}
+
+/// Answer of `GET /rooms/{id}`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ShownRoom {
+    /// Its id.
+    pub room: String,
+    /// Its shown name.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// Who made it.
+    pub owner: String,
+    /// Whether it takes messages.
+    pub status: RoomStatus,
+    /// Who may come in.
+    pub entry: Entry,
+    /// How much it promises.
+    pub durability: Durability,
+    /// The most members it takes, if it has a limit of its own.
+    pub max_members: Option<u32>,
+    /// The agent whose own room it is, if it is one's.
+    pub agent: Option<String>,
+    /// An object of the clients' own.
+    pub metadata: Value,
+    /// Its members.
+    pub members: Vec<ShownMember>,
+    /// How many messages were said in it.
+    pub messages: u64,
+    /// Tokens spent in it, as the messages report.
+    pub tokens: u64,
+    /// The cursor of its newest message.
+    pub last: Option<String>,
+    /// Since when it exists, ISO 8601.
+    pub created_at: String,
+    /// When anything in it changed, ISO 8601.
+    pub updated_at: String,
+}
+
+/// A member of a room.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ShownMember {
+    /// Who, `agent:ID`, `user:NAME` or `guest:NAME`.
+    pub member: String,
+    /// It is here on at least one connection.
+    pub online: bool,
+    /// Since when it is a member, ISO 8601.
+    pub joined_at: String,
+    /// The cursor of the last message it has read.
+    pub read: Option<String>,
+}
+
+/// Answer of `GET /connections`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Connections {
+    /// The oldest first.
+    pub connections: Vec<ListedConnection>,
+}
+
+/// An open connection.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ListedConnection {
+    /// Its id.
+    pub id: u64,
+    /// How it is open.
+    pub transport: Transport,
+    /// The listener it came in by.
+    pub listener: String,
+    /// The client's address.
+    pub peer: String,
+    /// Since when it is open, ISO 8601.
+    pub since: String,
+    /// Bytes that wait for its client.
+    pub queued_bytes: u64,
+    /// Its sessions: one, or one for each Socket.IO namespace.
+    pub sessions: Vec<ListedSession>,
+}
+
+/// How a connection is open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// By a WebSocket.
+    WebSocket,
+    /// By requests that wait.
+    Polling,
+}
+
+/// A session of a connection.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ListedSession {
+    /// `mxf`, `aiwm`, `hive`, `open-agi` or `megabot`.
+    pub dialect: String,
+    /// The Socket.IO namespace.
+    pub namespace: Option<String>,
+    /// Who it is, `agent:ID`, `user:NAME`, `guest:NAME` or `node:ID`, once that is known.
+    pub principal: Option<String>,
+    /// Where, once that is known.
     pub workspace: Option<String>,
 }
 

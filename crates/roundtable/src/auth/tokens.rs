@@ -15,7 +15,7 @@ pub const ISSUER: &str = "roundtable";
 /// Longest token that is looked at, in bytes.
 const MAX_TOKEN_BYTES: usize = 8 << 10;
 /// Claims that are the server's alone, whatever an order says.
-const OWN_CLAIMS: [&str; 7] = ["iss", "aud", "iat", "exp", "jti", "principal", "workspace"];
+const OWN_CLAIMS: [&str; 8] = ["iss", "aud", "iat", "exp", "jti", "principal", "workspace", "made"];
 
 /// Claim `aud`: what a family of tokens is for.
 pub const fn audience(family: Family) -> &'static str {
@@ -51,6 +51,9 @@ struct Wire {
     jti: String,
     iat: i64,
     exp: i64,
+    /// The moment in milliseconds, where `iat` only says the second.
+    #[serde(default)]
+    made: Option<i64>,
 }
 
 struct Keys {
@@ -125,6 +128,7 @@ impl Signer {
         own("aud", audience(order.family).into());
         own("iat", issued.into());
         own("exp", end.into());
+        own("made", now.0.into());
         own("jti", jti.as_str().into());
         own("principal", order.subject.to_string().into());
         own("workspace", order.workspace.as_str().into());
@@ -147,7 +151,7 @@ impl Signer {
             workspace: WorkspaceId::new(&wire.workspace).map_err(|_| Refusal::Invalid)?,
             principal: Principal::parse(&wire.principal).map_err(|_| Refusal::Invalid)?,
             jti: wire.jti,
-            issued_at: Time(wire.iat.saturating_mul(1000)),
+            issued_at: Time(wire.made.unwrap_or_else(|| wire.iat.saturating_mul(1000))),
             expires_at: Time(wire.exp.saturating_mul(1000)),
         };
         if now >= claims.expires_at { Err(Refusal::Expired) } else { Ok(claims) }

@@ -80,16 +80,13 @@ impl Client {
             Some(token) => token.clone(),
             None => token_in(&dir)?,
         };
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .allow_non_standard_methods(true)
-            .proxy(None)
-            .max_redirects(0)
-            .timeout_connect(Some(Duration::from_secs(5)))
-            .timeout_recv_response(Some(PATIENCE))
-            .build();
         let workspace = target.workspace.as_deref().map(encoded);
-        Ok(Self { base, token, workspace, agent: ureq::Agent::new_with_config(config) })
+        Ok(Self { base, token, workspace, agent: agent(Some(PATIENCE)) })
+    }
+
+    /// The same for what takes as long as the log is large: it waits for its answer until the server gives it or is gone.
+    pub fn patient(self) -> Self {
+        Self { agent: agent(None), ..self }
     }
 
     /// One request with a JSON body; reads the answer as a type.
@@ -159,6 +156,18 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Client({})", self.base)
     }
+}
+
+fn agent(patience: Option<Duration>) -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .allow_non_standard_methods(true)
+        .proxy(None)
+        .max_redirects(0)
+        .timeout_connect(Some(Duration::from_secs(5)))
+        .timeout_recv_response(patience)
+        .build();
+    ureq::Agent::new_with_config(config)
 }
 
 fn noted(dir: &Path) -> Result<std::net::SocketAddr, Failure> {

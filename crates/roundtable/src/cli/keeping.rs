@@ -11,7 +11,7 @@ use crate::cli::{Target, Terminal, client, show};
 
 /// Fails with the first broken record of every workspace that has one.
 pub(super) fn verify(target: &Target, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
-    let found: Verification = client(target)?.ask("POST", "/verify", &json!({}))?;
+    let found: Verification = client(target)?.patient().ask("POST", "/verify", &json!({}))?;
     let (mut words, mut broken) = (Vec::new(), Vec::new());
     for checked in &found.workspaces {
         let line = format!("workspace {}: {} records are sound", checked.workspace, checked.sound);
@@ -37,6 +37,6 @@ pub(super) fn backup(args: &BackupArgs, target: &Target, terminal: &mut Terminal
     let unusable = |what: &str| Failure::Refused(format!("{}: {what}", args.file.display()));
     let file = std::path::absolute(&args.file).map_err(|error| unusable(&error.to_string()))?;
     let file = file.into_os_string().into_string().map_err(|_| unusable("is not UTF-8"))?;
-    let done: Backup = client(target)?.ask("POST", "/backup", &Backup { file })?;
+    let done: Backup = client(target)?.patient().ask("POST", "/backup", &Backup { file })?;
     show(terminal, target, &done, &format!("copied to {}", done.file))
 }

@@ -121,6 +121,16 @@ pub enum AgentCommand {
     },
     /// All agents that are known.
     List,
+    /// Draw a new secret, shown once. The old one and tokens made before open nothing any more; their connections end.
+    Rotate {
+        /// Its id.
+        id: String,
+    },
+    /// Remove an agent and its keys; live connections end. What it said stays.
+    Remove {
+        /// Its id.
+        id: String,
+    },
     /// Let an agent in no more; live connections end.
     Suspend {
         /// Its id.
@@ -149,6 +159,16 @@ impl AgentCommand {
                     format!("{}  {}{notes}", agent.agent_id, agent.name)
                 };
                 return list(terminal, target, &all, all.agents.iter().map(line));
+            }
+            Self::Rotate { id } => {
+                let added: AddedAgent =
+                    client.ask("POST", &format!("/agents/{}/secret", encoded(&id)), &json!({}))?;
+                let words = format!("agent {} with secret {}", added.agent_id, added.secret);
+                return show(terminal, target, &added, &words);
+            }
+            Self::Remove { id } => {
+                let done: Value = client.ask("DELETE", &format!("/agents/{}", encoded(&id)), &Value::Null)?;
+                return show(terminal, target, &done, &format!("agent {id} is removed"));
             }
             Self::Suspend { id } => (id, true),
             Self::Resume { id } => (id, false),
@@ -253,9 +273,17 @@ pub struct IssueArgs {
     /// For another dialect than the usual one of its bearer.
     #[arg(long, value_enum)]
     dialect: Option<TokenDialect>,
-    /// Its life, such as 15m or 24h; without it what the settings say.
-    #[arg(long, value_name = "TIME", value_parser = Span::parse)]
+    /// Its life, such as 15m or 24h, at least 1s; without it what the settings say.
+    #[arg(long, value_name = "TIME", value_parser = life)]
     ttl: Option<Span>,
+}
+
+/// Tokens end at a second of the clock.
+fn life(text: &str) -> Result<Span, String> {
+    Span::parse(text).and_then(|span| match span.ms() {
+        0..1_000 => Err("a token lives at least 1s".into()),
+        _ => Ok(span),
+    })
 }
 
 impl TokenCommand {

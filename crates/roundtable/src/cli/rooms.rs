@@ -2,11 +2,12 @@
 
 use clap::{Args, Subcommand};
 use roundtable_core::rooms::Durability;
-use serde::{Deserialize, Serialize};
+use roundtable_core::time::Cursor;
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::admin::records::Seen;
-use crate::admin::wire::{AddRoom, ListedRoom, Rooms, SendMessage, SentMessage};
+use crate::admin::wire::{AddRoom, History, ListedRoom, Rooms, SendMessage, SentMessage, ShownRoom};
 use crate::cli::client::{Failure, encoded};
 use crate::cli::{Target, Terminal, client, list, show};
 
@@ -26,6 +27,11 @@ pub enum RoomCommand {
     },
     /// All rooms.
     List,
+    /// A room's settings, members and counts.
+    Show {
+        /// Its id.
+        id: String,
+    },
     /// What was said in a room, oldest first.
     History {
         /// Its id.
@@ -33,20 +39,14 @@ pub enum RoomCommand {
         /// At most so many messages, 1 to 1000, the newest.
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
         limit: u16,
-        /// Only what is before this offset.
-        #[arg(long, value_name = "OFFSET")]
-        before: Option<u64>,
+        /// Only what is before this cursor, as `history` and `tail` print it.
+        #[arg(long, value_name = "CURSOR")]
+        before: Option<Cursor>,
     },
 }
 
 fn durability(text: &str) -> Result<Durability, String> {
     serde_json::from_value(Value::from(text)).map_err(|_| "must be durable, relaxed or ephemeral".into())
-}
-
-#[derive(Serialize, Deserialize)]
-struct History {
-    room: String,
-    messages: Vec<Seen>,
 }
 
 impl RoomCommand {
@@ -68,8 +68,12 @@ impl RoomCommand {
                 };
                 list(terminal, target, &all, all.rooms.iter().map(line))
             }
+            Self::Show { id } => {
+                let room: ShownRoom = client.ask("GET", &format!("/rooms/{}", encoded(&id)), &Value::Null)?;
+                show(terminal, target, &room, &in_words(&room))
+            }
             Self::History { id, limit, before } => {
-                let before = before.map(|offset| format!("&before={offset}")).unwrap_or_default();
+                let before = before.map(|cursor| format!("&before={cursor}")).unwrap_or_default();
                 let path = format!("/rooms/{}/messages?limit={limit}{before}", encoded(&id));
                 let history: History = client.ask("GET", &path, &Value::Null)?;
                 if target.json {
@@ -81,21 +85,51 @@ impl RoomCommand {
     }
 }
 
+/// A word of the interface for a value that has one.
+fn word(value: impl Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+fn in_words(room: &ShownRoom) -> String {
+    let ShownRoom { room: id, name, owner, messages, tokens, created_at, .. } = room;
+    let (entry, durability, status) = (word(room.entry), word(room.durability), word(room.status));
+    let most = room.max_members.map(|most| format!(" of at most {most}")).unwrap_or_default();
+    let last = room.last.as_ref().map(|cursor| format!(", the last at {cursor}")).unwrap_or_default();
+    let mut lines = vec![
+        format!("{id}  {name}"),
+        format!(
+            "{status}, {durability}, open to {}, made by {owner} at {created_at}",
+            match entry.as_str() {
+                "open" => "everybody",
+                "members" => "members",
+                _ => "whom its owner lets in",
+            }
+        ),
+        format!("{messages} messages{last}; {tokens} tokens; {} members{most}", room.members.len()),
+    ];
+    lines.extend(room.members.iter().map(|member| {
+        let here = if member.online { "  online" } else { "" };
+        let read =
+            member.read.as_ref().map(|cursor| format!("  has read up to {cursor}")).unwrap_or_default();
+        format!("  {}  since {}{read}{here}", member.member, member.joined_at)
+    }));
+    lines.join("\n")
+}
+
 #[derive(Args, Debug)]
 pub struct TailArgs {
     /// Only this room.
     room: Option<String>,
-    /// Begin after this offset; 0 shows the whole log. Without it: what comes from now on.
-    #[arg(long, value_name = "OFFSET")]
-    after: Option<u64>,
+    /// Begin after this cursor, as `tail` prints it; 1:0 shows the whole log. Without it: what comes from now on.
+    #[arg(long, value_name = "CURSOR")]
+    since: Option<Cursor>,
 }
 
 pub(super) fn tail(args: &TailArgs, target: &Target, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
     let room = args.room.as_deref().map(|room| format!("room={}", encoded(room)));
-    let after = args.after.map(|offset| format!("after={offset}"));
-    let query: Vec<String> = room.into_iter().chain(after).collect();
-    let client = client(target)?;
-    client.follow(&format!("/tail?{}", query.join("&")), |seen: Seen| {
+    let since = args.since.map(|cursor| format!("since={cursor}"));
+    let query: Vec<String> = room.into_iter().chain(since).collect();
+    client(target)?.patient().follow(&format!("/tail?{}", query.join("&")), |seen: Seen| {
         let line = seen.line();
         show(terminal, target, &seen, &line)
     })

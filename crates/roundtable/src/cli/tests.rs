@@ -95,12 +95,14 @@ fn what_may_no_longer_come_in() {
     let key = served.cli(&["key", "add", "--user", "ann", "--json"]).json();
     let token = served.cli(&["token", "issue", "--node", "n", "--json"]).json();
     for words in [
-        &["user", "disable", "ann"][..],
+        &["agent", "rotate", "scout"][..],
+        &["user", "disable", "ann"],
         &["user", "enable", "ann"],
         &["agent", "suspend", "scout"],
         &["agent", "resume", "scout"],
         &["key", "revoke", key["key_id"].as_str().unwrap()],
         &["token", "revoke", token["token"].as_str().unwrap()],
+        &["agent", "remove", "scout"],
     ] {
         let ran = served.cli(words);
         assert_eq!(ran.exit, Exit::Done, "{words:?}: {}", ran.err);
@@ -210,6 +212,8 @@ fn exit_codes_are_as_documented() {
         &["token", "issue"],
         &["token", "issue", "--user", "a", "--node", "b"],
         &["token", "issue", "--user", "a", "--ttl", "1ms"],
+        &["token", "issue", "--user", "a", "--ttl", "999ms"],
+        &["tail", "--since", "17"],
         &["room", "add", "x", "--durability", "eternal"],
         &["user", "add", "x", "--role", "king"],
         &["room", "history", "x", "--limit", "0"],

@@ -16,8 +16,10 @@ use tokio::sync::Notify;
 use super::engine::EngineSide;
 use super::http::From;
 use super::mailbox::Mailbox;
-use super::shard::Home;
+use super::report::Tally;
+use super::shard::{Home, Shard};
 use super::{Encode, Farewell, Head};
+use crate::clock;
 use crate::runner::Committed;
 
 /// A client's connection: a plain WebSocket, or an Engine.IO session over whatever transport.
@@ -26,6 +28,8 @@ pub struct Connection {
     pub id: ConnectionId,
     /// Where it came from and in.
     pub from: From,
+    /// Since when it is open.
+    pub since: Time,
     /// Socket and mailbox.
     pub wire: RefCell<Wire>,
     /// Engine.IO's side, unless it is a plain WebSocket.
@@ -87,6 +91,10 @@ pub struct Wire {
 
 /// One session of a connection.
 pub struct Slot {
+    /// What the operator calls the dialect.
+    pub name: &'static str,
+    /// Where what happens in it is counted.
+    pub tally: Rc<Tally>,
     /// The dialect's state machine.
     pub session: Box<dyn Session>,
     /// How its shared forms are made.
@@ -123,6 +131,7 @@ impl Connection {
         Rc::new(Self {
             id,
             from,
+            since: clock::now(),
             wire: RefCell::default(),
             engine: RefCell::default(),
             slots: RefCell::default(),
@@ -173,12 +182,15 @@ impl Connection {
 impl Slot {
     /// A session at the door.
     pub fn new(
+        shard: &Shard,
         entry: super::Entry,
         namespace: Option<Rc<str>>,
         home: Rc<Home>,
         attempt: Option<Attempt>,
     ) -> Self {
         Self {
+            name: entry.name,
+            tally: shard.tally(entry.name),
             session: entry.session,
             encode: entry.encode,
             farewell: entry.farewell,
@@ -211,7 +223,7 @@ impl Head {
             api_key: self.api_key.as_deref(),
             auth: None,
             deflate,
-            random: crate::clock::random_u128(),
+            random: clock::random_u128(),
         }
     }
 }

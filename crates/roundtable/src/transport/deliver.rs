@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use roundtable_core::delivery::{Delivery, Item, Topic};
 use roundtable_core::event::Event;
-use roundtable_core::ids::ConnectionId;
-use roundtable_dialects::session::{Form, Message, Messages, Outputs, Route, Scene};
+use roundtable_core::ids::{AgentId, ConnectionId};
+use roundtable_dialects::session::{
+    Credential, Form, Identity, Message, Messages, Outputs, Refusal, Route, Scene,
+};
 use roundtable_dialects::socketio::encode::{self, Address};
 use roundtable_dialects::websocket::Frame;
 use smallvec::SmallVec;
@@ -14,6 +16,7 @@ use smallvec::SmallVec;
 use super::Encode;
 use super::connection::{Connection, Slot};
 use super::mailbox::Weight;
+use super::report::Tally;
 use super::shard::{Home, Shard};
 use crate::clock;
 use crate::runner::{Committed, News, View};
@@ -45,6 +48,7 @@ impl Shard {
                     }
                     rights_changed |= may_expel(&record.event);
                     match &record.event {
+                        Event::AgentSecretSet(e) => self.expel_by_secret(&home, &e.agent),
                         Event::RoomLeft(_) | Event::AgentRemoved(_) => self.drop_strangers(&home, topics),
                         Event::UserChanged(_) => {
                             let all: Vec<Topic> = home.topics.borrow().keys().cloned().collect();
@@ -65,6 +69,9 @@ impl Shard {
                     };
                     connection.unfinished.set(connection.unfinished.get().saturating_sub(1));
                     connection.relief.notify_waiters();
+                    if reply.is_err() {
+                        connection.with_slot(*slot, |slot| Tally::note(&slot.tally.refusals));
+                    }
                     self.with_session(&connection, *slot, |session, scene, out| {
                         session.replied(*token, reply.as_ref(), scene, out);
                     });
@@ -81,12 +88,26 @@ impl Shard {
     /// Ends the connections whose credential or account is worth nothing any more.
     fn expel(self: &Rc<Self>, home: &Rc<Home>) {
         let state = Arc::clone(&home.view.borrow().state);
+        self.expel_whom(home, |who| crate::auth::may_stay(&state, who).err());
+    }
+
+    /// An agent's secret was replaced: the connections end that came in by the old one, or by a token that was had for it.
+    fn expel_by_secret(self: &Rc<Self>, home: &Rc<Home>, agent: &AgentId) {
+        let replaced = home.view.borrow().state.agent(agent).is_some_and(|agent| agent.rotated_at.is_some());
+        if replaced {
+            self.expel_whom(home, |who| {
+                let by_it = matches!(who.credential, Credential::Secret | Credential::Token { .. });
+                (by_it && who.principal.agent() == Some(agent)).then_some(Refusal::Revoked)
+            });
+        }
+    }
+
+    fn expel_whom(self: &Rc<Self>, home: &Rc<Home>, why: impl Fn(&Identity) -> Option<Refusal>) {
         let all: Vec<Rc<Connection>> = self.connections.borrow().values().cloned().collect();
         for connection in all {
             for number in 0..connection.slot_count() {
                 let refusal = connection.with_slot(number, |slot| {
-                    let who = slot.identity.as_ref().filter(|_| Rc::ptr_eq(&slot.home, home))?;
-                    crate::auth::may_stay(&state, who).err()
+                    slot.identity.as_ref().filter(|_| Rc::ptr_eq(&slot.home, home)).and_then(|who| why(who))
                 });
                 if let Some(refusal) = refusal.flatten().filter(|_| connection.lives()) {
                     self.with_session(&connection, number, |session, scene, out| {
@@ -122,7 +143,7 @@ impl Shard {
                     catching.held.push((Arc::clone(batch), place));
                     return None;
                 }
-                Some((slot.session.route(delivery, scene), slot.encode, slot.namespace.clone()))
+                Some(slot.route(delivery, scene))
             });
             match routed.flatten() {
                 None | Some((Route::Skip, ..)) => {}
@@ -211,9 +232,7 @@ impl Shard {
         let figures = self.hub.figures.load();
         let scene =
             Scene { now: clock::now(), state: &view.state, epoch: view.epochs.current(), figures: &figures };
-        let routed = connection.with_slot(number, |slot: &mut Slot| {
-            (slot.session.route(delivery, scene), slot.encode, slot.namespace.clone())
-        });
+        let routed = connection.with_slot(number, |slot| slot.route(delivery, scene));
         match routed {
             None | Some((Route::Skip, ..)) => {}
             Some((Route::Own, ..)) => self.deliver_own(connection, number, delivery),
@@ -294,6 +313,17 @@ impl Shard {
                 topics.remove(topic);
             }
         }
+    }
+}
+
+impl Slot {
+    /// What its session gets of a delivery, and how that is made for it.
+    fn route(&mut self, delivery: &Delivery<'_>, scene: Scene<'_>) -> (Route, Encode, Option<Rc<str>>) {
+        let route = self.session.route(delivery, scene);
+        if route != Route::Skip {
+            Tally::note(&self.tally.deliveries);
+        }
+        (route, self.encode, self.namespace.clone())
     }
 }
 

@@ -90,7 +90,7 @@ impl Shard {
         self.engine_time(connection, now);
         if let (Some(entry), Some(home)) = (alone, self.home(self.hub.workspaces.default_id())) {
             // The namespace marks the session as one within an engine; its name is never seen.
-            connection.put_slot(0, Slot::new(entry, Some(Rc::from("/")), home, None));
+            connection.put_slot(0, Slot::new(self, entry, Some(Rc::from("/")), home, None));
             self.with_session(connection, 0, |session, scene, out| {
                 session.open(&opening.opening(connection, false), scene, out);
             });
@@ -205,16 +205,20 @@ impl Shard {
         self.step(connection, |side, settings| side.engine.close(now, &settings.engine));
     }
 
-    /// Puts a client out of a namespace, then ends its transport.
-    pub fn kick(self: &Rc<Self>, connection: &Rc<Connection>, slot: u8) {
-        let packet = connection.engine.borrow_mut().as_mut().and_then(|side| {
-            let namespaces = side.namespaces.as_mut()?;
-            let place = namespaces.connected().find(|place| place.index() == usize::from(slot))?;
-            namespaces.disconnect(place)
-        });
-        if let Some(packet) = packet {
-            self.put_text(connection, &packet);
+    /// Puts a client out of namespaces, then ends its transport.
+    pub fn kick(self: &Rc<Self>, connection: &Rc<Connection>, slots: std::ops::Range<u8>) {
+        for slot in slots {
+            let packet = connection.engine.borrow_mut().as_mut().and_then(|side| {
+                let namespaces = side.namespaces.as_mut()?;
+                let place = namespaces.connected().find(|place| place.index() == usize::from(slot))?;
+                namespaces.disconnect(place)
+            });
+            if let Some(packet) = packet {
+                self.put_text(connection, &packet);
+            }
         }
+        // A client that gets this and the end of the transport in one poll takes it for a transport that broke, and comes back.
+        self.flush(connection);
         self.close_engine(connection);
     }
 
@@ -484,7 +488,7 @@ impl Shard {
         };
         let number = attempt.slot().index();
         self.end_session(connection, u8::try_from(number).unwrap_or(u8::MAX));
-        connection.put_slot(number, Slot::new(entry, Some(namespace.into()), home, Some(attempt)));
+        connection.put_slot(number, Slot::new(self, entry, Some(namespace.into()), home, Some(attempt)));
         self.with_session(connection, u8::try_from(number).unwrap_or(u8::MAX), |session, scene, out| {
             session.open(&opening, scene, out);
         });

@@ -210,7 +210,7 @@ impl Shard {
             wire.deflate = deflate;
         }
         let every = entry.ping_ms;
-        connection.put_slot(0, Slot::new(entry, None, home, None));
+        connection.put_slot(0, Slot::new(self, entry, None, home, None));
         self.admit(&connection);
         let next = clock::monotonic_ms() + every;
         connection.pings.set(Pings { every, next, unanswered: 0 });

@@ -18,6 +18,7 @@ use super::Farewell;
 use super::connection::{CatchUp, Connection, Ending};
 use super::deliver::{Frames, frames_of};
 use super::mailbox::{Put, Weight};
+use super::report::Tally;
 use super::shard::Shard;
 use crate::clock;
 use crate::log::{Span, read_shown};
@@ -119,12 +120,13 @@ impl Shard {
             Some(home) => Ok((Rc::new(who), home)),
             None => Err(Refusal::NoDomain),
         });
-        if let Ok((who, home)) = &result {
-            connection.with_slot(slot, |slot| {
+        connection.with_slot(slot, |slot| match &result {
+            Ok((who, home)) => {
                 slot.identity = Some(Rc::clone(who));
                 slot.home = Rc::clone(home);
-            });
-        }
+            }
+            Err(_) => Tally::note(&slot.tally.turned_away),
+        });
         self.with_session(connection, slot, |session, scene, out| {
             session.identified(
                 result.as_ref().map(|(who, _)| &**who).map_err(|refusal| *refusal),
@@ -320,7 +322,7 @@ impl Shard {
     /// Ends a connection with a close frame, or a namespace with the disconnect packet and then its transport.
     pub fn close(self: &Rc<Self>, connection: &Rc<Connection>, slot: u8, code: u16, reason: &str) {
         if connection.engine.borrow().is_some() {
-            return self.kick(connection, slot);
+            return self.kick(connection, slot..slot.saturating_add(1));
         }
         self.close_socket(connection, Some(code), reason);
     }
@@ -350,6 +352,9 @@ impl Shard {
 
     /// The reader is too slow: it is told once the socket takes anything at all, and can resume.
     pub fn overflow(self: &Rc<Self>, connection: &Rc<Connection>) {
+        if let Some(slot) = connection.slots.borrow().iter().flatten().next().filter(|_| connection.lives()) {
+            Tally::note(&slot.tally.too_slow);
+        }
         if connection.engine.borrow().is_some() {
             return self.close_engine(connection);
         }

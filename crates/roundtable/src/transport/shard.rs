@@ -1,7 +1,7 @@
 //! A shard: one thread that owns its connections outright and shares nothing with the other shards but messages.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +20,7 @@ use tokio::task::LocalSet;
 use super::connection::{Connection, Ending};
 use super::engine::EngineCall;
 use super::listen::Place;
+use super::report::Tally;
 use super::wheel::Wheel;
 use super::{Doors, Hub, Listener};
 use crate::clock;
@@ -30,6 +31,9 @@ pub const SLICE: usize = 256;
 /// Bytes of the read buffer that connections borrow in turn.
 const READ_BUFFER: usize = 64 << 10;
 
+/// Something that somebody wants of a shard itself.
+pub type Wish = Box<dyn FnOnce(&Rc<Shard>) + Send>;
+
 /// A message to a shard.
 pub enum ToShard {
     /// A batch was committed.
@@ -38,6 +42,8 @@ pub enum ToShard {
     Accept(std::net::TcpStream, Arc<Listener>, Arc<Place>),
     /// An HTTP request for an Engine.IO session of this shard.
     Engine(EngineCall),
+    /// Somebody wants something of the shard itself.
+    Do(Wish),
     /// End all connections, each in its dialect's way.
     Drain,
 }
@@ -76,6 +82,17 @@ impl Shards {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let count = self.ways.len().max(1) as u64;
         self.to(u16::try_from(turn % count).unwrap_or(0), message);
+    }
+
+    /// To each shard a message of its own; gives what came with the messages.
+    pub(super) fn each<T>(&self, message: impl Fn() -> (ToShard, T)) -> Vec<T> {
+        let send = |way: &mpsc::UnboundedSender<ToShard>| {
+            let (message, with) = message();
+            // A shard that ended drops the message, and with it whatever waits for an answer learns of it.
+            let _ = way.send(message);
+            with
+        };
+        self.ways.iter().map(send).collect()
     }
 
     /// To all shards.
@@ -201,6 +218,7 @@ pub struct Shard {
     /// Engine.IO sessions by their secret id.
     pub sids: RefCell<HashMap<Sid, ConnectionId>>,
     homes: RefCell<HashMap<WorkspaceId, Rc<Home>>>,
+    pub(super) tallies: RefCell<BTreeMap<&'static str, Rc<Tally>>>,
     pub(super) dirty: RefCell<VecDeque<Rc<Connection>>>,
     /// Those among them that were answered. A sender in a large room need not wait for thousands of others, and what it
     /// sends next goes out in the same writes to all who still wait.
@@ -228,6 +246,7 @@ impl Shard {
             connections: RefCell::default(),
             sids: RefCell::default(),
             homes: RefCell::default(),
+            tallies: RefCell::default(),
             dirty: RefCell::default(),
             answered: RefCell::default(),
             wheel: RefCell::new(Wheel::new(clock::monotonic_ms())),
@@ -282,6 +301,7 @@ impl Shard {
                 }
             }
             ToShard::Engine(call) => self.engine_call(call),
+            ToShard::Do(what) => what(self),
             ToShard::Drain => {
                 self.stop_by.set(Some(clock::monotonic_ms() + self.hub.settings.drain));
                 let all: Vec<_> = self.connections.borrow().values().cloned().collect();
