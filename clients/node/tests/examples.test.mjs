@@ -1,4 +1,4 @@
-// The sample clients under examples/node, each a process of its own that is given host, port and credentials only.
+// The sample clients under examples/node and examples/shell, each a process of its own that is given host, port and credentials only.
 
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
@@ -12,6 +12,7 @@ import { fileURLToPath } from 'node:url'
 import { Inbox, Server, fresh, socketIo, webSocket } from '../harness.mjs'
 
 const EXAMPLES = fileURLToPath(new URL('../../../examples/node', import.meta.url))
+const SHELL = fileURLToPath(new URL('../../../examples/shell', import.meta.url))
 const LIBRARIES = fileURLToPath(new URL('../node_modules', import.meta.url))
 
 let server
@@ -30,10 +31,14 @@ after(async () => {
 
 /** Runs an example with `--once`; `line(pattern)` waits for one of its lines, `ended()` for exit 0. */
 function example(t, name, words, env = {}) {
-  const child = spawn(process.execPath, [path.join(folder, name), '127.0.0.1', ...words.map(String), '--once'], {
-    env: { PATH: process.env.PATH, ...env }, stdio: ['ignore', 'pipe', 'pipe'],
+  const shell = name.endsWith('.sh')
+  const program = shell ? ['sh', path.join(SHELL, name)] : [process.execPath, path.join(folder, name)]
+  const child = spawn(program[0], [program[1], '127.0.0.1', ...words.map(String), '--once'], {
+    env: { PATH: `${path.join(LIBRARIES, '.bin')}:${process.env.PATH}`, ...env }, stdio: ['ignore', 'pipe', 'pipe'],
+    detached: true,
   })
-  t.after(() => child.kill('SIGKILL'))
+  // With what it started itself.
+  t.after(() => { try { process.kill(-child.pid, 'SIGKILL') } catch { /* all of it is gone */ } })
   const gone = once(child, 'exit')
   const inbox = new Inbox()
   for (const pipe of [child.stdout, child.stderr]) {
@@ -129,4 +134,104 @@ test('two MegaBot chats hear each other', async t => {
   other.tell({ id: 's', type: 'chat_send', payload: { session_id: session, content: 'and me' } })
   await second.line(/: and me$/)
   await second.ended()
+})
+
+test('the MXF agent in shell registers over long-polling, speaks and hears itself', async t => {
+  const { username, password } = await account()
+  const channel = fresh('channel')
+  const env = { MXF_DOMAIN_KEY: server.credentials.domain_key, MXF_USERNAME: username, MXF_PASSWORD: password }
+  const agent = example(t, 'mxf-agent.sh', [server.ports.main, channel], env)
+  await agent.line(new RegExp(`^registered ${username}-shell in ${channel}$`))
+  await agent.line(new RegExp(`^${username}-shell: ${username}-shell is here$`))
+  await agent.ended()
+  assert.deepEqual(await server.history(channel), [{ from: `agent:${username}-shell`, text: `${username}-shell is here` }])
+  const wrong = example(t, 'mxf-agent.sh', [server.ports.main, channel], { ...env, MXF_PASSWORD: 'wrong' })
+  await wrong.line(/^Authentication failed - please provide valid/)
+  await wrong.ended(1)
+  const stranger = example(t, 'mxf-agent.sh', [server.ports.main, channel], { ...env, MXF_DOMAIN_KEY: 'wrong' })
+  await stranger.line(/^refused: 44\{"message":"Invalid domain key"/)
+  await stranger.ended(1)
+})
+
+test('an MXF agent that types by hand comes in by its key', async t => {
+  const [agent, room] = [fresh('agent'), fresh('room')]
+  await server.cli('room', 'add', room)
+  const { keyId, secretKey } = await server.channelKey(agent, room)
+  const typed = example(t, 'mxf-key.sh', [server.ports.main], { MXF_KEY_ID: keyId, MXF_SECRET_KEY: secretKey })
+  await typed.line(new RegExp(`^in ${room}$`))
+  await typed.line(new RegExp(`^${agent}: typed by hand$`))
+  await typed.ended()
+  const wrong = example(t, 'mxf-key.sh', [server.ports.main], { MXF_KEY_ID: keyId, MXF_SECRET_KEY: 'wrong' })
+  await wrong.line(/^Authentication failed - please provide valid/)
+  await wrong.ended(1)
+})
+
+test('the AIWM agent in shell answers a user over long-polling', async t => {
+  const AIWM_AGENT_ID = fresh('agent')
+  const { secret } = await server.cli('agent', 'add', AIWM_AGENT_ID)
+  const agent = example(t, 'aiwm-agent.sh', [server.ports.main], { AIWM_AGENT_ID, AIWM_AGENT_SECRET: secret })
+  const [, conversationId] = await agent.line(/^conversation (\S+)$/)
+  const { body } = await server.post('/dev/aiwm/auth/login', await account())
+  const person = socketIo(`${server.http}/dev/aiwm/chat`, { auth: { token: body.accessToken } })
+  t.after(() => person.close())
+  await person.event('connect')
+  await person.ask('conversation:join', { conversationId })
+  await person.ask('message:send', { conversationId, role: 'user', content: 'Is it "raining"?' })
+  await person.event('message:new', message => message.content === 'You said: Is it "raining"?' && message.participantId === AIWM_AGENT_ID)
+  await agent.ended()
+  const wrong = example(t, 'aiwm-agent.sh', [server.ports.main], { AIWM_AGENT_ID, AIWM_AGENT_SECRET: 'wrong' })
+  await wrong.line(/^no token: Invalid credentials$/)
+  await wrong.ended(1)
+})
+
+test('the Hive dashboard in shell sees the health and a new agent', async t => {
+  const { token } = await server.cli('token', 'issue', '--user', (await account()).username)
+  for (const env of [{}, { HIVE_TOKEN: token }]) {
+    const dashboard = example(t, 'hive-dashboard.sh', [server.ports.main], env)
+    await dashboard.line(/^health: (healthy|degraded|unhealthy)$/)
+    await dashboard.line(/^status: \S+$/)
+    const id = fresh('agent')
+    await server.cli('agent', 'add', id)
+    await dashboard.line(new RegExp(`^new agent ${id}$`))
+    await dashboard.ended()
+  }
+  const wrong = example(t, 'hive-dashboard.sh', [server.ports.main], { HIVE_TOKEN: 'wrong' })
+  await wrong.line(/^UNAUTHORIZED: Invalid credentials$/)
+  await wrong.ended(1)
+})
+
+test('the Open-A.G.I subscriber in shell sees a node join', async t => {
+  const subscriber = example(t, 'open-agi-subscriber.sh', [server.ports.openAgi, fresh('watcher')])
+  await subscriber.line(/^network: \S+$/)
+  await subscriber.line(/^subscribed to network_events$/)
+  const node = fresh('node')
+  const { token } = await server.cli('token', 'issue', '--node', node)
+  const other = await webSocket(`${server.openAgi}?token=${token}`)
+  t.after(() => other.terminate())
+  await subscriber.line(new RegExp(`^node_joined ${node}$`))
+  await subscriber.ended()
+  const wrong = example(t, 'open-agi-subscriber.sh', [server.ports.openAgi, ''], { OPEN_AGI_TOKEN: 'wrong' })
+  await wrong.ended(1)
+})
+
+test('the MegaBot chat in shell speaks and hears', async t => {
+  const session = fresh('session')
+  const { username, password } = await account()
+  const person = await webSocket(`${server.megabot}?user_id=${fresh('ada')}`)
+  t.after(() => person.terminate())
+  person.tell({ id: 'j', type: 'session_join', payload: { session_id: session } })
+  await person.frame('session_joined')
+  const words = [server.ports.megabot, session]
+  const guest = example(t, 'megabot-chat.sh', [...words, 'any "body"?'])
+  await person.frame('chat_receive', frame => frame.payload.content === 'any "body"?')
+  const user = example(t, 'megabot-chat.sh', [...words, 'me'], { MEGABOT_USERNAME: username, MEGABOT_PASSWORD: password })
+  await guest.line(new RegExp(`^${username}: me$`))
+  await guest.ended()
+  await person.frame('chat_receive', frame => frame.payload.user_id === username)
+  person.tell({ id: 's', type: 'chat_send', payload: { session_id: session, content: 'and me' } })
+  await user.line(/: and me$/)
+  await user.ended()
+  const wrong = example(t, 'megabot-chat.sh', [...words, 'me'], { MEGABOT_USERNAME: username, MEGABOT_PASSWORD: 'wrong' })
+  await wrong.line(/^no login: Invalid credentials$/)
+  await wrong.ended(1)
 })
