@@ -247,16 +247,20 @@ impl Shard {
             let delivery = Delivery { item: Item::Record(record), topic: &topic, origin: None };
             self.deliver_to(&connection, number, &delivery);
         }
-        self.release(&connection, number, &topic);
+        self.release(&connection, number, (&topic, view.state.head));
     }
 
-    fn release(self: &Rc<Self>, connection: &Rc<Connection>, number: u8, topic: &Topic) {
+    /// Hands out what was held during a catch-up, but for what the log had already: a subscription may begin in the middle of
+    /// a batch, and the rest of that batch is both.
+    fn release(self: &Rc<Self>, connection: &Rc<Connection>, number: u8, (topic, read_to): (&Topic, Offset)) {
         let held = connection.with_slot(number, |slot| {
             let place = slot.catching_up.iter().position(|c| c.topic == *topic)?;
             Some(slot.catching_up.swap_remove(place).held)
         });
         for (batch, place) in held.flatten().unwrap_or_default() {
-            if let Some(News::Record(record, _, origin)) = batch.news.get(place) {
+            if let Some(News::Record(record, _, origin)) = batch.news.get(place)
+                && record.offset > read_to
+            {
                 let delivery = Delivery { item: Item::Record(record), topic, origin: *origin };
                 self.deliver_to(connection, number, &delivery);
             }
