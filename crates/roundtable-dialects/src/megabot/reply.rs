@@ -11,7 +11,7 @@ use roundtable_core::time::{Cursor, Time};
 use serde::Serialize;
 
 use super::errors::Fault;
-use super::{Asked, Heard, MAX_SAID, MegaBotSession, Said, Waiting, encode};
+use super::{Asked, MAX_SAID, MegaBotSession, Said, Waiting, encode};
 use crate::session::{Output, Outputs, Scene};
 
 /// What the command agent was asked.
@@ -84,7 +84,10 @@ impl MegaBotSession {
             (Waiting::Join(..) | Waiting::Chat(_), Ok(Outcome::Repeated(_))) => {}
             (Waiting::Join(_, room), Ok(_)) => self.joined(&room, scene, out),
             (Waiting::Join(request, room), Err(error)) => {
-                self.rooms.remove(&room);
+                // Who asks again for a room that it is in stays there, whatever comes of it.
+                if !self.has_kept(&room, scene.state) {
+                    self.rooms.remove(&room);
+                }
                 self.error(Some(&request), &not_entered(error), scene, out);
             }
             (Waiting::Chat(asked), Ok(Outcome::Message(id))) => self.spoken(*asked, id, scene, out),
@@ -121,11 +124,20 @@ impl MegaBotSession {
         }
     }
 
-    /// From now on the connection hears a room.
+    /// From now on the connection hears a room. What has arrived there stays as it was noted when it asked: of what the head
+    /// holds by now some is still on its way.
     fn enter(&mut self, room: RoomId, scene: Scene<'_>, out: &mut Outputs) {
-        self.rooms.insert(room.clone(), Heard::from(scene.state.head));
+        let kept = self.has_kept(&room, scene.state);
         out.push(Output::Subscribe(delivery::Topic::Room(room), None));
-        self.keep_seat(Waiting::Nothing, scene, out);
+        if !kept {
+            self.keep_seat(Waiting::Nothing, scene, out);
+        }
+    }
+
+    /// Whether the seat holds a room already.
+    fn has_kept(&self, room: &RoomId, state: &State) -> bool {
+        let seat = self.own.as_ref().and_then(|id| state.seat(id));
+        seat.is_some_and(|seat| seat.rooms.contains_key(room))
     }
 
     fn joined(&mut self, room: &RoomId, scene: Scene<'_>, out: &mut Outputs) {

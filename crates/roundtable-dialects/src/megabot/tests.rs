@@ -10,7 +10,7 @@ use roundtable_core::cluster::ServerStarted;
 use roundtable_core::command::Command;
 use roundtable_core::delivery::{Delivery, Item, Topic, topics_of_record, topics_of_signal};
 use roundtable_core::engine::{Context, Outcome, decide};
-use roundtable_core::error::Error;
+use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::event::{Event, Record};
 use roundtable_core::ids::{
     AgentId, AlertId, ClientId, ConnectionId, GuestId, NodeId, Principal, RoomId, UserId, WorkspaceId,
@@ -55,6 +55,8 @@ struct World {
     settings: Settings,
     figures: Figures,
     anonymous: bool,
+    /// The log takes nothing.
+    full: bool,
 }
 
 impl World {
@@ -68,6 +70,7 @@ impl World {
             settings: Settings::default(),
             figures: Figures::default(),
             anonymous: true,
+            full: false,
         };
         for (name, role) in [("ann", UserRole::Viewer), ("ben", UserRole::Viewer), ("root", UserRole::Owner)]
         {
@@ -97,6 +100,9 @@ impl World {
             random: self.random,
             client: client.clone(),
         };
+        if self.full {
+            return Err(Error::new(ErrorKind::Unavailable, "the disk is full"));
+        }
         let decision = decide(&self.state, command, &ctx)?;
         let outcome = decision.result();
         let mut client = client;

@@ -74,6 +74,29 @@ fn only_what_is_not_proven_to_have_arrived_is_sent_again_with_the_same_id() {
 }
 
 #[test]
+fn entering_again_proves_nothing_to_have_arrived() {
+    let mut pair = pair();
+    pair.ben_says("lost on the way");
+    pair.world.send(pair.ann, "again", "session_join", json!({"session_id": "lobby"}));
+    pair.world.heard(pair.ann);
+    pair.world.cut(pair.ann);
+    let told = pair.ann_again();
+    let contents: Vec<_> = told.iter().filter_map(|t| t.1["content"].as_str()).collect();
+    assert_eq!(contents, ["lost on the way"]);
+}
+
+#[test]
+fn who_may_not_enter_again_just_now_still_hears_the_room() {
+    let mut pair = pair();
+    pair.world.full = true;
+    pair.world.send(pair.ann, "again", "session_join", json!({"session_id": "lobby"}));
+    pair.world.full = false;
+    assert_eq!(pair.world.told(pair.ann)[0].1["error"], "unavailable");
+    pair.ben_says("still there?");
+    assert_eq!(pair.world.contents(pair.ann), ["still there?"]);
+}
+
+#[test]
 fn a_burst_is_probed_at_once_and_then_at_intervals() {
     let mut pair = pair();
     pair.ben_says("one");
