@@ -82,6 +82,8 @@ pub struct AiwmSession {
     current: Option<RoomId>,
     /// The rooms this connection hears; up to the offset it gets only messages of others (what it missed).
     rooms: Vec<(RoomId, Offset)>,
+    /// Rooms whose pages of what was missed went further than what was delivered then, each with the last message of its page.
+    paged_to: Vec<(RoomId, Offset)>,
     tokens: u32,
     pending: VecDeque<(Token, Pending)>,
     reading: Vec<(Token, Reading)>,
@@ -104,6 +106,7 @@ impl AiwmSession {
             own: None,
             current: None,
             rooms: Vec::new(),
+            paged_to: Vec::new(),
             tokens: 0,
             pending: VecDeque::new(),
             reading: Vec::new(),
@@ -299,6 +302,14 @@ impl Session for AiwmSession {
         let own = subject == me;
         let late = matches!(delivery.item, Item::Record(record) if record.offset <= *missed_to);
         let said = encode::said(delivery);
+        if let (Item::Record(record), Some(at), true) =
+            (delivery.item, self.paged_to.iter().position(|(known, _)| known == room), said.is_some())
+        {
+            if self.paged_to.get(at).is_some_and(|(_, offset)| record.offset <= *offset) {
+                return Route::Skip;
+            }
+            self.paged_to.swap_remove(at);
+        }
         if (own && late) || (said.is_none() && (own || late)) {
             return Route::Skip;
         }

@@ -271,6 +271,11 @@ impl AiwmSession {
                 let first = missed.iter().find(|record| record.room.as_ref() == Some(room));
                 first.map(|record| Offset(record.offset.0.saturating_sub(1)))
             };
+            let ahead = |read_to: &Offset| *read_to > scene.state.head;
+            if let Some(read_to) = read_to.filter(ahead).filter(|_| at_once) {
+                // The log was ahead of what this shard has delivered: that part is still to come, a second time.
+                self.paged_to.push((room.clone(), read_to));
+            }
             let cursor = from.map(|offset| Cursor { epoch: scene.epoch, offset });
             self.hear(room, cursor, scene.state.head, out);
         }

@@ -717,6 +717,27 @@ fn what_was_missed_comes_once_and_oldest_first() {
 }
 
 #[test]
+fn what_a_page_had_before_it_was_delivered_does_not_come_again() {
+    let mut world = World::new();
+    let (a, u, room) = conversation(&mut world);
+    world.close(a);
+    world.emit(u, "message:send", &json!({"role": "user", "content": "one"}));
+    // The log is ahead of what was delivered.
+    let mut early = world.log.last().unwrap().clone();
+    early.offset = Offset(early.offset.0 + 50);
+    world.log.push(early.clone());
+    let a = world.connect("agent:a1");
+    assert_eq!(names(&world.got(a))[2..], ["message:new", "message:new"]);
+    let mut late = early.clone();
+    late.offset = Offset(early.offset.0 + 1);
+    for record in [&early, &late, &late] {
+        let topic = Topic::Room(room.clone());
+        world.hand_out(&Delivery { item: Item::Record(record), topic: &topic, origin: None });
+    }
+    assert_eq!(names(&world.got(a)), ["message:new", "message:new"], "all but the one of the page");
+}
+
+#[test]
 fn on_the_root_namespace_everything_has_two_names() {
     let mut world = World::new();
     let py = world.open("/", "/socket.io/", Some("agent:a1"));
