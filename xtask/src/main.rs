@@ -18,7 +18,8 @@ cargo x <command>
   dev [-- ARGS]    build the server and run it on ./target/dev-data; ARGS go to `roundtable serve`
   check            format, lints, house rules, event coverage, licences, documentation
   tidy             the house rules alone, in a moment
-  test [PART]      Rust tests, then real clients against the built server; PART is rust, node or python
+  test [PART]      Rust tests, real clients against the built server, then attacks on it; PART is rust, node, python
+                   or torture
   conformance      the transcripts under conformance/
   coverage         every documented event is in a transcript or in known-gaps.txt;
                    --prune drops gaps that a transcript covers

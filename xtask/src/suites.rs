@@ -29,8 +29,8 @@ pub fn ci() -> Result<(), String> {
 }
 
 fn run_parts(parts: &[&str]) -> Result<Vec<Row>, String> {
-    if let Some(unknown) = parts.iter().find(|part| !["rust", "node", "python"].contains(part)) {
-        return Err(format!("unknown part `{unknown}`; there are rust, node and python"));
+    if let Some(unknown) = parts.iter().find(|part| !["rust", "node", "python", "torture"].contains(part)) {
+        return Err(format!("unknown part `{unknown}`; there are rust, node, python and torture"));
     }
     let wanted = |part| parts.is_empty() || parts.contains(&part);
     let root = root()?;
@@ -39,10 +39,10 @@ fn run_parts(parts: &[&str]) -> Result<Vec<Row>, String> {
         println!("── test: Rust");
         rows.extend(rust(&root));
     }
-    if !wanted("node") && !wanted("python") {
+    if !wanted("node") && !wanted("python") && !wanted("torture") {
         return Ok(rows);
     }
-    println!("── test: building the server for the real clients");
+    println!("── test: building the server for the real clients and the torture");
     // The same targets as the Rust tests, so that nothing is compiled again with other features.
     if let Err(reason) = run(&mut cargo(&root, &["build", "--workspace", "--all-targets"])) {
         rows.push(("server", Err(reason)));
@@ -55,6 +55,10 @@ fn run_parts(parts: &[&str]) -> Result<Vec<Row>, String> {
     if wanted("python") {
         println!("── test: Python clients");
         rows.push(("python clients", python(&root)));
+    }
+    if wanted("torture") {
+        println!("── test: torture");
+        rows.push(("torture", torture(&root)));
     }
     Ok(rows)
 }
@@ -96,6 +100,11 @@ fn python(root: &Path) -> Result<Tally, String> {
     let mut runner = Command::new(home.join(".venv/bin/python"));
     runner.current_dir(&home).args(["-m", "pytest", "--color=no", "-p", "no:cacheprovider"]);
     counted(Runner::Pytest, runner.env("ROUNDTABLE_BIN", server(root)))
+}
+
+/// Every attack in its short form; one that breaks a promise is a failed test.
+fn torture(root: &Path) -> Result<Tally, String> {
+    counted(Runner::Torture, Command::new(server(root)).args(["torture", "--short"]))
 }
 
 /// The server that the real clients meet.

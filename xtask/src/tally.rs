@@ -39,6 +39,8 @@ pub enum Runner {
     Node,
     /// `pytest`: one line between `=` signs, or without them when quiet.
     Pytest,
+    /// `roundtable torture`: one `Attacks:` line.
+    Torture,
 }
 
 /// Sums what the runner says it did; `None` if it says nothing, which is a failure of its own.
@@ -55,6 +57,7 @@ pub fn read(runner: Runner, output: &str) -> Option<Tally> {
                 .map(|(_, counts)| counts),
             Runner::Node => line.strip_prefix('ℹ'),
             Runner::Pytest => pytest_counts(line),
+            Runner::Torture => line.strip_prefix("Attacks:"),
         };
         if let Some(counts) = counts {
             said |= add(&mut sum, counts);
@@ -141,8 +144,14 @@ mod tests {
     }
 
     #[test]
+    fn attacks_are_counted() {
+        let output = "kill\n  BROKEN: 1 lost: 3 passed\nAttacks: 5 passed, 1 failed (seed 17).\n";
+        assert_eq!(read(Runner::Torture, output), tally(5, 1, 0));
+    }
+
+    #[test]
     fn silence_is_not_success() {
-        for runner in [Runner::Cargo, Runner::Nextest, Runner::Node, Runner::Pytest] {
+        for runner in [Runner::Cargo, Runner::Nextest, Runner::Node, Runner::Pytest, Runner::Torture] {
             assert_eq!(read(runner, "thread 'main' has overflowed its stack\n"), None);
         }
     }

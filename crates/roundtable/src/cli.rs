@@ -17,6 +17,7 @@ mod people;
 pub mod place;
 mod rooms;
 pub mod serve;
+mod torture;
 mod workspaces;
 
 /// What a command ends with, as documented in `--help`.
@@ -93,6 +94,10 @@ enum Command {
     /// Start a server on free ports in a temporary folder, let one client of each dialect join, and print who saw what.
     #[command(after_help = demo::EXIT_CODES)]
     Demo(demo::DemoArgs),
+    /// Attack servers of its own, each in a temporary folder: kill, full disk, stalled readers and more. Says what it measured
+    /// and which promise broke.
+    #[command(after_help = torture::EXIT_CODES)]
+    Torture(torture::TortureArgs),
     /// Say everything that is wrong with the settings, without starting.
     #[command(after_help = EXIT_CODES)]
     CheckConfig(serve::SettingArgs),
@@ -137,9 +142,12 @@ impl Command {
         match self {
             Self::User(_) | Self::Agent(_) | Self::Key(_) | Self::Token(_) | Self::Room(_) => true,
             Self::Tail(_) | Self::Send(_) | Self::Verify | Self::Connections(_) => true,
-            Self::Serve(_) | Self::Demo(_) | Self::CheckConfig(_) | Self::Workspace(_) | Self::Backup(_) => {
-                false
-            }
+            Self::Serve(_)
+            | Self::Demo(_)
+            | Self::Torture(_)
+            | Self::CheckConfig(_)
+            | Self::Workspace(_)
+            | Self::Backup(_) => false,
         }
     }
 }
@@ -204,6 +212,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, terminal: &mut Terminal<'_>
     let answered = match command {
         Command::Serve(args) => return serve::start(&args, &target, terminal, serve),
         Command::Demo(args) => return demo::run(&args, &target, terminal),
+        Command::Torture(args) => return torture::run(&args, &target, terminal),
         Command::CheckConfig(args) => return serve::check(&args, &target, terminal),
         Command::Workspace(command) => command.run(&target, terminal),
         Command::User(command) => command.run(&target, terminal),

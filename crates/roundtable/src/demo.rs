@@ -8,14 +8,13 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::JoinSet;
 
 use crate::auth::first_start::FirstCredentials;
+use crate::line::Attempt;
 
 pub mod by_hand;
 mod check;
 mod clients;
-mod line;
 
 use clients::Told;
-use line::Attempt;
 
 /// How long the whole conversation may take.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -12,6 +12,8 @@
 //!    `probes` answers whoever watches whether the server lives, and what it has counted.
 //! 5. [`server`] starts and stops all of it in order; [`workspaces`] begin on one thread; [`jobs`] are what it does by itself; [`cli`] is the command line.
 //!
+//! `demo` and `torture` are clients of such servers, over `line`: the one shows a conversation, the other attacks.
+//!
 //! Time and randomness come from [`clock`] alone; every setting is in [`config`].
 
 pub mod admin;
@@ -23,6 +25,7 @@ mod demo;
 pub mod desk;
 pub mod doors;
 pub mod jobs;
+mod line;
 pub mod log;
 mod probes;
 pub mod rates;
@@ -30,5 +33,6 @@ pub mod routes;
 pub mod runner;
 pub mod server;
 pub mod telemetry;
+mod torture;
 pub mod transport;
 pub mod workspaces;

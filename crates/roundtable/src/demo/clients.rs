@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::line::{ANSWER, Attempt, Line, post};
+use crate::line::{ANSWER, Attempt, Line, post};
+
 use super::{Keys, LINES, ROOM, Said, Seen, Stage};
 
 /// What a client tells the one who writes down.
