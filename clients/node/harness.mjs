@@ -47,6 +47,8 @@ export class Server {
     this.child = spawn(BINARY, [
       'serve', '--data', this.data,
       ...listen.flatMap(address => ['--listen', address]),
+      // Tests of one server fail to log in on purpose, all from one address.
+      '--set', 'security.failed_logins=off',
       ...this.settings.flatMap(setting => ['--set', setting]),
     ], { stdio: ['ignore', 'pipe', 'pipe'] })
     this.gone = once(this.child, 'exit')

@@ -6,6 +6,7 @@ use crate::access;
 use crate::engine::{Context, Decision};
 use crate::error::{Error, ErrorKind};
 use crate::event::Event;
+use crate::feeds::Feed;
 use crate::ids::{AlertId, Principal};
 use crate::json::Json;
 use crate::state::State;
@@ -45,6 +46,9 @@ pub struct AlertRaised {
     /// Evidence: an object.
     #[serde(default)]
     pub details: Json,
+    /// The threshold is that of one feed, whose watchers alone are told; otherwise those of activity and monitoring are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feed: Option<Feed>,
 }
 
 /// Event: somebody looks after an active alert.
@@ -65,6 +69,9 @@ pub struct AlertCleared {
     pub alert: AlertId,
     /// What it was about.
     pub source: String,
+    /// As it was raised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feed: Option<Feed>,
 }
 
 /// An active alert.
@@ -104,6 +111,9 @@ pub struct SecurityNoticed {
     pub rule: String,
     /// Where it came from: an address or a principal.
     pub source: String,
+    /// The listener it came to. A block holds there alone; without one, everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
     /// How bad it is: `low`, `medium`, `high`, `critical`.
     pub severity: String,
     /// A sentence.
@@ -111,9 +121,31 @@ pub struct SecurityNoticed {
     /// How many within how many seconds, against which threshold, …: an object.
     #[serde(default)]
     pub evidence: Json,
-    /// The end of the block, with [`Finding::Blocked`].
+    /// The end of the block, with [`Finding::Blocked`]. An intrusion that has one is answered with a block.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,
+}
+
+/// Event: a block is over.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct BlockEnded {
+    /// Whose.
+    pub source: String,
+    /// Where it held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+    /// The operator ended it before its time.
+    #[serde(default)]
+    pub lifted: bool,
+}
+
+/// A block, until it is over.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Block {
+    /// What was answered with it.
+    pub notice: SecurityNoticed,
+    /// Its end.
+    pub until: Time,
 }
 
 fn server_only(ctx: &Context) -> Result<(), Error> {
@@ -148,21 +180,49 @@ pub(crate) fn acknowledge(state: &State, ctx: &Context, alert: &AlertId) -> Resu
 pub(crate) fn clear(state: &State, ctx: &Context, source: &str) -> Result<Decision, Error> {
     server_only(ctx)?;
     let Some(active) = state.alert(source) else { return Ok(Decision::default()) };
-    let event = AlertCleared { alert: active.raised.alert.clone(), source: source.into() };
+    let (alert, feed) = (active.raised.alert.clone(), active.raised.feed);
+    let event = AlertCleared { alert, source: source.into(), feed };
     Ok(Decision::of(Event::AlertCleared(event)))
 }
 
-pub(crate) fn notice(ctx: &Context, event: &SecurityNoticed) -> Result<Decision, Error> {
+pub(crate) fn notice(state: &State, ctx: &Context, event: &SecurityNoticed) -> Result<Decision, Error> {
     // Others report what they find suspicious, in their own name; what the rules found, only the server says.
     let known = matches!(ctx.actor, Principal::User(_) | Principal::Node(_));
     let report = known && event.finding == Finding::Suspicious && event.source == ctx.actor.id();
     if !report {
         server_only(ctx)?;
     }
-    if event.finding == Finding::Blocked && event.until.is_none_or(|until| until <= ctx.now) {
+    let ahead = event.until.is_some_and(|until| until > ctx.now);
+    if (event.finding == Finding::Blocked || event.until.is_some()) && !ahead {
         return Err(
             Error::new(ErrorKind::InvalidField, "a block needs an end that lies ahead").field("until")
         );
     }
-    Ok(Decision::of(Event::SecurityNoticed(event.clone())))
+    let mut decision = Decision::of(Event::SecurityNoticed(event.clone()));
+    // What is blocked already is not blocked again: who tries in vain does not make it longer.
+    let free = state.blocked(&event.source, event.place.as_deref(), ctx.now).is_none();
+    if event.finding == Finding::Intrusion && ahead && free {
+        let block = SecurityNoticed { finding: Finding::Blocked, ..event.clone() };
+        decision.event(Event::SecurityNoticed(block));
+    }
+    Ok(decision)
+}
+
+/// Ends every block of a source.
+pub(crate) fn lift(state: &State, ctx: &Context, source: &str) -> Result<Decision, Error> {
+    server_only(ctx)?;
+    let mut decision = Decision::default();
+    for block in state.blocks().filter(|block| block.notice.source == source) {
+        let place = block.notice.place.clone();
+        decision.event(Event::BlockEnded(BlockEnded { source: source.into(), place, lifted: true }));
+    }
+    Ok(decision)
+}
+
+/// Ends the blocks whose time is over.
+pub(crate) fn tick(state: &State, ctx: &Context, decision: &mut Decision) {
+    for block in state.blocks().filter(|block| block.until <= ctx.now) {
+        let (source, place) = (block.notice.source.clone(), block.notice.place.clone());
+        decision.event(Event::BlockEnded(BlockEnded { source, place, lifted: false }));
+    }
 }

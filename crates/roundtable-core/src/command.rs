@@ -110,6 +110,8 @@ pub enum Command {
     Measure(Vec<Metric>),
     /// Note a security event.
     Notice(SecurityNoticed),
+    /// End every block of a source before its time.
+    LiftBlocks(String),
     /// Take a position in the log for the watchers of a feed; with a report to all of them.
     Mark(Feed, bool),
 }

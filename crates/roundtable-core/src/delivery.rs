@@ -2,6 +2,7 @@
 
 use smallvec::{SmallVec, smallvec};
 
+use crate::alerts::{AlertCleared, AlertRaised};
 use crate::event::{Event, Record};
 use crate::feeds::Feed;
 use crate::ids::{AgentId, ConnectionId, Principal, RoomId};
@@ -54,6 +55,7 @@ pub fn topics_of_record(record: &Record, state: &State) -> Topics {
         | Event::AlertAcknowledged(_)
         | Event::ThresholdSet(_)
         | Event::ThresholdRemoved(_)
+        | Event::BlockEnded(_)
         | Event::MessageDelivered(_)
         | Event::MessageExpired(_) => Topics::new(),
         Event::UserAdded(_) => Topics::new(),
@@ -87,8 +89,11 @@ pub fn topics_of_record(record: &Record, state: &State) -> Topics {
         Event::PresenceConnected(e) if e.first => rooms_of(&e.principal),
         Event::PresenceDisconnected(e) if e.last => rooms_of(&e.principal),
         Event::PresenceConnected(_) | Event::PresenceDisconnected(_) => Topics::new(),
-        Event::AlertRaised(_) | Event::AlertCleared(_) => {
-            smallvec![Topic::Feed(Feed::Activity), Topic::Feed(Feed::Monitoring)]
+        Event::AlertRaised(AlertRaised { feed, .. }) | Event::AlertCleared(AlertCleared { feed, .. }) => {
+            match feed {
+                Some(feed) => smallvec![Topic::Feed(*feed)],
+                None => smallvec![Topic::Feed(Feed::Activity), Topic::Feed(Feed::Monitoring)],
+            }
         }
         Event::HealthChanged(_) | Event::FaultNoticed(_) => smallvec![Topic::Feed(Feed::Activity)],
         Event::SecurityNoticed(_) => smallvec![Topic::Feed(Feed::Security)],
@@ -119,7 +124,7 @@ pub fn target_of(event: &Event) -> Option<Principal> {
     }
 }
 
-/// The kinds of records that go to a feed; of `feed.marked`, the reports that name it.
+/// The kinds of records that go to a feed; of `feed.marked`, the reports that name it; of alerts, those that name no other.
 pub const fn kinds_of_feed(feed: Feed) -> &'static [&'static str] {
     match feed {
         Feed::Activity => &[
@@ -149,8 +154,13 @@ pub fn replays(record: &Record, topic: &Topic) -> bool {
         Topic::Room(room) => record.room.as_ref() == Some(room),
         Topic::Principal(who) => target_of(&record.event).as_ref() == Some(who),
         Topic::Feed(feed) => {
-            let marks_other = matches!(&record.event, Event::FeedMarked(e) if e.feed != *feed || !e.report);
-            kinds_of_feed(*feed).contains(&record.event.kind()) && !marks_other
+            let others = match &record.event {
+                Event::FeedMarked(e) => e.feed != *feed || !e.report,
+                Event::AlertRaised(AlertRaised { feed: of, .. })
+                | Event::AlertCleared(AlertCleared { feed: of, .. }) => of.is_some_and(|of| of != *feed),
+                _ => false,
+            };
+            kinds_of_feed(*feed).contains(&record.event.kind()) && !others
         }
     }
 }
@@ -170,9 +180,13 @@ pub fn topics_of_signal(signal: &Signal) -> Topics {
 
 #[cfg(test)]
 mod tests {
-    use super::kinds_of_feed;
-    use crate::event::Event;
+    use super::{Topic, kinds_of_feed, replays, topics_of_record};
+    use crate::alerts::AlertCleared;
+    use crate::event::{Event, Record};
     use crate::feeds::Feed;
+    use crate::ids::{AlertId, Principal};
+    use crate::state::State;
+    use crate::time::{Offset, Time};
 
     #[test]
     fn feeds_name_kinds_that_exist() {
@@ -180,6 +194,24 @@ mod tests {
             for kind in kinds_of_feed(feed) {
                 assert!(Event::KINDS.contains(kind), "{kind}");
             }
+        }
+    }
+
+    #[test]
+    fn an_alert_of_one_feed_is_told_to_its_watchers_alone() {
+        let alert = AlertId::new("m1").unwrap();
+        for (feed, expected) in [(None, [true, true]), (Some(Feed::Activity), [true, false])] {
+            let event =
+                Event::AlertCleared(AlertCleared { alert: alert.clone(), source: "memory".into(), feed });
+            let (offset, at, actor) = (Offset(1), Time(1), Principal::System);
+            let record = Record { offset, room_seq: None, at, actor, room: None, client: None, event };
+            let told = [Feed::Activity, Feed::Monitoring].map(|feed| {
+                let topic = Topic::Feed(feed);
+                let live = topics_of_record(&record, &State::default()).contains(&topic);
+                assert_eq!(live, replays(&record, &topic), "live and read back are the same");
+                live
+            });
+            assert_eq!(told, expected);
         }
     }
 }

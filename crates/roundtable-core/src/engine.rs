@@ -175,7 +175,8 @@ pub fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Decisio
         Command::SetHealth(command) => components::set_health(state, ctx, command),
         Command::NoteFault(event) => components::note_fault(ctx, event),
         Command::Measure(metrics) => components::measure(ctx, metrics),
-        Command::Notice(event) => alerts::notice(ctx, event),
+        Command::Notice(event) => alerts::notice(state, ctx, event),
+        Command::LiftBlocks(source) => alerts::lift(state, ctx, source),
         Command::Mark(feed, report) => {
             if !crate::access::may_mark(state, &ctx.actor, *feed, *report) {
                 return Err(Error::forbidden(format!("{} may not mark this feed", ctx.actor.id())));
@@ -185,11 +186,12 @@ pub fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Decisio
     }
 }
 
-/// What is due by itself: direct messages that waited for a week, pauses that are over.
+/// What is due by itself: direct messages that waited for a week, pauses and blocks that are over.
 fn tick(state: &State, ctx: &Context) -> Decision {
     let mut decision = Decision::default();
     messages::expire(state, ctx, &mut decision);
     agents::go_on(state, ctx, &mut decision);
+    alerts::tick(state, ctx, &mut decision);
     decision
 }
 

@@ -146,6 +146,8 @@ events! {
     "fault.noticed" FaultNoticed(components::FaultNoticed),
     /// A rule noticed something about safety.
     "security.noticed" SecurityNoticed(alerts::SecurityNoticed),
+    /// A block is over.
+    "block.ended" BlockEnded(alerts::BlockEnded),
     /// A position was taken in the log for the watchers of a feed.
     "feed.marked" FeedMarked(feeds::FeedMarked),
 }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet, Vector};
 
 use crate::agents::Agent;
-use crate::alerts::{Alert, Finding, SecurityNoticed};
+use crate::alerts::{Alert, Block};
 use crate::cluster::Node;
 use crate::components::Component;
 use crate::engine::{Outcome, outcome_of};
 use crate::event::{Event, Record};
+use crate::feeds::Feed;
 use crate::ids::{AgentId, AlertId, ClientId, ConnectionId, KeyId, NodeId, Principal, RoomId, UserId};
 use crate::limits;
 use crate::presence::Presence;
@@ -21,6 +22,7 @@ use crate::time::{Offset, Time};
 use crate::users::{Key, NotedToken, User};
 
 mod alerts;
+mod blocks;
 mod identity;
 
 /// Everything the rules know. Equal logs give equal states.
@@ -71,7 +73,11 @@ pub struct State {
     pauses: OrdSet<(Time, AgentId)>,
     #[serde(default)]
     components: OrdMap<String, Component>,
-    blocks: OrdMap<String, (SecurityNoticed, Time)>,
+    /// By [`blocks::key_of`].
+    #[serde(default)]
+    blocks: OrdMap<String, Block>,
+    #[serde(default)]
+    blocks_by_end: OrdSet<(Time, String)>,
     #[serde(default)]
     seats: OrdMap<RoomId, Arc<Seat>>,
     #[serde(default)]
@@ -174,7 +180,8 @@ impl State {
     pub fn next_deadline(&self) -> Option<Time> {
         let expiry = self.waiting_by_age.front().map(|(at, ..)| at.plus(limits::WAITING_DIRECT_MS));
         let pause = self.pauses.get_min().map(|(until, _)| *until);
-        expiry.into_iter().chain(pause).min()
+        let block = self.blocks_by_end.get_min().map(|(until, _)| *until);
+        [expiry, pause, block].into_iter().flatten().min()
     }
 
     /// Whose messages have waited too long at `now`: the addressee and the newest such message.
@@ -209,6 +216,11 @@ impl State {
         self.alerts.values()
     }
 
+    /// The active alerts that the watchers of a feed were told, by source.
+    pub fn alerts_for(&self, feed: Feed) -> impl Iterator<Item = &Alert> {
+        self.alerts().filter(move |alert| alert.raised.feed.is_none_or(|told| told == feed))
+    }
+
     /// The newest alerts that are over, with their ends, oldest first.
     pub fn ended_alerts(&self) -> impl ExactSizeIterator<Item = &(Alert, Time)> {
         self.ended_alerts.iter()
@@ -232,16 +244,6 @@ impl State {
     /// All of these, by name.
     pub fn components(&self) -> impl ExactSizeIterator<Item = &Component> {
         self.components.values()
-    }
-
-    /// The block in force against a source at `now`, and its end.
-    pub fn blocked(&self, source: &str, now: Time) -> Option<(&SecurityNoticed, Time)> {
-        self.blocks.get(source).filter(|(_, until)| *until > now).map(|(notice, until)| (notice, *until))
-    }
-
-    /// All blocks that were ever in force and are not yet replaced, with their ends.
-    pub fn blocks(&self) -> impl ExactSizeIterator<Item = &(SecurityNoticed, Time)> {
-        self.blocks.values()
     }
 
     /// A seat that is not forgotten.
@@ -301,13 +303,8 @@ impl State {
                 self.components.insert(e.component.clone(), component);
             }
             Event::FaultNoticed(_) => {}
-            Event::SecurityNoticed(e) => {
-                self.last_security = Some(record.at);
-                self.intrusions += u64::from(e.finding == Finding::Intrusion);
-                if let (Finding::Blocked, Some(until)) = (e.finding, e.until) {
-                    self.blocks.insert(e.source.clone(), (e.clone(), until));
-                }
-            }
+            Event::SecurityNoticed(e) => self.apply_security(e, record.at),
+            Event::BlockEnded(e) => self.unblock(&blocks::key_of(&e.source, e.place.as_deref())),
             Event::FeedMarked(_) => {}
             Event::UserAdded(_)
             | Event::UserChanged(_)

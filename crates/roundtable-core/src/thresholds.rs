@@ -121,8 +121,8 @@ pub(crate) fn remove(state: &State, ctx: &Context, id: &AlertId) -> Result<Decis
 fn end(state: &State, known: &Threshold, decision: &mut Decision) {
     let source = known.source();
     if let Some(active) = state.alert(&source) {
-        let alert = active.raised.alert.clone();
-        decision.event(Event::AlertCleared(AlertCleared { alert, source }));
+        let (alert, feed) = (active.raised.alert.clone(), active.raised.feed);
+        decision.event(Event::AlertCleared(AlertCleared { alert, source, feed }));
     }
     decision.event(Event::ThresholdRemoved(ThresholdRemoved { id: known.id.clone() }));
 }

@@ -13,7 +13,7 @@ mod script;
 use roundtable_core::access;
 use roundtable_core::delivery::Topic;
 use roundtable_core::ids::{AgentId, Principal, RoomId, UserId};
-use script::play;
+use script::{Play, play};
 
 fn principal(text: &str) -> Principal {
     Principal::parse(text).unwrap()
@@ -525,8 +525,9 @@ fn seats_alerts_security_and_marks() {
         ",
     );
     use roundtable_core::time::Time;
-    assert!(play.state.blocked("10.0.0.1", Time(1_000_000)).is_some());
-    assert!(play.state.blocked("10.0.0.1", Time(1_000_001)).is_none(), "a block ends by itself");
+    assert!(play.state.blocked("10.0.0.1", None, Time(1_000_000)).is_some());
+    assert!(play.state.blocked("10.0.0.1", Some("a:1"), Time(1_000_000)).is_some(), "it holds everywhere");
+    assert!(play.state.blocked("10.0.0.1", None, Time(1_000_001)).is_none(), "a block ends by itself");
     assert_eq!(play.state.alerts().count(), 1);
 }
 
@@ -580,6 +581,52 @@ fn a_pause_ends_at_its_time_or_before() {
     assert_eq!(play.state.next_deadline(), None, "nobody goes on by itself any more");
     play.lines("user:ann pause-agent b 1030000 -> agent.status_changed b paused>paused paused");
     assert_eq!(play.state.next_deadline(), Some(roundtable_core::time::Time(1_030_000)));
+}
+
+#[test]
+fn an_intrusion_is_answered_with_one_block_that_ends() {
+    use roundtable_core::time::Time;
+    let mut play = play(
+        "
+        system notice intrusion 10.0.0.2 place=a:1 until=1300000 -> security.noticed, security.noticed
+        // What is blocked is not blocked again, but elsewhere.
+        system notice intrusion 10.0.0.2 place=a:1 until=1400000 -> security.noticed
+        system notice intrusion 10.0.0.2 place=b:2 until=1200000 -> security.noticed, security.noticed
+        system notice intrusion 10.0.0.3 -> security.noticed
+        system notice intrusion 10.0.0.3 until=5 -> ! InvalidField until
+        user:ann unblock 10.0.0.2 -> ! Forbidden
+        system unblock 10.0.0.9 -> nothing
+        ",
+    );
+    let until =
+        |play: &Play, place| play.state.blocked("10.0.0.2", Some(place), Time(1_000_000)).map(|b| b.until);
+    assert_eq!((until(&play, "a:1"), until(&play, "b:2")), (Some(Time(1_300_000)), Some(Time(1_200_000))));
+    assert_eq!(until(&play, "c:3"), None, "a block holds where the attack was");
+    assert_eq!((play.state.next_deadline(), play.state.intrusions), (Some(Time(1_200_000)), 4));
+    play.lines(
+        "
+        wait 200000
+        system tick -> block.ended
+        system tick -> nothing
+        system unblock 10.0.0.2 -> block.ended
+        ",
+    );
+    assert_eq!((play.state.blocks().len(), play.state.next_deadline()), (0, None));
+}
+
+#[test]
+fn an_alert_of_one_feed_is_active_for_its_watchers_alone() {
+    use roundtable_core::feeds::Feed::{Activity, Monitoring};
+    let play = play(
+        "
+        system raise memory warning feed=activity -> alert.raised memory warning
+        system raise disk warning -> alert.raised disk warning
+        system clear memory -> alert.cleared memory alert-8
+        system raise cpu critical feed=monitoring -> alert.raised cpu critical
+        ",
+    );
+    let active = |feed| play.state.alerts_for(feed).map(|a| a.raised.source.as_str()).collect::<Vec<_>>();
+    assert_eq!((active(Activity), active(Monitoring)), (vec!["disk"], vec!["cpu", "disk"]));
 }
 
 #[test]

@@ -29,7 +29,8 @@ use login::Arrival;
 
 use crate::iso::iso;
 use crate::session::{
-    Ask, Ending, Identity, Input, Message, Opening, Output, Outputs, Refusal, Route, Scene, Session, Token,
+    Ask, Ending, Identity, Input, Message, Opening, Output, Outputs, Refusal, Route, Scene, Session, Sign,
+    Token,
 };
 
 /// What an operator may change.
@@ -215,6 +216,7 @@ impl Session for AiwmSession {
                     .ok()
                     .filter(|_| text.trim_start().starts_with('{'));
                 let Some(frame) = frame else {
+                    out.push(Output::Notice(Sign::Malformed));
                     return self.fail(&Reply::Nowhere, NO_FRAME, scene.now, out);
                 };
                 let reply = frame.id.map_or(Reply::Nowhere, |id| Reply::Frame(id.get().into()));

@@ -29,7 +29,7 @@ use wire::{NUMBERS_PER_RECORD, number_of};
 use crate::iso::iso;
 use crate::session::{
     Ask, Budget, Credentials, Ending, Family, Identity, Input, Opening, Output, Outputs, Proof, Refusal,
-    Route, Scene, Session, Token, bearer, query_value,
+    Route, Scene, Session, Sign, Token, bearer, query_value,
 };
 
 pub mod encode;
@@ -368,6 +368,9 @@ impl Session for HiveSession {
                 wants
             }
             Err((fault, correlation, wants)) => {
+                if fault == Fault::format() {
+                    out.push(Output::Notice(Sign::Malformed));
+                }
                 self.answer(&Draft::error(&fault).to(correlation), scene, out);
                 wants
             }

@@ -15,7 +15,7 @@ use roundtable_core::time::{Cursor, Offset, Time};
 use serde::Serialize;
 
 use crate::session::{
-    Ask, Ending, Form, Identity, Input, Opening, Output, Outputs, Refusal, Route, Scene, Session, Token,
+    Ask, Ending, Form, Identity, Input, Opening, Output, Outputs, Refusal, Route, Scene, Session, Sign, Token,
 };
 use encode::Metadata;
 use errors::Fault;
@@ -273,6 +273,9 @@ impl MegaBotSession {
             #[serde(flatten)]
             fault: &'a Fault,
             request_id: Option<&'a str>,
+        }
+        if *fault == Fault::not_json() {
+            out.push(Output::Notice(Sign::Malformed));
         }
         self.send("error", Told { fault, request_id: request }, scene, out);
     }

@@ -27,7 +27,7 @@ use serde_json::{Map, Value};
 
 use crate::session::{
     Ask, Budget, Form, Identity, Input, Message, Opening, Output, Outputs, Refusal, Route, Scene, Session,
-    Token,
+    Sign, Token,
 };
 use encode::shapes::{self, Superset};
 use errors::Domain;
@@ -215,9 +215,13 @@ impl MxfSession {
     }
 
     /// Who acts where no payload names one of this socket's agents (MXF notes §1).
-    fn acting(&self, named: Option<&AgentId>) -> Principal {
+    fn acting(&self, named: Option<&AgentId>, out: &mut Outputs) -> Principal {
         let own = self.principal();
-        if own.agent().is_some() {
+        if let Some(agent) = own.agent() {
+            // It speaks for itself, whatever it says; that it says so is worth knowing.
+            if named.is_some_and(|named| named != agent) {
+                out.push(Output::Notice(Sign::Impersonation));
+            }
             return own;
         }
         let named = named.filter(|agent| self.agents.contains(agent));

@@ -20,7 +20,7 @@ use wire::{Channel, ClientFrame};
 
 use crate::session::{
     Ask, Credentials, Ending, Family, Identity, Input, Opening, Output, Outputs, Proof, Refusal, Route,
-    Scene, Session, Token, bearer, query_value,
+    Scene, Session, Sign, Token, bearer, query_value,
 };
 
 pub mod encode;
@@ -123,6 +123,9 @@ impl OpenAgiSession {
         if self.frames == most.saturating_add(1) {
             out.push(Output::Send(wire::error(&Fault::too_many(most), scene.now)));
         }
+        if self.frames > most {
+            out.push(Output::Notice(Sign::TooFast));
+        }
         self.frames <= most
     }
 
@@ -200,7 +203,12 @@ impl Session for OpenAgiSession {
         };
         match frame {
             Ok(frame) => self.obey(&frame, scene, out),
-            Err(fault) => out.push(Output::Send(wire::error(&fault, scene.now))),
+            Err(fault) => {
+                if fault == Fault::not_json() {
+                    out.push(Output::Notice(Sign::Malformed));
+                }
+                out.push(Output::Send(wire::error(&fault, scene.now)));
+            }
         }
     }
 

@@ -124,6 +124,10 @@ pub trait Desk: Send + Sync {
     fn spend(&self, _what: Limited, _peer: IpAddr) -> Result<(), u64> {
         Ok(())
     }
+    /// For how many milliseconds more nobody from the request's address is let in, if it is blocked.
+    fn refused_ms(&self) -> Option<u64> {
+        None
+    }
     /// Checks credentials; counts failures by address and account.
     fn identify(
         &self,

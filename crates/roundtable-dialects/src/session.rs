@@ -303,6 +303,17 @@ pub struct Budget {
     pub window_ms: u32,
 }
 
+/// A sign of an attack that only a dialect sees. What was asked is refused in any case; the server counts how often.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sign {
+    /// A frame that is none: not JSON, or not what every frame has to be.
+    Malformed,
+    /// A frame beyond the allowed rate.
+    TooFast,
+    /// A payload that claims to come from somebody else.
+    Impersonation,
+}
+
 /// What a session wants done, in order.
 #[derive(Clone)]
 pub enum Output {
@@ -339,6 +350,8 @@ pub enum Output {
     /// Plain WebSocket: a protocol ping with this number, in its place after everything sent before (not ahead of it).
     /// [`Session::proven`] is called when its pong comes.
     Probe(u32),
+    /// Count a sign of an attack against this client's address.
+    Notice(Sign),
     /// Call [`Session::woken`] at this time, once; a later request replaces an earlier one.
     WakeAt(Time),
     /// The connection ends after what was sent before.

@@ -267,6 +267,8 @@ impl Stage {
     fn carry_out(&mut self, id: usize, output: Output) {
         match output {
             Output::Send(message) => self.client(id).got.push(text(message)),
+            // Counted by servers only; what was asked is refused without that.
+            Output::Notice(_) => {}
             Output::Authenticate(credentials) => self.client(id).proof = Some(credentials.proof),
             Output::WakeAt(at) => self.client(id).wake = Some(at),
             Output::End(ending) => self.client(id).ended = Some(ending),

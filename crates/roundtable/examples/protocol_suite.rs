@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use clap::Parser;
-use roundtable::transport::{Doors, Entry, Farewell, Head, Listener, Settings, Way, alone};
+use roundtable::transport::http::From;
+use roundtable::transport::{Doors, Entry, Farewell, Head, Settings, Way, alone};
 use roundtable_core::delivery::Delivery;
 use roundtable_core::engine::Outcome;
 use roundtable_core::error::Error;
@@ -110,7 +111,7 @@ fn entry() -> Entry {
 struct SuiteDoor;
 
 impl Doors for SuiteDoor {
-    fn way(&self, head: &Head, _: bool, _: &Listener) -> Way {
+    fn way(&self, head: &Head, _: bool, _: &From) -> Way {
         match head.path.as_str() {
             "/socket.io/" => Way::SocketIo,
             "/engine.io/" => Way::Engine(entry()),

@@ -5,7 +5,8 @@
 use std::sync::Arc;
 
 use clap::Parser;
-use roundtable::transport::{Doors, Entry, Farewell, Head, Listener, Settings, Way, alone};
+use roundtable::transport::http::From;
+use roundtable::transport::{Doors, Entry, Farewell, Head, Settings, Way, alone};
 use roundtable_core::delivery::Delivery;
 use roundtable_core::engine::Outcome;
 use roundtable_core::error::Error;
@@ -53,7 +54,7 @@ fn nothing(_: Form, _: &Delivery<'_>, _: Scene<'_>) -> Messages {
 struct EchoDoor;
 
 impl Doors for EchoDoor {
-    fn way(&self, _: &Head, _: bool, _: &Listener) -> Way {
+    fn way(&self, _: &Head, _: bool, _: &From) -> Way {
         Way::WebSocket(Entry {
             name: "echo",
             session: Box::new(Echo),

@@ -28,6 +28,7 @@ use crate::log::{Epochs, Verified};
 use crate::transport::report::Listed;
 
 pub mod answer;
+pub mod blocks;
 mod claims;
 mod connections;
 mod keeping;
@@ -92,6 +93,9 @@ pub trait Office: Clone + Send + Sync + 'static {
     /// Copies the log of all workspaces into a new file of the server's machine.
     fn backup(&self, to: PathBuf) -> impl Future<Output = Result<(), Error>> + Send;
 
+    /// Forgets what an address did lately.
+    fn forgive(&self, source: &str);
+
     /// Resolves when something is committed beyond an offset, at once if it is already. Pends forever after a stop.
     fn beyond(&self, offset: Offset) -> impl Future<Output = ()> + Send;
 }
@@ -154,6 +158,8 @@ pub fn router<O: Office>(admin: Arc<Admin<O>>) -> Router {
         .route("/workspaces", get(workspaces::list::<O>).post(workspaces::add::<O>))
         .route("/connections", get(connections::list::<O>))
         .route("/connections/{id}", delete(connections::close::<O>))
+        .route("/blocks", get(blocks::list::<O>))
+        .route("/blocks/lift", post(blocks::lift::<O>))
         .route("/verify", post(keeping::verify::<O>))
         .route("/backup", post(keeping::backup::<O>))
         .route("/tail", get(rooms::tail::<O>))

@@ -13,7 +13,7 @@ use roundtable_dialects::session::{Credential, Credentials, Family, Identity, Pr
 
 use crate::auth::failures::{Failures, Try};
 use crate::auth::passwords::Hashing;
-use crate::auth::tokens::{Claims, Signer};
+use crate::auth::tokens::{Claims, FAMILIES, Signer};
 use crate::clock;
 use crate::config;
 
@@ -111,8 +111,12 @@ impl Identifier {
 
     /// What a token of any family says, whoever it was made for; `None` if it is not good.
     pub fn read_any(&self, token: &str) -> Option<Claims> {
-        let families = [Family::Mxf, Family::Aiwm, Family::OpenAgi, Family::Login, Family::Refresh];
-        families.iter().find_map(|family| self.signer.read(*family, token, clock::now()).ok())
+        FAMILIES.iter().find_map(|family| self.signer.read(*family, token, clock::now()).ok())
+    }
+
+    /// Whether it looks like one of our tokens and was signed by somebody else.
+    pub fn is_forged(&self, token: &str) -> bool {
+        self.signer.is_forged(token)
     }
 
     /// Checks tokens, keys and guests at once. `None`: a password or an agent's secret, which [`Self::identify`] checks.

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::cli::client::{Client, Failure};
 use crate::cli::serve::Serve;
 
+mod blocks;
 pub mod client;
 mod connections;
 mod demo;
@@ -128,6 +129,9 @@ enum Command {
     /// Connections that are open now.
     #[command(subcommand, after_help = EXIT_CODES)]
     Connections(connections::ConnectionsCommand),
+    /// Addresses that are refused because of what they did.
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Block(blocks::BlockCommand),
     /// Check that every record of the log is as it was written. Ends with 1 and the first that is not.
     #[command(after_help = EXIT_CODES)]
     Verify,
@@ -147,7 +151,8 @@ impl Command {
             | Self::Torture(_)
             | Self::CheckConfig(_)
             | Self::Workspace(_)
-            | Self::Backup(_) => false,
+            | Self::Backup(_)
+            | Self::Block(_) => false,
         }
     }
 }
@@ -223,6 +228,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, terminal: &mut Terminal<'_>
         Command::Tail(args) => rooms::tail(&args, &target, terminal),
         Command::Connections(command) => command.run(&target, terminal),
         Command::Send(args) => rooms::send(&args, &target, terminal),
+        Command::Block(command) => command.run(&target, terminal),
         Command::Verify => keeping::verify(&target, terminal),
         Command::Backup(args) => keeping::backup(&args, &target, terminal),
     };

@@ -91,6 +91,47 @@ section! {
 }
 
 section! {
+    /// Rules that watch the server's own traffic, by address (IPv6 by its /64). What they find goes to the subscribers of
+    /// Open-A.G.I's `security_events`; a block holds at the listener where it was earned. At most 10,000 each, or `off`.
+    Security {
+        /// Wrong passwords, secrets, keys and tokens of one address in `login_window` from which on it is suspicious.
+        suspicious_logins: Rate = Rate::of(3),
+        /// How many are still usual; one more is `brute_force`, and nobody from that address is let in for `login_block`.
+        failed_logins: Rate = Rate::of(5),
+        /// The window of both, and of `spoofing`.
+        login_window: Span = Span::of_ms(300_000),
+        /// How long an address is refused after `brute_force`, `invalid_signature` or `replay`, even with a good credential.
+        login_block: Span = Span::of_ms(300_000),
+        /// Connections of one address in `connection_window`, loopback ones not counted; one more is `ddos`. Clients behind one
+        /// gateway or proxy are one address: raise it there.
+        connections: Rate = Rate::of(100),
+        /// The window of `connections`.
+        connection_window: Span = Span::of_ms(60_000),
+        /// How long new connections of an address are closed at once after `ddos`.
+        connection_block: Span = Span::of_ms(60_000),
+        /// Messages of one address that were refused because they came too fast, in `refused_window`; one more is `flooding`.
+        refused_messages: Rate = Rate::of(50),
+        /// The window of `refused_messages`.
+        refused_window: Span = Span::of_ms(60_000),
+        /// How often the same signed message may come in `replay_window`; once more is `replay`.
+        replays: Rate = Rate::of(2),
+        /// The window of `replays`.
+        replay_window: Span = Span::of_ms(300_000),
+        /// Tokens of one address with a signature that is not ours, in `forged_window`; one more is `invalid_signature`.
+        forged_tokens: Rate = Rate::of(5),
+        /// The window of `forged_tokens`.
+        forged_window: Span = Span::of_ms(300_000),
+        /// Frames of one address that are none, in `malformed_window`, from which on it is suspicious.
+        malformed_frames: Rate = Rate::of(20),
+        /// The window of `malformed_frames`.
+        malformed_window: Span = Span::of_ms(60_000),
+        /// Whether a payload in somebody else's name is told as `spoofing`, once per address in `login_window`. It is refused
+        /// in any case.
+        spoofing: bool = true,
+    }
+}
+
+section! {
     /// What one connection may take.
     Limits {
         /// Bytes waiting for a client that does not read; past it the connection is closed and can resume. At least 64 KiB.
@@ -242,6 +283,7 @@ config! {
         storage: Storage,
         logging: Logging,
         auth: Auth,
+        security: Security,
         limits: Limits,
         websocket: Websocket,
         socketio: Socketio,
@@ -279,6 +321,20 @@ impl Config {
             ("alerts.disk_warning", a.disk_warning.get()),
             ("alerts.disk_critical", a.disk_critical.get()),
         );
+        let s = &self.security;
+        for (name, most) in [
+            ("suspicious_logins", s.suspicious_logins),
+            ("failed_logins", s.failed_logins),
+            ("connections", s.connections),
+            ("refused_messages", s.refused_messages),
+            ("replays", s.replays),
+            ("forged_tokens", s.forged_tokens),
+            ("malformed_frames", s.malformed_frames),
+        ] {
+            if most.most().is_some_and(|most| most > 10_000) {
+                found.push(format!("security.{name} must be at most 10000, or off"));
+            }
+        }
         if self.server.shards > 256 {
             found.push("server.shards must be at most 256".into());
         }

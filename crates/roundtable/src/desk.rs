@@ -14,26 +14,41 @@ use roundtable_core::time::{Offset, Time};
 use roundtable_dialects::figures::Figures;
 use roundtable_dialects::figures::history::Mean;
 use roundtable_dialects::rest::{Desk, IssuedToken, Limited, TokenOrder};
-use roundtable_dialects::session::{Ask, Credentials, Family, Identity, Refusal};
+use roundtable_dialects::session::{Ask, Credentials, Family, Identity, Refusal, Sign};
 
 use crate::clock;
 use crate::log::read_shown;
 use crate::rates::Rates;
 use crate::transport::Hub;
+use crate::transport::http::From;
 
-/// The server's own [`Desk`].
+/// Where desks are opened, one for each request.
 #[derive(Clone)]
-pub struct Counter {
+pub struct Desks {
     hub: Arc<Hub>,
     rates: Arc<Rates>,
 }
 
-impl Counter {
-    /// A desk over the running server.
+impl Desks {
+    /// Over the running server.
     pub const fn new(hub: Arc<Hub>, rates: Arc<Rates>) -> Self {
         Self { hub, rates }
     }
 
+    /// A desk for a request.
+    pub fn open(&self, from: From) -> Counter {
+        Counter { hub: Arc::clone(&self.hub), rates: Arc::clone(&self.rates), from }
+    }
+}
+
+/// The server's own [`Desk`].
+pub struct Counter {
+    hub: Arc<Hub>,
+    rates: Arc<Rates>,
+    from: From,
+}
+
+impl Counter {
     fn no_workspace() -> Error {
         Error::new(ErrorKind::Unavailable, "the workspace is not running")
     }
@@ -65,11 +80,19 @@ impl Desk for Counter {
     }
 
     fn spend(&self, what: Limited, peer: IpAddr) -> Result<(), u64> {
-        self.rates.spend(what, peer)
+        let spent = self.rates.spend(what, peer);
+        if spent.is_err() {
+            self.hub.watch.saw(Sign::TooFast, self.from.spot());
+        }
+        spent
     }
 
-    async fn identify(&self, credentials: Credentials, peer: IpAddr) -> Result<Identity, Refusal> {
-        self.hub.identity.identify(credentials, peer).await
+    fn refused_ms(&self) -> Option<u64> {
+        self.hub.watch.refuses(self.from.spot())
+    }
+
+    async fn identify(&self, credentials: Credentials, _: IpAddr) -> Result<Identity, Refusal> {
+        self.hub.watch.identify(&self.hub.identity, credentials, self.from.spot()).await
     }
 
     async fn hash_secret(&self, secret: String) -> Result<String, Error> {

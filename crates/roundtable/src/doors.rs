@@ -9,7 +9,9 @@ use serde::Deserialize;
 use crate::auth::Identifier;
 use crate::config::dialects::Dialects;
 use crate::config::{BareWs, Config};
-use crate::transport::{Doors, Entry, Farewell, Head, Listener, Way};
+use crate::transport::http::From;
+use crate::transport::{Doors, Entry, Farewell, Head, Hub, Listener, Way};
+use crate::watch::Watch;
 
 /// Query values that only MegaBot clients send (protocol of the bare `/ws` on listeners that serve both).
 const MEGABOT_VALUES: [&str; 5] = ["token", "user_id", "platform", "session_id", "compression"];
@@ -17,6 +19,7 @@ const MEGABOT_VALUES: [&str; 5] = ["token", "user_id", "platform", "session_id",
 /// The product's doors.
 pub struct FrontDoors {
     identity: Arc<Identifier>,
+    watch: Arc<Watch>,
     router: axum::Router,
     /// What a bare `/ws` means, by the number of the listener.
     bare: Vec<BareWs>,
@@ -31,10 +34,11 @@ pub struct FrontDoors {
 
 impl FrontDoors {
     /// Doors by the settings.
-    pub fn new(config: &Config, identity: Arc<Identifier>, router: axum::Router) -> Self {
+    pub fn new(config: &Config, hub: &Hub, router: axum::Router) -> Self {
         let dialects = Dialects::of(config);
         Self {
-            identity,
+            identity: Arc::clone(&hub.identity),
+            watch: Arc::clone(&hub.watch),
             router,
             bare: config.server.listen.as_slice().iter().map(|listener| listener.bare_ws).collect(),
             ping_ms: config.websocket.ping_interval.ms(),
@@ -75,6 +79,11 @@ impl FrontDoors {
             farewell: Farewell::Restart,
             ping_ms: self.ping_ms,
         }
+    }
+
+    /// Who is blocked hears so before the upgrade (Open-A.G.I notes §1): REST answers under the same paths.
+    fn unless_blocked(&self, from: &From) -> Way {
+        if self.watch.refuses(from.spot()).is_some() { Way::Rest } else { Way::WebSocket(self.open_agi()) }
     }
 
     fn aiwm(&self) -> Entry {
@@ -156,15 +165,15 @@ impl FrontDoors {
 }
 
 impl Doors for FrontDoors {
-    fn way(&self, head: &Head, upgrade: bool, listener: &Listener) -> Way {
+    fn way(&self, head: &Head, upgrade: bool, from: &From) -> Way {
         match head.path.trim_end_matches('/') {
             "/socket.io" | "/dev/aiwm/chat/socket.io" | "/dev/aiwm/ws/socket.io" => Way::SocketIo,
-            "/ws" => Way::WebSocket(self.bare_ws(head, listener)),
+            "/ws" => Way::WebSocket(self.bare_ws(head, &from.listener)),
             "/hive/ws" => Way::WebSocket(self.hive()),
             "/megabot/ws" => Way::WebSocket(self.megabot()),
-            "/api/v1/ws" | "/openagi/ws" | "/openagi/api/v1/ws" => Way::WebSocket(self.open_agi()),
+            "/api/v1/ws" | "/openagi/ws" | "/openagi/api/v1/ws" => self.unless_blocked(from),
             "/api/v1/monitoring/stream" | "/openagi/api/v1/monitoring/stream" if upgrade => {
-                Way::WebSocket(self.open_agi())
+                self.unless_blocked(from)
             }
             // A bad token is an HTTP answer, given by REST under the same path, and not a connection that ends at once.
             "/dev/aiwm/chat" if upgrade && !self.opens_aiwm(head) => Way::Rest,

@@ -219,6 +219,7 @@ impl Lasting {
             value: Some(value),
             threshold: Some(self.limit),
             details: Json::from(&details),
+            feed: None,
         }))
     }
 }
@@ -253,6 +254,7 @@ impl Gauge {
             value: Some(value),
             threshold: Some(threshold),
             details: Json::empty_object(),
+            feed: None,
         }
     }
 }

@@ -9,6 +9,7 @@
 //!    made durable.
 //! 4. [`routes`] mounts REST: [`admin`] for the operator, and the dialects' own routes over the [`desk`], as often
 //!    as [`rates`] allow.
+//!    [`watch`] counts signs of attacks and refuses those who are blocked.
 //!    `probes` answers whoever watches whether the server lives, and what it has counted.
 //! 5. [`server`] starts and stops all of it in order; [`workspaces`] begin on one thread; [`jobs`] are what it does by itself; [`cli`] is the command line.
 //!
@@ -35,4 +36,5 @@ pub mod server;
 pub mod telemetry;
 mod torture;
 pub mod transport;
+pub mod watch;
 pub mod workspaces;

@@ -8,7 +8,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::State as Shared;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use roundtable_core::command::Command;
 use roundtable_core::engine::Outcome;
 use roundtable_core::error::{Error, ErrorKind};
@@ -21,11 +21,12 @@ use roundtable_dialects::rest::{Request, Response as DialectResponse};
 use roundtable_dialects::session::{Ask, Token};
 use roundtable_dialects::{aiwm, hive, megabot, open_agi};
 
+use crate::admin::answer::Refused;
 use crate::admin::{self, Admin, Office};
 use crate::auth::secrets::Secrets;
 use crate::clock;
 use crate::config::Config;
-use crate::desk::Counter;
+use crate::desk::Desks;
 use crate::log::{Epochs, Span, Verified, read_shown};
 use crate::probes;
 use crate::rates::Rates;
@@ -148,6 +149,10 @@ impl Office for FrontOffice {
         self.reading(move |log, _| log.backup(&to)).await
     }
 
+    fn forgive(&self, source: &str) {
+        self.hub.watch.forgive(source);
+    }
+
     async fn beyond(&self, offset: Offset) {
         self.home.beyond(offset).await;
     }
@@ -156,17 +161,39 @@ impl Office for FrontOffice {
 /// All routes. `office` is that of the default workspace.
 pub fn router(office: FrontOffice, secrets: Secrets, config: &Config) -> Router {
     let hub = Arc::clone(&office.hub);
-    let desk = Counter::new(Arc::clone(&hub), Arc::new(Rates::of(config)));
-    let for_programs = middleware::from_fn_with_state(desk.clone(), metrics_as_json);
+    let desks = Desks::new(Arc::clone(&hub), Arc::new(Rates::of(config)));
+    let for_programs = middleware::from_fn_with_state(desks.clone(), metrics_as_json);
     let watching = probes::router(&hub, secrets.clone()).layer(for_programs);
     let admin = Admin { office, identifier: (*hub.identity).clone(), secrets, lives: config.auth.clone() };
-    let own = admin::router(Arc::new(admin)).merge(watching);
-    own.fallback_service(Router::new().fallback(dialects).with_state(desk))
+    let watched = middleware::from_fn_with_state(hub, guarded);
+    let own = admin::router(Arc::new(admin)).merge(watching).layer(watched);
+    own.fallback_service(Router::new().fallback(dialects).with_state(desks))
+}
+
+/// The operator's paths: a wrong token counts as a failed login, and who is blocked is refused. Not so on this machine itself:
+/// its operator must be able to lift a block that covers everybody here, and whoever runs programs as the operator can read
+/// the token anyway.
+async fn guarded(
+    Shared(hub): Shared<Arc<Hub>>,
+    axum::Extension(from): axum::Extension<From>,
+    request: axum::extract::Request,
+    next: Next,
+) -> Response {
+    let shown = request.headers().contains_key(header::AUTHORIZATION);
+    if shown && !from.peer.is_loopback() && hub.watch.refuses(from.spot()).is_some() {
+        let error = Error::new(ErrorKind::Forbidden, "this address is blocked for a while");
+        return Refused::from(error).into_response();
+    }
+    let response = next.run(request).await;
+    if shown && response.status() == StatusCode::UNAUTHORIZED {
+        hub.watch.failed(from.spot());
+    }
+    response
 }
 
 /// `/metrics` is Prometheus' text, but for a client that names `application/json`: those read Hive's figures there.
 async fn metrics_as_json(
-    Shared(desk): Shared<Counter>,
+    Shared(desks): Shared<Desks>,
     axum::Extension(from): axum::Extension<From>,
     request: axum::extract::Request,
     next: Next,
@@ -178,12 +205,12 @@ async fn metrics_as_json(
     }
     let (head, _) = request.into_parts();
     let asked = (head.method, head.uri);
-    dialects(Shared(desk), axum::Extension(from), asked, head.headers, Bytes::new()).await
+    dialects(Shared(desks), axum::Extension(from), asked, head.headers, Bytes::new()).await
 }
 
 /// Asks one dialect after the other whether a path is its own.
 async fn dialects(
-    Shared(desk): Shared<Counter>,
+    Shared(desks): Shared<Desks>,
     axum::Extension(from): axum::Extension<From>,
     (method, uri): (Method, Uri),
     headers: HeaderMap,
@@ -202,6 +229,7 @@ async fn dialects(
         peer: from.peer,
         anonymous: from.listener.anonymous,
     };
+    let desk = desks.open(from);
     let mut answer = aiwm::rest::handle(&request, &desk).await;
     if answer.is_none() {
         answer = open_agi::rest::handle(&request, &desk).await;

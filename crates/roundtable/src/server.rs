@@ -25,6 +25,7 @@ use crate::workspaces::{Announcement, EngineThread, ask};
 
 use crate::jobs::{self, summaries};
 use crate::routes;
+use crate::watch::{self, Watch};
 
 /// Why the server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +92,7 @@ impl Server {
             &first.secrets.signing,
             &config.auth,
         )?;
+        let (watch, news) = Watch::new(&config.security, Arc::clone(&workspaces));
         let bound = open_addresses(config)?;
         let addresses: Vec<Option<SocketAddr>> =
             bound.iter().map(|b| b.as_ref().map(|b| b.address)).collect();
@@ -104,6 +106,7 @@ impl Server {
             identity: Arc::new(identity),
             figures: Arc::new(ArcSwap::from_pointee(sampler.sample(clock::now(), Counts::default()))),
             history: Mutex::default(),
+            watch: Arc::clone(&watch),
             connections: 0.into(),
             watched: Watched::default(),
             settings,
@@ -120,9 +123,10 @@ impl Server {
             shards: prepared.shards(),
         };
         let router = routes::router(office, first.secrets, config);
-        let doors: Arc<dyn Doors> = Arc::new(FrontDoors::new(config, Arc::clone(&hub.identity), router));
+        let doors: Arc<dyn Doors> = Arc::new(FrontDoors::new(config, &hub, router));
         let started = prepared.start(&hub, &doors)?;
-        let mut tasks = serve_addresses(config, bound, &started.shards);
+        let mut tasks = serve_addresses(config, bound, &started.shards, &hub.watch);
+        tasks.push(tokio::spawn(watch::tell(watch, news)));
         tasks.extend(jobs::start(config, &hub, sampler));
         tasks.push(summaries::work(due, workspaces));
         Ok(Self { addresses, wrote_credentials: first.wrote_credentials, hub, node, started, engine, tasks })
@@ -170,6 +174,7 @@ fn serve_addresses(
     config: &Config,
     bound: Vec<Option<Bound>>,
     shards: &Shards,
+    watch: &Arc<Watch>,
 ) -> Vec<tokio::task::JoinHandle<()>> {
     let listeners = config.server.listen.as_slice();
     let crowd = Crowd::new(config.server.connections_per_address.most());
@@ -177,7 +182,9 @@ fn serve_addresses(
     opened
         .filter_map(|(number, (bound, listener))| {
             let anonymous = listener.lets_guests_in(config.auth.anonymous);
-            bound.map(|bound| bound.serve(shards.clone(), Arc::clone(&crowd), (number, anonymous)))
+            bound.map(|bound| {
+                bound.serve(shards.clone(), Arc::clone(&crowd), Arc::clone(watch), (number, anonymous))
+            })
         })
         .collect()
 }

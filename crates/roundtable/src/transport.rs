@@ -83,7 +83,7 @@ pub struct Head {
 /// Which path and which namespace leads to which session.
 pub trait Doors: Send + Sync + 'static {
     /// Where a request leads.
-    fn way(&self, head: &Head, upgrade: bool, listener: &Listener) -> Way;
+    fn way(&self, head: &Head, upgrade: bool, from: &http::From) -> Way;
     /// The session for a Socket.IO namespace; `None` if nobody serves it.
     fn namespace(&self, opening: &Opening<'_>) -> Option<Entry>;
     /// Everything that is not a socket.
@@ -192,6 +192,8 @@ pub struct Hub {
     pub workspaces: Arc<crate::runner::Workspaces>,
     /// Who checks credentials.
     pub identity: Arc<crate::auth::Identifier>,
+    /// Who counts signs of attacks and refuses those who are blocked.
+    pub watch: Arc<crate::watch::Watch>,
     /// The newest figures.
     pub figures: Arc<arc_swap::ArcSwap<roundtable_dialects::figures::Figures>>,
     /// What was measured in the last day.

@@ -2,19 +2,24 @@
 
 #![allow(
     clippy::unwrap_used,
-    clippy::indexing_slicing,
+    clippy::expect_used,
     clippy::panic,
+    clippy::indexing_slicing,
     reason = "a test that cannot set its stage has failed"
 )]
+
+#[path = "server/rig.rs"]
+mod rig;
+#[path = "server/security.rs"]
+mod security;
+#[path = "server/workspaces.rs"]
+mod workspaces;
 
 use std::io::{Read as _, Write as _};
 
 use roundtable::auth::first_start::FirstCredentials;
 use roundtable::config::{Config, Sources};
 use roundtable::server::Server;
-
-#[path = "server/workspaces.rs"]
-mod workspaces;
 
 fn config(dir: &std::path::Path) -> Config {
     let sources =

@@ -413,6 +413,7 @@ fn other_command(verb: &str, args: &Args<'_>, ctx: &Context) -> Option<Command> 
             value: Some(0.9),
             threshold: Some(0.8),
             details: Json::empty_object(),
+            feed: args.get("feed").and_then(read),
         }),
         "set-threshold" => Command::SetThreshold(Threshold {
             id: AlertId::new(args.at(0)?).ok()?,
@@ -425,6 +426,7 @@ fn other_command(verb: &str, args: &Args<'_>, ctx: &Context) -> Option<Command> 
             channels: Vec::new(),
         }),
         "remove-threshold" => Command::RemoveThreshold(AlertId::new(args.at(0)?).ok()?),
+        "unblock" => Command::LiftBlocks(args.at(0)?.into()),
         "clear" => Command::ClearAlert(args.at(0)?.into()),
         "notice" => Command::Notice(SecurityNoticed {
             alert: alert()?,
@@ -434,6 +436,7 @@ fn other_command(verb: &str, args: &Args<'_>, ctx: &Context) -> Option<Command> 
             severity: "high".into(),
             message: String::new(),
             evidence: Json::empty_object(),
+            place: args.get("place").map(str::to_owned),
             until: args.get("until").map(|text| Time(text.parse().expect("a time"))),
         }),
         "mark" => Command::Mark(read(args.at(0)?)?, args.has("report")),

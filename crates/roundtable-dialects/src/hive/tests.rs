@@ -58,6 +58,7 @@ fn alert(source: &str, level: Level) -> Command {
         value: Some(91.0),
         threshold: Some(80.0),
         details: Json::empty_object(),
+        feed: None,
     })
 }
 

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use super::errors::Fault;
 use super::wire::{self, Act, Chat, Request};
 use super::{Asked, Early, Heard, MAX_EARLY, MAX_RECENT, MegaBotSession, OWN_PREFIX, Phase, Waiting, reply};
-use crate::session::{Ask, Input, Output, Outputs, Scene};
+use crate::session::{Ask, Input, Output, Outputs, Scene, Sign};
 use crate::websocket::close;
 
 /// The one known action that is worth nothing later (MegaBot notes §7).
@@ -43,6 +43,9 @@ impl MegaBotSession {
             (Err(after), Input::Binary(_)) => Early::Refused(None, Fault::too_often(after)),
             (_, Input::Event { .. } | Input::Answer { .. }) => return,
         };
+        if matches!(early, Early::Refused(..)) {
+            out.push(Output::Notice(Sign::TooFast));
+        }
         match early {
             Early::Refused(id, fault) if self.phase == Phase::Open => {
                 self.error(id.as_deref(), &fault, scene, out);
@@ -101,6 +104,7 @@ impl MegaBotSession {
         let limit = (self.settings.batched_per_second, self.settings.batched_burst);
         let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
         if let Err(after) = self.batched.take(count, limit, scene.now) {
+            out.push(Output::Notice(Sign::TooFast));
             return self.error(id, &Fault::too_often(after), scene, out);
         }
         for item in items {

@@ -18,7 +18,7 @@ use super::errors::LOGIN_FIRST;
 use super::wire::envelope::Envelope;
 use super::wire::{DOCUMENT_EVENTS, SDK_EVENTS};
 use super::{Call, Held, MxfSession, Stage, Then, acknowledge, send};
-use crate::session::{Message, Output, Outputs, Scene};
+use crate::session::{Message, Output, Outputs, Scene, Sign};
 
 /// Most events, and most bytes of their payloads, that wait while a channel is being entered; the sender of more is told.
 const MOST_HELD: (usize, usize) = (256, 1 << 20);
@@ -158,9 +158,10 @@ impl MxfSession {
     }
 
     /// Fails unless the payload's agent is the socket's own: a key speaks for its agent only (MXF notes §2).
-    fn only_own(&self, agent: &Principal) -> Result<(), Error> {
+    fn only_own(&self, agent: &Principal, out: &mut Outputs) -> Result<(), Error> {
         let own = self.principal();
         if own.agent().is_some() && own != *agent {
+            out.push(Output::Notice(Sign::Impersonation));
             return Err(Error::forbidden(format!("this connection speaks for {} only", own.id())));
         }
         Ok(())

@@ -14,7 +14,7 @@ use super::errors::{self, LOGIN_FAILED};
 use super::wire::fields::{Fields, string};
 use super::{Call, MxfSession, Stage, Then, acknowledge, members, send};
 use crate::session::{
-    Credential, Credentials, Ending, Family, Identity, Opening, Output, Outputs, Proof, Refusal, Scene,
+    Credential, Credentials, Ending, Family, Identity, Opening, Output, Outputs, Proof, Refusal, Scene, Sign,
     bearer, query_value,
 };
 
@@ -160,7 +160,12 @@ impl MxfSession {
                 self.prepare_agent(&agent.clone(), &attempt, scene, out);
             }
             Principal::User(_) => self.who = Some(identity.clone()),
-            Principal::Agent(_) | Principal::Guest(_) | Principal::Node(_) | Principal::System => {
+            Principal::Agent(_) => {
+                out.push(Output::Notice(Sign::Impersonation));
+                self.failed(*attempt, Refusal::Invalid, scene, out);
+                return;
+            }
+            Principal::Guest(_) | Principal::Node(_) | Principal::System => {
                 self.failed(*attempt, Refusal::Invalid, scene, out);
                 return;
             }

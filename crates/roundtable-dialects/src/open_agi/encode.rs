@@ -93,7 +93,7 @@ fn noticed(e: &SecurityNoticed, at: Time, scene: Scene<'_>) -> (&'static str, Va
             json!({
                 "attack_type": e.rule,
                 "source_ip": e.source,
-                "blocked": scene.state.blocked(&e.source, at).is_some(),
+                "blocked": scene.state.blocked(&e.source, e.place.as_deref(), at).is_some(),
                 "severity": e.severity,
                 "alert_id": e.alert.as_str(),
                 "description": e.message,

@@ -1,8 +1,9 @@
 //! REST under `/api/v1` (Open-A.G.I notes §8): tokens, and what can be asked about the network, its safety and its figures.
 
-use roundtable_core::alerts::{Finding, Level, SecurityNoticed};
+use roundtable_core::alerts::{Block, Finding, Level, SecurityNoticed};
 use roundtable_core::cluster::Node;
 use roundtable_core::command::Command;
+use roundtable_core::feeds::Feed;
 use roundtable_core::ids::{AlertId, NodeId, Principal};
 use roundtable_core::json::Json;
 use roundtable_core::state::State;
@@ -19,8 +20,12 @@ const MAX_REPORT_BYTES: usize = 16 << 10;
 
 /// Answers a request under `/api/v1` or `/openagi/api/v1`; `None` if the path is not one of this dialect's.
 pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response> {
-    let path = request.path.strip_prefix("/openagi").unwrap_or(request.path);
-    let path = path.strip_prefix("/api/v1/")?.trim_end_matches('/');
+    let path = request.path.trim_end_matches('/');
+    let short = path.strip_prefix("/openagi").unwrap_or(path);
+    let path = if short == "/ws" && short != path { "ws" } else { short.strip_prefix("/api/v1/")? };
+    if let Some(answer) = blocked(path, request, desk) {
+        return Some(answer);
+    }
     let (allowed, open_at_home) = match path {
         "auth/token" => ("POST", true),
         "security/incident" => ("POST", false),
@@ -61,6 +66,19 @@ pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response>
     })
 }
 
+/// The answer to an address that is blocked, whatever it shows (Open-A.G.I notes §1, §6). Who needs to show nothing and shows
+/// nothing is served.
+fn blocked(path: &str, request: &Request<'_>, desk: &impl Desk) -> Option<Response> {
+    let comes_in = ["ws", "monitoring/stream", "auth/token"].contains(&path);
+    if !comes_in && request.authorization.is_none() {
+        return None;
+    }
+    let ms = desk.refused_ms()?;
+    let until = desk.now().plus(i64::try_from(ms).unwrap_or(i64::MAX));
+    let answer = response(403, "This address is blocked", json!({ "until": iso(until) }));
+    Some(answer.header("Retry-After", ms.div_ceil(1000).to_string()))
+}
+
 async fn identified(request: &Request<'_>, desk: &impl Desk) -> Result<Identity, Refusal> {
     let token = request.authorization.and_then(bearer).ok_or(Refusal::Missing)?;
     let proof = Proof::Token(Family::OpenAgi, token.to_owned());
@@ -96,6 +114,7 @@ async fn report(request: &Request<'_>, desk: &impl Desk, who: &Identity) -> Resp
         finding: Finding::Suspicious,
         rule: kind.to_owned(),
         source: who.principal.id().to_owned(),
+        place: None,
         severity: "medium".into(),
         message: description.to_owned(),
         evidence: Json::from(&json!({"count": 1, "reported": evidence, "at": body.get("timestamp")})),
@@ -179,7 +198,7 @@ fn status(state: &State, desk: &impl Desk) -> Response {
 
 /// `healthy`, `degraded` with an active warning, `critical` with an active critical alert.
 fn health(state: &State) -> &'static str {
-    match state.alerts().map(|alert| alert.raised.level).max() {
+    match state.alerts_for(Feed::Monitoring).map(|alert| alert.raised.level).max() {
         Some(Level::Critical) => "critical",
         Some(Level::Warning) => "degraded",
         Some(Level::Info) | None => "healthy",
@@ -251,9 +270,14 @@ fn security(state: &State, desk: &impl Desk) -> Response {
     let now = desk.now();
     let blocked: Vec<Value> = state
         .blocks()
-        .filter(|(notice, until)| notice.finding == Finding::Blocked && *until > now)
-        .map(|(notice, until)| {
-            json!({"address": notice.source, "attack_type": notice.rule, "until": iso(*until)})
+        .filter(|block| block.until > now)
+        .map(|Block { notice, until }| {
+            json!({
+                "address": notice.source,
+                "attack_type": notice.rule,
+                "until": iso(*until),
+                "listener": notice.place,
+            })
         })
         .collect();
     Response::json(

@@ -237,6 +237,7 @@ fn alert(source: &str, level: Level, details: Value) -> Command {
         value: Some(96.0),
         threshold: Some(95.0),
         details: Json::from(&details),
+        feed: None,
     })
 }
 
@@ -280,6 +281,7 @@ fn security_findings_become_the_four_events() {
             finding,
             rule: "brute_force".into(),
             source: "10.0.0.9".into(),
+            place: None,
             severity: "high".into(),
             message: "six failures".into(),
             evidence: Json::from(&evidence),

@@ -267,7 +267,7 @@ impl World {
             self.links[link].got.push_back(got);
         }
         match output {
-            Output::Send(_) | Output::Accept => {}
+            Output::Send(_) | Output::Accept | Output::Notice(_) => {}
             Output::Refuse { .. } | Output::End(_) => self.work.push_back(Work::End { link }),
             Output::Authenticate(credentials) => {
                 let result = self.desk.identify(&self.state, &credentials, self.now);

@@ -144,6 +144,8 @@ impl Office for Memory {
         std::fs::write(to, lines.join("\n")).map_err(|error| Error::invalid("file", &error.to_string()))
     }
 
+    fn forgive(&self, _: &str) {}
+
     async fn beyond(&self, offset: Offset) {
         let mut head = self.head.subscribe();
         if head.wait_for(|head| *head > offset).await.is_err() {

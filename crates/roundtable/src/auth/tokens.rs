@@ -1,6 +1,7 @@
 //! Signed tokens: HS256 with a key per dialect family, made and checked here only.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use jsonwebtoken::errors::ErrorKind as ErrorOf;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::ids::{Principal, WorkspaceId};
@@ -16,6 +17,10 @@ pub const ISSUER: &str = "roundtable";
 const MAX_TOKEN_BYTES: usize = 8 << 10;
 /// Claims that are the server's alone, whatever an order says.
 const OWN_CLAIMS: [&str; 8] = ["iss", "aud", "iat", "exp", "jti", "principal", "workspace", "made"];
+
+/// Every family there is.
+pub const FAMILIES: [Family; 5] =
+    [Family::Mxf, Family::Aiwm, Family::OpenAgi, Family::Login, Family::Refresh];
 
 /// Claim `aud`: what a family of tokens is for.
 pub const fn audience(family: Family) -> &'static str {
@@ -138,6 +143,19 @@ impl Signer {
         Ok(IssuedToken { token, jti, expires_at: Time(end.saturating_mul(1000)) })
     }
 
+    /// Whether it looks like one of our tokens and was signed by somebody else.
+    pub fn is_forged(&self, token: &str) -> bool {
+        let ours = |header: Header| header.alg == Algorithm::HS256;
+        let foreign = |family: &Family| {
+            let keys = self.keys(*family);
+            let read = jsonwebtoken::decode::<Wire>(token, &keys.verify, &keys.rules);
+            read.is_err_and(|error| matches!(error.kind(), ErrorOf::InvalidSignature))
+        };
+        token.len() <= MAX_TOKEN_BYTES
+            && jsonwebtoken::decode_header(token).is_ok_and(ours)
+            && FAMILIES.iter().all(foreign)
+    }
+
     /// Reads a token of a family. `Expired` only if everything else about it is right; else `Invalid`.
     pub fn read(&self, family: Family, token: &str, now: Time) -> Result<Claims, Refusal> {
         if token.len() > MAX_TOKEN_BYTES {
@@ -172,13 +190,11 @@ mod tests {
     use serde_json::json;
 
     use super::{
-        Algorithm, EncodingKey, Family, Header, Principal, Refusal, Signer, Time, TokenOrder, Value,
-        WorkspaceId,
+        Algorithm, EncodingKey, FAMILIES, Family, Header, Principal, Refusal, Signer, Time, TokenOrder,
+        Value, WorkspaceId,
     };
 
     const NOW: Time = Time(1_800_000_000_000);
-    const FAMILIES: [Family; 5] =
-        [Family::Mxf, Family::Aiwm, Family::OpenAgi, Family::Login, Family::Refresh];
 
     fn order(family: Family, claims: Value) -> TokenOrder {
         TokenOrder {
@@ -238,6 +254,15 @@ mod tests {
         let (ours, theirs) = (Signer::new(&[7; 32]).unwrap(), Signer::new(&[8; 32]).unwrap());
         let token = theirs.issue(&order(Family::Mxf, Value::Null), NOW, 1).unwrap().token;
         assert_eq!(ours.read(Family::Mxf, &token, NOW.plus(90_000)), Err(Refusal::Invalid));
+    }
+
+    #[test]
+    fn a_forgery_is_told_from_a_wrong_word_and_from_an_old_token() {
+        let (ours, theirs) = (Signer::new(&[7; 32]).unwrap(), Signer::new(&[8; 32]).unwrap());
+        let token = |signer: &Signer| signer.issue(&order(Family::Mxf, Value::Null), NOW, 1).unwrap().token;
+        assert!(ours.is_forged(&token(&theirs)));
+        assert!(!ours.is_forged(&token(&ours)), "of another family or past its end, it is ours");
+        assert!(!ours.is_forged("not a token") && !ours.is_forged(""));
     }
 
     #[test]

@@ -85,6 +85,7 @@ fn alert(wanted: &Threshold, value: f64, lasted: i64) -> AlertRaised {
         "channels": wanted.channels,
     });
     AlertRaised {
+        feed: None,
         alert: AlertId::fresh(clock::now(), clock::random_u64()),
         source: wanted.source(),
         level: wanted.level,

@@ -10,6 +10,7 @@ use super::{Doors, Hub, Settings, Shards, Started, listen};
 use crate::auth::{Directory, Identifier};
 use crate::log::memory::MemoryLog;
 use crate::runner::{Pace, Workspaces};
+use crate::watch::Watch;
 
 /// Serves one address until the process ends. Must be called within a runtime.
 pub async fn serve(address: SocketAddr, doors: Arc<dyn Doors>, settings: Settings) -> Result<Started, Error> {
@@ -24,10 +25,13 @@ pub async fn serve(address: SocketAddr, doors: Arc<dyn Doors>, settings: Setting
     let directory = Arc::clone(&workspaces) as Arc<dyn Directory>;
     let identity =
         Identifier::new(directory, &crate::clock::random_bytes(), &crate::config::Auth::default())?;
+    let (watch, news) = Watch::new(&crate::config::Security::default(), Arc::clone(&workspaces));
+    tokio::spawn(crate::watch::tell(Arc::clone(&watch), news));
     let bound = listen::bind(address).map_err(internal)?;
     let hub = Arc::new(Hub {
         workspaces,
         identity: Arc::new(identity),
+        watch: Arc::clone(&watch),
         figures: Arc::default(),
         history: std::sync::Mutex::default(),
         connections: 0.into(),
@@ -36,6 +40,6 @@ pub async fn serve(address: SocketAddr, doors: Arc<dyn Doors>, settings: Setting
         ports: vec![bound.address.port()],
     });
     let started = prepared.start(&hub, &doors).map_err(internal)?;
-    bound.serve(started.shards.clone(), listen::Crowd::new(None), (0, true));
+    bound.serve(started.shards.clone(), listen::Crowd::new(None), watch, (0, true));
     Ok(started)
 }

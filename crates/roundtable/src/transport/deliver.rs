@@ -4,10 +4,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use roundtable_core::delivery::{Delivery, Item, Topic};
+use roundtable_core::error::ErrorKind;
 use roundtable_core::event::Event;
 use roundtable_core::ids::{AgentId, ConnectionId};
 use roundtable_dialects::session::{
-    Credential, Form, Identity, Message, Messages, Outputs, Refusal, Route, Scene,
+    Credential, Form, Identity, Message, Messages, Outputs, Refusal, Route, Scene, Sign,
 };
 use roundtable_dialects::socketio::encode::{self, Address};
 use roundtable_dialects::websocket::Frame;
@@ -69,8 +70,11 @@ impl Shard {
                     };
                     connection.unfinished.set(connection.unfinished.get().saturating_sub(1));
                     connection.relief.notify_waiters();
-                    if reply.is_err() {
+                    if let Err(error) = reply {
                         connection.with_slot(*slot, |slot| Tally::note(&slot.tally.refusals));
+                        if error.kind == ErrorKind::RateLimited {
+                            self.hub.watch.saw(Sign::TooFast, connection.from.spot());
+                        }
                     }
                     self.with_session(&connection, *slot, |session, scene, out| {
                         session.replied(*token, reply.as_ref(), scene, out);

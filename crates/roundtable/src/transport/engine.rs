@@ -7,7 +7,7 @@ use roundtable_dialects::engineio::{
     Action, CloseReason, Engine, Get, Message, Mode, PING, PROBE_ANSWER, PollAnswer, Post, RequestError, Sid,
     Step, payload,
 };
-use roundtable_dialects::session::{Input, Opening};
+use roundtable_dialects::session::{Input, Opening, Sign};
 use roundtable_dialects::socketio::{self, Attempt, INVALID_NAMESPACE, Namespaces};
 use roundtable_dialects::websocket::{Decoder, Frame, Incoming, Opcode};
 use tokio::net::TcpStream;
@@ -464,6 +464,7 @@ impl Shard {
             }
             socketio::Step::Close(violation) => {
                 tracing::debug!(%violation, "a Socket.IO client broke the rules");
+                self.hub.watch.saw(Sign::Malformed, connection.from.spot());
                 self.close_engine(connection);
             }
         }

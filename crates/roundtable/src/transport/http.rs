@@ -25,6 +25,7 @@ use super::origin;
 use super::shard::{Shard, Socket, ToShard};
 use super::{Entry, Head, Listener, Way};
 use crate::clock;
+use crate::watch::Spot;
 
 /// Bytes of a request's head.
 const MAX_HEAD: usize = 16 << 10;
@@ -38,6 +39,13 @@ pub struct From {
     pub listener: Arc<Listener>,
     /// Its place among the connections of its address; given back when nobody holds it any more.
     pub place: Arc<Place>,
+}
+
+impl From {
+    /// Where it is, for whoever counts signs of attacks.
+    pub fn spot(&self) -> Spot<'_> {
+        (self.peer, &self.listener)
+    }
 }
 
 /// Serves one TCP connection until it ends or becomes a WebSocket.
@@ -80,7 +88,7 @@ async fn answer(shard: Rc<Shard>, from: From, request: Request<HyperBody>) -> Re
     }
     let head = head_of(&request);
     let upgrade = request.headers().contains_key(header::UPGRADE);
-    let mut response = match shard.doors.way(&head, upgrade, &from.listener) {
+    let mut response = match shard.doors.way(&head, upgrade, &from) {
         Way::Rest => rest(&shard, from, request).await,
         Way::WebSocket(entry) => websocket(&shard, from, head, request, entry),
         Way::SocketIo => engine(shard, from, head, request, None).await,

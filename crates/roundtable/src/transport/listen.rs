@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 
 use super::Listener;
 use super::shard::{Shards, ToShard};
+use crate::watch::Watch;
 
 /// An address that is bound and not served yet.
 pub struct Bound {
@@ -83,6 +84,7 @@ impl Bound {
         self,
         shards: Shards,
         crowd: Arc<Crowd>,
+        watch: Arc<Watch>,
         (number, anonymous): (usize, bool),
     ) -> tokio::task::JoinHandle<()> {
         let listener = Arc::new(Listener { address: self.address, number, anonymous });
@@ -91,6 +93,10 @@ impl Bound {
                 let accepted = self.socket.accept().await;
                 match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, crowd.enter(peer.ip())))) {
                     Ok((stream, Some(place))) => {
+                        let peer = stream.peer_addr().map(|peer| peer.ip());
+                        if peer.is_ok_and(|peer| !watch.comes((peer, &listener))) {
+                            continue;
+                        }
                         shards.to_next(ToShard::Accept(stream, Arc::clone(&listener), Arc::new(place)));
                     }
                     // One address has all it may have; closing at once costs the least.

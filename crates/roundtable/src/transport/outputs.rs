@@ -10,16 +10,16 @@ use roundtable_core::event::Record;
 use roundtable_core::ids::Principal;
 use roundtable_core::time::{Cursor, Offset};
 use roundtable_dialects::session::{
-    Ask, Credentials, Ending as SessionEnding, Identity, Message, Output, Outputs, Refusal, Token,
+    Ask, Credentials, Ending as SessionEnding, Identity, Message, Output, Outputs, Refusal, Sign, Token,
 };
 use roundtable_dialects::websocket::Frame;
 
-use super::Farewell;
 use super::connection::{CatchUp, Connection, Ending};
 use super::deliver::{Frames, frames_of};
 use super::mailbox::{Put, Weight};
 use super::report::Tally;
 use super::shard::Shard;
+use super::{Farewell, Hub};
 use crate::clock;
 use crate::log::{Span, read_shown};
 use crate::runner::{News, ReplyTo, View, batch::Question};
@@ -57,6 +57,7 @@ impl Shard {
                     let request = PageRequest { token, room, before, limit };
                     tokio::task::spawn_local(Rc::clone(self).read_page(Rc::clone(connection), slot, request));
                 }
+                Output::Notice(sign) => self.hub.watch.saw(sign, connection.from.spot()),
                 Output::Probe(number) => {
                     // Four bytes of payload tell the pong from those for heartbeats, which have none.
                     self.put(
@@ -106,11 +107,13 @@ impl Shard {
 
     fn authenticate(self: &Rc<Self>, connection: &Rc<Connection>, slot: u8, credentials: Credentials) {
         let (shard, connection) = (Rc::clone(self), Rc::clone(connection));
-        if let Some(result) = self.hub.identity.try_identify_now(&credentials, connection.from.peer) {
+        let Hub { watch, identity, .. } = &*self.hub;
+        if let Some(result) = watch.try_identify_now(identity, &credentials, connection.from.spot()) {
             return self.identified(&connection, slot, result);
         }
         tokio::task::spawn_local(async move {
-            let result = shard.hub.identity.identify(credentials, connection.from.peer).await;
+            let Hub { watch, identity, .. } = &*shard.hub;
+            let result = watch.identify(identity, credentials, connection.from.spot()).await;
             shard.identified(&connection, slot, result);
         });
     }
@@ -148,6 +151,12 @@ impl Shard {
                 session.replied(token, Err(&error), scene, out);
             });
         };
+        if let Some(actor) = ask.actor.as_ref().filter(|actor| **actor != by) {
+            let view = handle.view();
+            if access::may_act_as(&view.state, &by, actor).is_err() {
+                self.hub.watch.saw(Sign::Impersonation, connection.from.spot());
+            }
+        }
         let reply = if connection.ending.get() == Ending::Gone {
             ReplyTo::Nobody
         } else {

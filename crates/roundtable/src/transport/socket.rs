@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use roundtable_dialects::session::Input;
+use roundtable_dialects::session::{Input, Sign};
 use roundtable_dialects::websocket::{Decoder, Frame, Incoming};
 use tokio::net::TcpStream;
 
@@ -126,6 +126,7 @@ impl Shard {
                 self.after(connection)
             }
             Err(error) => {
+                self.hub.watch.saw(Sign::Malformed, connection.from.spot());
                 if connection.engine.borrow().is_some() {
                     self.close_engine(connection);
                 } else {

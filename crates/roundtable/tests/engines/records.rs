@@ -73,7 +73,7 @@ pub fn any(offset: u64, dice: &mut Dice) -> Record {
         16 | 17 => alone(offset, at, Event::MessageDirect(direct(who, dice))),
         18 => {
             let (alert, source) = (AlertId::new("a").unwrap(), "cpu".into());
-            alone(offset, at, Event::AlertCleared(AlertCleared { alert, source }))
+            alone(offset, at, Event::AlertCleared(AlertCleared { alert, source, feed: None }))
         }
         _ => {
             let feed = if dice.below(2) == 0 { Feed::Activity } else { Feed::Network };

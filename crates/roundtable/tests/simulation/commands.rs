@@ -159,6 +159,7 @@ pub fn any(actor: &Principal, mark: &str, kinds: Kinds, dice: &mut Dice) -> Comm
 
 fn alert(dice: &mut Dice) -> AlertRaised {
     AlertRaised {
+        feed: None,
         alert: AlertId::new("alert").unwrap(),
         source: "cpu".into(),
         level: *dice.pick(&[Level::Info, Level::Critical]),

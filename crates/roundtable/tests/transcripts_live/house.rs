@@ -30,7 +30,8 @@ const LISTENERS: [&str; 6] = [
 ];
 
 /// Nothing is reported and no alert is raised while a transcript is played, unless it says so.
-const QUIET: [&str; 10] = [
+const QUIET: [&str; 11] = [
+    "security.failed_logins=off",
     "hive.status_interval=7d",
     "hive.lists_interval=7d",
     "openagi.metric_interval=7d",

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use roundtable_core::agents::{Agent, AgentStatus};
 use roundtable_core::alerts::Level;
 use roundtable_core::components::Health;
+use roundtable_core::feeds::Feed;
 use roundtable_core::state::State;
 use roundtable_core::time::Time;
 use serde_json::{Map, Value, json};
@@ -109,7 +110,7 @@ pub fn metrics(swarm: &Swarm) -> Map<String, Value> {
 
 /// `healthy`, `degraded` with an active warning or a component that is not well, `unhealthy` with an active critical alert.
 pub fn health(state: &State) -> &'static str {
-    let alerts = state.alerts().map(|alert| match alert.raised.level {
+    let alerts = state.alerts_for(Feed::Activity).map(|alert| match alert.raised.level {
         Level::Critical => Health::Unhealthy,
         Level::Warning => Health::Degraded,
         Level::Info => Health::Healthy,
@@ -133,7 +134,7 @@ pub fn data(scene: Scene<'_>, at: Time) -> Value {
     figures.insert("completed_tasks_today".into(), 0.into());
     figures.insert("system_load".into(), scene.figures.load.into());
     let alerts: Vec<Value> = state
-        .alerts()
+        .alerts_for(Feed::Activity)
         .map(|alert| {
             json!({
                 "level": level(alert.raised.level),

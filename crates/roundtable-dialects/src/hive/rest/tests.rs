@@ -46,6 +46,7 @@ fn an_empty_hive_is_healthy_and_a_critical_alert_makes_it_ill() {
         value: None,
         threshold: None,
         details: Json::empty_object(),
+        feed: None,
     }));
     let (status, answer) = call(&Counter::of(&stage), "GET", "/health", "");
     assert_eq!((status, &answer["status"]), (503, &json!("unhealthy")));

@@ -140,6 +140,7 @@ fn operators_are_notified_of_alerts_and_others_are_not() {
         value: Some(95.0),
         threshold: Some(90.0),
         details: Json::empty_object(),
+        feed: None,
     };
     world.system(Command::RaiseAlert(alert)).unwrap();
     world.system(Command::ClearAlert("cpu".into())).unwrap();

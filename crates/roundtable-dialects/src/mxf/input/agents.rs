@@ -30,7 +30,7 @@ impl MxfSession {
         };
         let Register { agent, room, .. } = request;
         let who = Principal::Agent(agent.clone());
-        self.only_own(&who)?;
+        self.only_own(&who, out)?;
         let adopted = self.would_adopt(&who)?;
         let register = RegisterAgent { agent: agent.clone(), card };
         self.ask(Command::RegisterAgent(register), (call, Then::Step), out);

@@ -11,10 +11,10 @@ use super::{Call, MxfSession, Outputs, Scene, Then};
 
 impl MxfSession {
     /// Whom an `agentId` means: an agent, or the user of this socket itself.
-    fn meant(&self, id: AgentId, scene: Scene<'_>) -> Result<Principal, Error> {
+    fn meant(&self, id: AgentId, scene: Scene<'_>, out: &mut Outputs) -> Result<Principal, Error> {
         let own = self.principal();
         let agent = Principal::Agent(id.clone());
-        self.only_own(&agent)?;
+        self.only_own(&agent, out)?;
         if scene.state.agent(&id).is_none() && own != agent {
             if own.id() == id.as_str() {
                 return Ok(own);
@@ -33,7 +33,7 @@ impl MxfSession {
         out: &mut Outputs,
     ) -> Result<(), Error> {
         let Membership { room, agent } = Membership::read(fields)?;
-        let who = self.meant(agent, scene)?;
+        let who = self.meant(agent, scene, out)?;
         let adopted = self.would_adopt(&who)?;
         let by_key = self.key_room().as_ref() == Some(&room);
         let join = JoinRoom { room: room.clone(), member: who.clone(), create: None, by_key };
@@ -53,7 +53,7 @@ impl MxfSession {
         out: &mut Outputs,
     ) -> Result<(), Error> {
         let Membership { room, agent } = Membership::read(fields)?;
-        let who = self.meant(agent, scene)?;
+        let who = self.meant(agent, scene, out)?;
         if !visible(scene.state, &room, &self.principal())?.members.contains_key(&who) {
             return Err(Error::forbidden(format!("{} is not in channel {room}", who.id())));
         }

@@ -9,7 +9,9 @@ use super::super::members;
 use super::super::wire::envelope::{Envelope, ToolMessage};
 use super::super::wire::fields::Fields;
 use super::messages::part;
-use super::{Call, Message, MxfSession, Output, Outputs, Scene, acknowledge, heartbeat, not_served, send};
+use super::{
+    Call, Message, MxfSession, Output, Outputs, Scene, Sign, acknowledge, heartbeat, not_served, send,
+};
 
 impl MxfSession {
     /// One envelope.
@@ -69,6 +71,7 @@ impl MxfSession {
         out: &mut Outputs,
     ) -> Result<(), Error> {
         let Some(from) = self.claimed(envelope, scene) else {
+            out.push(Output::Notice(Sign::Impersonation));
             self.reject(call, out, scene);
             return Ok(());
         };
@@ -90,7 +93,7 @@ impl MxfSession {
         Ok(())
     }
 
-    /// A claim that is not the socket's: nobody receives it, and its sender is told.
+    /// A claim that is not the socket's, or a channel it is not in: nobody receives it, and its sender is told.
     pub(super) fn reject(&mut self, call: Call, out: &mut Outputs, scene: Scene<'_>) {
         let event = call.event;
         let text = format!("Rejected {event}: payload agentId/channelId must match the authenticated socket");

@@ -26,7 +26,7 @@ impl MxfSession {
         } else {
             MessageKind::Text
         };
-        let from = self.acting(saying.agent.as_ref());
+        let from = self.acting(saying.agent.as_ref(), out);
         let post = Post {
             role: part(&room, &from, scene),
             kind,
@@ -56,7 +56,7 @@ impl MxfSession {
     ) -> Result<(), Error> {
         let to = fields.id("targetAgentId", AgentId::new)?;
         let Saying { content, metadata, client, agent, .. } = Saying::read(fields, binary)?;
-        let from = self.acting(agent.as_ref());
+        let from = self.acting(agent.as_ref(), out);
         self.post_direct(call, Direct { to, from, content, metadata }, client, out);
         Ok(())
     }

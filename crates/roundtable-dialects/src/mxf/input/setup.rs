@@ -16,7 +16,7 @@ use super::super::encode::shapes::{self, iso};
 use super::super::wire::STATUSES;
 use super::super::wire::envelope::{CreateChannel, Envelope, GenerateKey, SdkRegister};
 use super::super::{FreshKey, errors, members};
-use super::{Call, MxfSession, Outputs, Scene, Then, acknowledge};
+use super::{Call, MxfSession, Output, Outputs, Scene, Sign, Then, acknowledge};
 
 impl MxfSession {
     /// The event by which the SDK learns that a request failed, where it waits for one.
@@ -220,6 +220,9 @@ impl MxfSession {
     ) -> Result<(), Error> {
         let who = self.claimed(envelope, scene);
         let Some(agent) = who.as_ref().and_then(Principal::agent).cloned() else {
+            if who.is_none() {
+                out.push(Output::Notice(Sign::Impersonation));
+            }
             self.reject(call, out, scene);
             return Ok(());
         };

@@ -135,6 +135,7 @@ fn blocks_and_intrusions_are_counted() {
             finding,
             rule: "brute_force".into(),
             source: "10.0.0.9".into(),
+            place: None,
             severity: "high".into(),
             message: "m".into(),
             evidence: Json::empty_object(),
@@ -148,7 +149,8 @@ fn blocks_and_intrusions_are_counted() {
         json!({
             "intrusion_attempts": 1,
             "blocked_addresses": [
-                {"address": "10.0.0.9", "attack_type": "brute_force", "until": "2026-01-01T00:00:01.000Z"}
+                {"address": "10.0.0.9", "attack_type": "brute_force", "until": "2026-01-01T00:00:01.000Z",
+                    "listener": null}
             ],
             "encryption_status": "inactive",
             "last_security_event": "2026-01-01T00:00:00.000Z",

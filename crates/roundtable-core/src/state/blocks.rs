@@ -1,0 +1,52 @@
+//! Blocks against sources, in the state: in force until their end, each at one place or everywhere.
+
+use super::State;
+use crate::alerts::{Block, Finding, SecurityNoticed};
+use crate::limits;
+use crate::time::Time;
+
+/// What a block is found by: its source and its place.
+pub(super) fn key_of(source: &str, place: Option<&str>) -> String {
+    match place {
+        // Neither addresses nor the names of listeners have a space in them.
+        Some(place) => format!("{source} {place}"),
+        None => source.to_owned(),
+    }
+}
+
+impl State {
+    /// The block in force at `now` against a source at a place: one that holds there, or everywhere.
+    pub fn blocked(&self, source: &str, place: Option<&str>, now: Time) -> Option<&Block> {
+        if self.blocks.is_empty() {
+            return None;
+        }
+        let block = |place: Option<&str>| self.blocks.get(&key_of(source, place));
+        [block(place), block(None)].into_iter().flatten().find(|block| block.until > now)
+    }
+
+    /// All blocks that are not known to be over, by source. One that is past its end waits for the next tick.
+    pub fn blocks(&self) -> impl ExactSizeIterator<Item = &Block> {
+        self.blocks.values()
+    }
+
+    pub(super) fn apply_security(&mut self, notice: &SecurityNoticed, at: Time) {
+        self.last_security = Some(at);
+        self.intrusions += u64::from(notice.finding == Finding::Intrusion);
+        let (Finding::Blocked, Some(until)) = (notice.finding, notice.until) else { return };
+        let key = key_of(&notice.source, notice.place.as_deref());
+        self.unblock(&key);
+        self.blocks_by_end.insert((until, key.clone()));
+        self.blocks.insert(key, Block { notice: notice.clone(), until });
+        if self.blocks.len() > limits::MAX_BLOCKS
+            && let Some((_, soonest)) = self.blocks_by_end.get_min().cloned()
+        {
+            self.unblock(&soonest);
+        }
+    }
+
+    pub(super) fn unblock(&mut self, key: &str) {
+        if let Some(block) = self.blocks.remove(key) {
+            self.blocks_by_end.remove(&(block.until, key.to_owned()));
+        }
+    }
+}

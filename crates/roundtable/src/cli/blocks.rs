@@ -1,0 +1,42 @@
+//! Commands about blocks: which addresses are refused, and letting one in again.
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use crate::admin::blocks::{Blocks, Lift};
+use crate::cli::client::Failure;
+use crate::cli::{Target, Terminal, client, list, show};
+
+#[derive(Subcommand, Debug)]
+pub enum BlockCommand {
+    /// Addresses that are refused at present.
+    List,
+    /// Let an address in again before its time.
+    Lift(LiftArgs),
+}
+
+#[derive(Args, Debug)]
+pub struct LiftArgs {
+    /// The address, as the list shows it; of IPv6 any one of the network.
+    address: String,
+}
+
+impl BlockCommand {
+    pub(super) fn run(&self, target: &Target, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+        match self {
+            Self::List => {
+                let found: Blocks = client(target)?.ask("GET", "/blocks", &json!({}))?;
+                let lines = found.blocks.iter().map(|block| {
+                    let at = block.listener.as_deref().unwrap_or("all listeners");
+                    format!("{}\t{at}\t{}\tuntil {}", block.address, block.attack_type, block.until)
+                });
+                list(terminal, target, &found, lines)
+            }
+            Self::Lift(args) => {
+                let wanted = Lift { address: args.address.clone() };
+                let done: Lift = client(target)?.ask("POST", "/blocks/lift", &wanted)?;
+                show(terminal, target, &done, &format!("{} may come in again", done.address))
+            }
+        }
+    }
+}

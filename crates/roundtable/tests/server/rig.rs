@@ -1,0 +1,170 @@
+//! A server in a temporary folder, and clients that come to it over real sockets.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use roundtable::auth::first_start::FirstCredentials;
+use roundtable::config::{Config, Sources};
+use roundtable::server::Server;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+/// How long something that must come may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Nothing happens by itself unless a test asks for it.
+const QUIET: [&str; 6] = [
+    "hive.status_interval=7d",
+    "openagi.metric_interval=7d",
+    "figures.interval=7d",
+    "server.shards=2",
+    "server.drain_timeout=200ms",
+    "logging.level=error",
+];
+
+/// A running server.
+pub struct House {
+    pub server: Server,
+    pub folder: tempfile::TempDir,
+    pub first: FirstCredentials,
+}
+
+impl House {
+    /// Starts one with these settings, on free ports: what a bare `/ws` means on each is Hive, then MegaBot.
+    pub async fn open(settings: &[&str]) -> Self {
+        Self::open_in(
+            tempfile::tempdir().unwrap(),
+            settings,
+            &["127.0.0.1:0=hive".into(), "127.0.0.1:0=megabot".into()],
+        )
+        .await
+    }
+
+    /// Starts one on a data directory.
+    pub async fn open_in(folder: tempfile::TempDir, settings: &[&str], listen: &[String]) -> Self {
+        let sources = Sources {
+            listen: listen.to_vec(),
+            set: QUIET.iter().chain(settings).map(|setting| (*setting).to_owned()).collect(),
+            data: Some(folder.path().to_owned()),
+            ..Sources::default()
+        };
+        let server = Server::start(&Config::load(&sources).unwrap()).await.unwrap();
+        let first = FirstCredentials::read(folder.path()).unwrap().unwrap();
+        Self { server, folder, first }
+    }
+
+    /// Stops it and starts it again on the same data and ports.
+    pub async fn again(self, settings: &[&str]) -> Self {
+        let meanings = ["hive", "megabot"];
+        let addresses = self.server.addresses.clone().into_iter().flatten().zip(meanings);
+        let listen: Vec<String> = addresses.map(|(address, means)| format!("{address}={means}")).collect();
+        self.server.stop().await;
+        Self::open_in(self.folder, settings, &listen).await
+    }
+
+    pub async fn close(self) {
+        self.server.stop().await;
+    }
+
+    pub fn address(&self, number: usize) -> SocketAddr {
+        self.server.addresses[number].unwrap()
+    }
+
+    /// A token for an Open-A.G.I node.
+    pub async fn node_token(&self, node: &str) -> String {
+        let body = json!({"node_id": node, "public_key": "a2V5"});
+        let (status, answer) = self.http(1, "POST /api/v1/auth/token", "", &body).await;
+        assert_eq!(status, 200, "{answer}");
+        answer["token"].as_str().unwrap().to_owned()
+    }
+
+    /// One request to a listener.
+    pub async fn http(&self, number: usize, what: &str, bearer: &str, body: &Value) -> (u16, Value) {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let credential =
+            if bearer.is_empty() { String::new() } else { format!("Authorization: Bearer {bearer}\r\n") };
+        let head =
+            format!("Host: localhost\r\nConnection: close\r\nContent-Length: {}\r\n{credential}", body.len());
+        let mut socket = TcpStream::connect(self.address(number)).await.unwrap();
+        socket.write_all(format!("{what} HTTP/1.1\r\n{head}\r\n{body}").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        tokio::time::timeout(PATIENCE, socket.read_to_string(&mut answer)).await.unwrap().unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, serde_json::from_str(body).unwrap_or(Value::Null))
+    }
+
+    /// One request of the operator's.
+    pub async fn admin(&self, what: &str, body: Value) -> (u16, Value) {
+        self.http(0, what, &self.first.admin_token, &body).await
+    }
+
+    /// Somebody who watches channels of Open-A.G.I.
+    pub async fn watcher(&self, channels: &[&str]) -> Client {
+        let token = self.node_token("watcher").await;
+        let mut client = Client::come(self.address(0), &format!("/openagi/ws?token={token}")).await.unwrap();
+        client.send(&json!({"type": "subscribe", "channels": channels})).await;
+        assert_eq!(client.next().await["type"], "subscribed");
+        client
+    }
+}
+
+/// A WebSocket.
+pub struct Client(WebSocketStream<TcpStream>);
+
+impl Client {
+    /// Comes to a path; refused before the upgrade, the status and the body tell why.
+    pub async fn come(address: SocketAddr, path: &str) -> Result<Self, (u16, Value)> {
+        let stream = TcpStream::connect(address).await.unwrap();
+        match tokio_tungstenite::client_async(format!("ws://{address}{path}"), stream).await {
+            Ok((socket, _)) => Ok(Self(socket)),
+            Err(Error::Http(response)) => {
+                let body = response.body().as_deref().unwrap_or_default();
+                Err((response.status().as_u16(), serde_json::from_slice(body).unwrap_or(Value::Null)))
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    pub async fn send(&mut self, frame: &Value) {
+        self.say(&frame.to_string()).await;
+    }
+
+    pub async fn say(&mut self, text: &str) {
+        self.0.send(Message::text(text)).await.unwrap();
+    }
+
+    /// The next text, if one comes before the end.
+    pub async fn text(&mut self) -> Option<String> {
+        loop {
+            match tokio::time::timeout(PATIENCE, self.0.next()).await.expect("something must come") {
+                Some(Ok(Message::Text(text))) => return Some(text.to_string()),
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
+                Some(Ok(_)) => {}
+            }
+        }
+    }
+
+    /// The next frame.
+    pub async fn next(&mut self) -> Value {
+        serde_json::from_str(&self.text().await.expect("a frame")).unwrap()
+    }
+
+    /// The `data` of the next frame with this event or type, and the time it was sent; others are passed over.
+    pub async fn event(&mut self, name: &str) -> Value {
+        loop {
+            let frame = self.next().await;
+            if frame["event"] == name || frame["type"] == name {
+                return frame["data"].clone();
+            }
+        }
+    }
+
+    /// Waits until the server has cut or closed it.
+    pub async fn end(&mut self) {
+        while self.text().await.is_some() {}
+    }
+}
