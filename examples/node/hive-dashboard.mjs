@@ -22,6 +22,7 @@ const show = {
   agent_created: ({ agent }) => `new agent ${agent.id} (${agent.name})`,
   agent_status_changed: data => `${data.agent_id}: ${data.old_status} -> ${data.new_status}`,
   agent_removed: data => `agent ${data.agent_id} is gone`,
+  error: ({ error }) => `refused: ${error}`,
   system_alert: ({ title, message }) => `alert: ${title}: ${message}`,
   resource_alert: ({ resource_type: what, current_usage: usage }) => `alert: ${what} at ${usage}`,
 }

@@ -18,6 +18,7 @@ SHOW = {
     "agent_created": lambda data: f"new agent {data['agent']['id']} ({data['agent']['name']})",
     "agent_status_changed": lambda data: f"{data['agent_id']}: {data['old_status']} -> {data['new_status']}",
     "agent_removed": lambda data: f"agent {data['agent_id']} is gone",
+    "error": lambda data: f"refused: {data['error']}",
     "system_alert": lambda data: f"alert: {data['title']}: {data['message']}",
 }
 

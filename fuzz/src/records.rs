@@ -5,46 +5,6 @@ use roundtable_core::event::Event;
 use roundtable_core::ids::WorkspaceId;
 use roundtable_core::state::State;
 
-/// Every kind of record there is, so that the input only has to name one by number.
-const KINDS: [&str; 36] = [
-    "workspace.created",
-    "server.started",
-    "node.joined",
-    "node.left",
-    "user.added",
-    "user.changed",
-    "key.added",
-    "key.revoked",
-    "token.revoked",
-    "token.noted",
-    "agent.registered",
-    "agent.updated",
-    "agent.status_changed",
-    "agent.secret_set",
-    "agent.removed",
-    "room.created",
-    "room.updated",
-    "room.joined",
-    "room.left",
-    "room.read",
-    "room.acted",
-    "message.posted",
-    "message.direct",
-    "message.delivered",
-    "message.expired",
-    "presence.connected",
-    "presence.disconnected",
-    "seat.kept",
-    "alert.raised",
-    "alert.acknowledged",
-    "alert.cleared",
-    "component.changed",
-    "fault.noticed",
-    "security.noticed",
-    "feed.marked",
-    "nothing.known",
-];
-
 /// Lines: a record each, as its columns between tabs (kind or its number, actor, room, client, body), or a snapshot.
 pub fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -58,7 +18,7 @@ pub fn run(data: &[u8]) {
         let mut parts = line.splitn(5, '\t');
         let mut part = || parts.next().unwrap_or("");
         let (kind, actor, room, client, body) = (part(), part(), part(), part(), part());
-        let kind = kind.parse::<usize>().map_or(kind, |number| KINDS[number % KINDS.len()]);
+        let kind = kind.parse::<usize>().map_or(kind, |number| Event::KINDS[number % Event::KINDS.len()]);
         let given = |text: &'static str, part| if part == text { None } else { Some(part) };
         let columns =
             Columns { kind, actor, room: given("", room), target: None, client: given("", client), body };

@@ -29,12 +29,12 @@ after(async () => {
   if (folder) await rm(folder, { recursive: true, force: true })
 })
 
-/** Runs an example with `--once`; `line(pattern)` waits for one of its lines, `ended()` for exit 0. */
-function example(t, name, words, env = {}) {
+/** Runs an example with `--once`, or for as long as the test lasts: `line(pattern)` waits for one of its lines, `ended()` for exit 0. */
+function example(t, name, words, env = {}, last = ['--once']) {
   const shell = name.endsWith('.sh')
   const program = shell ? ['sh', path.join(SHELL, name)] : [process.execPath, path.join(folder, name)]
-  const child = spawn(program[0], [program[1], '127.0.0.1', ...words.map(String), '--once'], {
-    env: { PATH: `${path.join(LIBRARIES, '.bin')}:${process.env.PATH}`, ...env }, stdio: ['ignore', 'pipe', 'pipe'],
+  const child = spawn(program[0], [program[1], '127.0.0.1', ...words.map(String), ...last], {
+    env: { PATH: `${path.join(LIBRARIES, '.bin')}:${process.env.PATH}`, ...env }, stdio: ['pipe', 'pipe', 'pipe'],
     detached: true,
   })
   // With what it started itself.
@@ -51,7 +51,9 @@ function example(t, name, words, env = {}) {
   }
   gone.then(([code]) => inbox.put(`exit ${code}`))
   return {
+    say: text => child.stdin.write(text),
     line: async pattern => (await inbox.first(pattern, line => pattern.test(line))).match(pattern),
+    lines: async (count, pattern) => { await inbox.atLeast(count, pattern, line => pattern.test(line)) },
     ended: async (code = 0) => {
       assert.equal(await inbox.first('its end', line => line.startsWith('exit ')), `exit ${code}`, inbox.items.join('\n'))
     },
@@ -75,7 +77,9 @@ test('the MXF agent registers, speaks and hears itself', async t => {
   const env = { MXF_DOMAIN_KEY: server.credentials.domain_key, MXF_USERNAME: username, MXF_PASSWORD: password }
   await example(t, 'mxf-agent.mjs', [server.ports.main, channel], env).ended()
   assert.deepEqual(await server.history(channel), [{ from: `agent:${username}-example`, text: `${username}-example is here` }])
-  await example(t, 'mxf-agent.mjs', [server.ports.main, channel], { ...env, MXF_PASSWORD: 'wrong' }).ended(1)
+  const wrong = example(t, 'mxf-agent.mjs', [server.ports.main, channel], { ...env, MXF_PASSWORD: 'wrong' })
+  await wrong.line(/^Authentication failed - please provide valid/)
+  await wrong.ended(1)
 })
 
 test('the AIWM agent answers a user', async t => {
@@ -91,7 +95,9 @@ test('the AIWM agent answers a user', async t => {
   await person.ask('message:send', { conversationId, role: 'user', content: 'Is it raining?' })
   await person.event('message:new', message => message.content === 'You said: Is it raining?' && message.participantId === AIWM_AGENT_ID)
   await agent.ended()
-  await example(t, 'aiwm-agent.mjs', [server.ports.main], { AIWM_AGENT_ID, AIWM_AGENT_SECRET: 'wrong' }).ended(1)
+  const wrong = example(t, 'aiwm-agent.mjs', [server.ports.main], { AIWM_AGENT_ID, AIWM_AGENT_SECRET: 'wrong' })
+  await wrong.line(/Invalid credentials/)
+  await wrong.ended(1)
 })
 
 test('the Hive dashboard sees the state and a new agent', async t => {
@@ -104,6 +110,9 @@ test('the Hive dashboard sees the state and a new agent', async t => {
     await dashboard.line(new RegExp(`^new agent ${id} `))
     await dashboard.ended()
   }
+  const wrong = example(t, 'hive-dashboard.mjs', [server.ports.main], { HIVE_TOKEN: 'wrong' })
+  await wrong.line(/^refused: Invalid credentials$/)
+  await wrong.ended(1)
 })
 
 test('the Open-A.G.I subscriber sees a node join', async t => {
@@ -115,7 +124,9 @@ test('the Open-A.G.I subscriber sees a node join', async t => {
   t.after(() => other.terminate())
   await subscriber.line(new RegExp(`^node_joined ${node}$`))
   await subscriber.ended()
-  await example(t, 'open-agi-subscriber.mjs', [server.ports.openAgi], { OPEN_AGI_TOKEN: 'wrong' }).ended(1)
+  const wrong = example(t, 'open-agi-subscriber.mjs', [server.ports.openAgi], { OPEN_AGI_TOKEN: 'wrong' })
+  await wrong.line(/Invalid token/)
+  await wrong.ended(1)
 })
 
 test('two MegaBot chats hear each other', async t => {
@@ -134,6 +145,44 @@ test('two MegaBot chats hear each other', async t => {
   other.tell({ id: 's', type: 'chat_send', payload: { session_id: session, content: 'and me' } })
   await second.line(/: and me$/)
   await second.ended()
+  const wrong = example(t, 'megabot-chat.mjs', [server.ports.megabot, session], { MEGABOT_USERNAME: username, MEGABOT_PASSWORD: 'wrong' })
+  await wrong.line(/no login: Invalid credentials/)
+  await wrong.ended(1)
+})
+
+test('who is left without a word comes back: the Hive dashboard and the MegaBot chat', async t => {
+  const own = await Server.start()
+  t.after(() => own.close())
+  const session = fresh('session')
+  const username = fresh('user')
+  const { password } = await own.cli('user', 'add', username)
+  const dashboard = example(t, 'hive-dashboard.mjs', [own.ports.main], {}, [])
+  await dashboard.lines(1, /^connected$/)
+  const chat = example(t, 'megabot-resilient.mjs', [own.ports.megabot, session], { MEGABOT_USERNAME: username, MEGABOT_PASSWORD: password })
+  await chat.line(new RegExp(`^in ${session} with 1$`))
+  const other = async text => {
+    const socket = await webSocket(`${own.megabot}?user_id=${fresh('ada')}`)
+    t.after(() => socket.terminate())
+    socket.tell({ id: 'j', type: 'session_join', payload: { session_id: session } })
+    await socket.frame('session_joined')
+    socket.tell({ id: 's', type: 'chat_send', payload: { session_id: session, content: text } })
+    return socket
+  }
+  const ada = await other('before')
+  await chat.line(/: before$/)
+  chat.say('one\ntwo\nthree\n')
+  for (const text of ['one', 'two', 'three']) await ada.frame('chat_receive', frame => frame.payload.content === text)
+  await own.end('SIGKILL')
+  await own.up()
+  await other('meanwhile')
+  await chat.line(/^reconnecting \(1\/5\)$/)
+  await chat.line(new RegExp(`^resumed as ${username}$`))
+  await chat.line(/: meanwhile$/)
+  await chat.ended()
+  await dashboard.lines(2, /^connected$/)
+  const id = fresh('agent')
+  await own.cli('agent', 'add', id)
+  await dashboard.line(new RegExp(`^new agent ${id} `))
 })
 
 test('the MXF agent in shell registers over long-polling, speaks and hears itself', async t => {

@@ -71,7 +71,9 @@ def test_the_aiwm_agent_answers_a_user(server, example):
     assert heard["content"] == "You said: Is it raining?"
     shown.ended()
     other.sio.disconnect()
-    example("aiwm_agent.py", server.main, AIWM_AGENT_ID=agent, AIWM_AGENT_SECRET="wrong").ended(1)
+    wrong = example("aiwm_agent.py", server.main, AIWM_AGENT_ID=agent, AIWM_AGENT_SECRET="wrong")
+    wrong.line("no token: Invalid credentials")
+    wrong.ended(1)
 
 
 @pytest.mark.parametrize("known", [False, True])
@@ -83,6 +85,9 @@ def test_the_hive_dashboard_sees_a_new_agent(server, example, account, known):
     server.cli("agent", "add", agent)
     shown.line(rf"new agent {agent} \(.*\)")
     shown.ended()
+    wrong = example("hive_dashboard.py", server.main, HIVE_TOKEN="wrong")
+    wrong.line("refused: Invalid credentials")
+    wrong.ended(1)
 
 
 def test_the_open_agi_subscriber_sees_a_node_join(server, example):
@@ -93,7 +98,9 @@ def test_the_open_agi_subscriber_sees_a_node_join(server, example):
     shown.line(f"node_joined {node}")
     shown.ended()
     other.close()
-    example("open_agi_subscriber.py", server.open_agi_port, OPEN_AGI_TOKEN="wrong").ended(1)
+    wrong = example("open_agi_subscriber.py", server.open_agi_port, OPEN_AGI_TOKEN="wrong")
+    wrong.line("401: Invalid token")
+    wrong.ended(1)
 
 
 def test_the_megabot_chat_speaks_and_hears(server, example, account):
@@ -110,4 +117,6 @@ def test_the_megabot_chat_speaks_and_hears(server, example, account):
     user.line(".*: and me")
     user.ended()
     person.close()
-    example("megabot_chat.py", server.megabot_port, session, **{**known, "MEGABOT_PASSWORD": "wrong"}).ended(1)
+    wrong = example("megabot_chat.py", server.megabot_port, session, **{**known, "MEGABOT_PASSWORD": "wrong"})
+    wrong.line("no login: Invalid credentials")
+    wrong.ended(1)

@@ -347,7 +347,9 @@ impl World {
         };
         let decision = decide(&self.state, &ask.command, &context)?;
         if self.full && !decision.events.is_empty() {
-            return Err(Error::new(ErrorKind::Unavailable, "the log takes no writes"));
+            let mut refused = Error::new(ErrorKind::Unavailable, "nothing was written: the disk is full");
+            refused.retry_after_ms = Some(1_000);
+            return Err(refused);
         }
         let outcome = decision.result();
         let mut records = Vec::new();

@@ -50,6 +50,8 @@ pub struct House {
     server: Server,
     home: Handle,
     pace: i64,
+    /// The log refuses records.
+    full: bool,
     clients: BTreeMap<String, Client>,
     folder: tempfile::TempDir,
 }
@@ -73,7 +75,7 @@ impl House {
         names.set("domain_key", first.domain_key);
         names.set("admin_password", first.admin.password);
         names.set("node", server.hub.figures.load().node.clone());
-        Self { runtime, server, home, pace, clients: BTreeMap::new(), folder }
+        Self { runtime, server, home, pace, full: false, clients: BTreeMap::new(), folder }
     }
 
     /// Stops the server.
@@ -93,7 +95,11 @@ impl House {
 
     /// Everything that was asked before has been decided.
     fn settled(&self) -> Result<(), String> {
-        self.ask(&Principal::System, Command::Look)
+        match self.ask(&Principal::System, Command::Look) {
+            // Refused with the batch that it came in, so that batch is over.
+            Err(_) if self.full => Ok(()),
+            looked => looked,
+        }
     }
 
     fn address(&self, door: &Door) -> Result<SocketAddr, String> {
@@ -104,6 +110,17 @@ impl House {
         };
         let number = if door.strict { number + 3 } else { number };
         self.server.addresses.get(number).copied().flatten().ok_or_else(|| "no such listener".into())
+    }
+
+    /// Makes the log's file refuse every record, as a full disk does, or take them again.
+    fn refuse_records(&mut self, refuse: bool) -> rusqlite::Result<()> {
+        self.full = refuse;
+        let file = rusqlite::Connection::open(self.folder.path().join(roundtable::log::sqlite::FILE))?;
+        file.execute_batch(if refuse {
+            "CREATE TRIGGER full BEFORE INSERT ON records BEGIN SELECT RAISE(ABORT, 'full'); END"
+        } else {
+            "DROP TRIGGER full"
+        })
     }
 
     fn client(&mut self, name: &str) -> Result<&mut Client, String> {
@@ -155,7 +172,7 @@ impl Theatre for House {
                 self.ask(&Principal::System, Command::AddKey(added))?;
             }
             SetUp::Revoke(name) => self.revoke(name, names)?,
-            SetUp::Full(_) => return Err("a full log cannot be had on demand".into()),
+            SetUp::Full(full) => self.refuse_records(*full).map_err(|error| error.to_string())?,
         }
         Ok(())
     }
