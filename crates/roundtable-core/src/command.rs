@@ -84,6 +84,8 @@ pub enum Command {
     MarkDelivered(Offset),
     /// The connection is there; with its platform.
     Connect(Option<String>),
+    /// The connection is there and takes what is said to its principal alone.
+    ConnectForDirect,
     /// The connection is gone.
     Disconnect,
     /// Take a seat or say what has reached it.

@@ -159,7 +159,8 @@ pub fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Decisio
         Command::DeleteMessage(command) => messages::delete(state, ctx, command),
         Command::Direct(command) => messages::direct(state, ctx, command),
         Command::MarkDelivered(upto) => Ok(messages::delivered(state, ctx, *upto)),
-        Command::Connect(platform) => presence::connect(state, ctx, platform.as_ref()),
+        Command::Connect(platform) => presence::connect(state, ctx, (platform.as_ref(), false)),
+        Command::ConnectForDirect => presence::connect(state, ctx, (None, true)),
         Command::Disconnect => Ok(presence::disconnect(state, ctx)),
         Command::KeepSeat(command) => seats::keep(state, ctx, command),
         Command::Type(room, typing) => {

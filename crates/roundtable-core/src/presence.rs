@@ -17,6 +17,9 @@ use crate::time::{Offset, Time};
 pub struct Presence {
     /// Those that are open.
     pub connections: OrdSet<ConnectionId>,
+    /// Those of them that take what is said to the principal alone.
+    #[serde(default)]
+    pub direct: OrdSet<ConnectionId>,
     /// When the newest came or the last one went.
     pub last_seen: Time,
     /// Where the newest connection sits: `web`, `mobile`, … if its dialect tells.
@@ -45,6 +48,9 @@ pub struct Connected {
     /// Where it sits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<String>,
+    /// It takes what is said to its principal alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub direct: bool,
 }
 
 /// Event: a connection went.
@@ -58,7 +64,11 @@ pub struct Disconnected {
     pub last: bool,
 }
 
-pub(crate) fn connect(state: &State, ctx: &Context, platform: Option<&String>) -> Result<Decision, Error> {
+pub(crate) fn connect(
+    state: &State,
+    ctx: &Context,
+    (platform, direct): (Option<&String>, bool),
+) -> Result<Decision, Error> {
     let mut decision = Decision::default();
     let principal = ctx.actor.clone();
     let Some(connection) = ctx.connection else {
@@ -77,7 +87,7 @@ pub(crate) fn connect(state: &State, ctx: &Context, platform: Option<&String>) -
             agents::changed(&mut decision, agent, AgentStatus::Online, "connected");
         }
     }
-    let event = Connected { principal, connection, first, platform: platform.cloned() };
+    let event = Connected { principal, connection, first, platform: platform.cloned(), direct };
     decision.event(Event::PresenceConnected(event));
     Ok(decision)
 }
@@ -170,7 +180,13 @@ mod tests {
         let who = Principal::Agent(AgentId::new("a").unwrap());
         let mut state = State::default();
         let connected = |connection, first| {
-            Event::PresenceConnected(Connected { principal: who.clone(), connection, first, platform: None })
+            Event::PresenceConnected(Connected {
+                principal: who.clone(),
+                connection,
+                first,
+                platform: None,
+                direct: false,
+            })
         };
         let disconnected = |connection, last| {
             Event::PresenceDisconnected(Disconnected { principal: who.clone(), connection, last })

@@ -170,6 +170,11 @@ impl State {
         self.presence.get(who).is_some_and(Presence::online)
     }
 
+    /// Whether what is said to somebody alone reaches a connection at once.
+    pub fn hears_direct(&self, who: &Principal) -> bool {
+        self.presence.get(who).is_some_and(|presence| !presence.direct.is_empty())
+    }
+
     /// Direct messages that have not reached their addressee: offset and time, oldest first.
     pub fn waiting(&self, to: &Principal) -> &Vector<(Offset, Time)> {
         static NONE: std::sync::LazyLock<Vector<(Offset, Time)>> = std::sync::LazyLock::new(Vector::new);
@@ -456,6 +461,9 @@ impl State {
             Event::PresenceConnected(e) => {
                 let mut presence = self.presence.get(&e.principal).cloned().unwrap_or_default();
                 presence.connections.insert(e.connection);
+                if e.direct {
+                    presence.direct.insert(e.connection);
+                }
                 presence.last_seen = record.at;
                 presence.platform.clone_from(&e.platform);
                 self.presence.insert(e.principal.clone(), presence);
@@ -463,6 +471,7 @@ impl State {
             Event::PresenceDisconnected(e) => {
                 let Some(presence) = self.presence.get_mut(&e.principal) else { return };
                 presence.connections.remove(&e.connection);
+                presence.direct.remove(&e.connection);
                 presence.last_seen = record.at;
                 if !presence.online() {
                     presence.seen = record.offset;

@@ -40,6 +40,8 @@ pub struct Settings {
     /// Messages per minute of one agent (of one user, if it speaks for itself), over all its sockets; `None` is no limit.
     /// 100, as documented.
     pub messages_per_minute: Option<u32>,
+    /// Memory operations per minute, counted alike; `None` is no limit. 200, as documented.
+    pub memory_per_minute: Option<u32>,
     /// Milliseconds until a socket without login is kicked. 60,000: time for a person to type a password, no home for idlers.
     pub login_ms: i64,
     /// `agent:register` of a user makes a missing channel. On, as the document's samples never create one.
@@ -55,6 +57,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             messages_per_minute: Some(100),
+            memory_per_minute: Some(200),
             login_ms: 60_000,
             register_creates_channel: true,
             announced_members: 100,
@@ -134,6 +137,8 @@ enum Then {
     Updated { agent: AgentId, updates: Json },
     /// `agent:status`.
     Status { agent: AgentId },
+    /// `memory:get`.
+    Recalled { wish: Box<input::memory::Recall> },
     /// An event that is answered by its acknowledgement alone.
     Accepted,
     /// `agent:register` in an envelope.
@@ -271,6 +276,12 @@ impl MxfSession {
     fn message_budget(&self) -> Option<Budget> {
         let most = self.settings.messages_per_minute?;
         Some(Budget { class: "mxf.messages", most, window_ms: errors::WINDOW_MS })
+    }
+
+    /// The limit on memory operations, if there is one.
+    fn memory_budget(&self) -> Option<Budget> {
+        let most = self.settings.memory_per_minute?;
+        Some(Budget { class: "mxf.memory", most, window_ms: errors::WINDOW_MS })
     }
 
     /// Receives what goes to a channel from now on.

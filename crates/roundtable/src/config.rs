@@ -184,6 +184,13 @@ section! {
         auth_timeout: Span = Span::of_ms(60_000),
         /// Messages per minute of one agent, over all its connections; `off` for any number.
         messages_per_minute: Rate = Rate::of(100),
+        /// Memory operations per minute of one agent, over all its connections; `off` for any number.
+        memory_per_minute: Rate = Rate::of(200),
+        /// Up to how many members of a channel coming, going and status are told to the others: the traffic grows with the
+        /// square of the members.
+        announced_members: Count = Count::of(100),
+        /// Agents that one user's connection may speak for: each is remembered for as long as the connection lives.
+        agents_per_connection: Count = Count::of(256),
         /// `agent:register` of a user makes a channel that does not exist.
         create_channels: bool = true,
     }

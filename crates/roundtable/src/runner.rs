@@ -29,7 +29,7 @@ use crate::auth::Directory;
 use crate::clock;
 use crate::log::{Append, Appended, Epochs, Log};
 use batch::{Batch, Question, Step};
-use budget::Budgets;
+use budget::{Budgets, Till};
 use counters::Counters;
 
 /// The most questions of one batch: bounds how long the first of them waits for the last.
@@ -394,10 +394,10 @@ impl Runner {
     async fn answer(&mut self, questions: Vec<Question<ReplyTo>>) {
         self.counters.batch(questions.len());
         let now = clock::now().max(self.state.at);
-        let refused: Vec<Option<Error>> = questions.iter().map(|q| self.over_budget(q, now)).collect();
         loop {
-            let refusal = |number: usize| refused.get(number).cloned().flatten();
-            let batch = batch::decide_all(&self.state, &questions, now, refusal, clock::random_u64);
+            let mut till = Till { budgets: &mut self.budgets, now, paid: Vec::new() };
+            let batch = batch::decide_all(&self.state, &questions, now, &mut till, clock::random_u64);
+            let paid = till.paid;
             let records = batch.records();
             let early =
                 batch.relaxed && self.may_be_early && self.unsynced.len() + records.len() <= MAX_UNSYNCED;
@@ -414,22 +414,17 @@ impl Runner {
                     self.may_be_early = relaxed;
                     return self.hand_out(batch, questions);
                 }
-                Appended::Behind(records) => self.catch_up(records),
+                Appended::Behind(records) => {
+                    self.budgets.pay_back(paid);
+                    self.catch_up(records);
+                }
                 Appended::Failed(error) => {
+                    self.budgets.pay_back(paid);
                     tracing::error!(workspace = %self.workspace, %error, "the log refused a batch");
                     return self.refuse(questions, &error.into());
                 }
             }
         }
-    }
-
-    fn over_budget(
-        &mut self,
-        question: &Question<ReplyTo>,
-        now: roundtable_core::time::Time,
-    ) -> Option<Error> {
-        let actor = question.ask.actor.as_ref().unwrap_or(&question.by);
-        question.ask.budget.and_then(|budget| self.budgets.spend(actor, budget, now).err())
     }
 
     /// Appends what waits unsynced and then `records`, as one append.

@@ -402,6 +402,7 @@ fn other_command(verb: &str, args: &Args<'_>, ctx: &Context) -> Option<Command> 
             seen: Offset(0),
             rooms: BTreeMap::new(),
         }),
+        "connect-for-direct" => Command::ConnectForDirect,
         "connect" => Command::Connect(args.at(0).map(str::to_owned)),
         "disconnect" => Command::Disconnect,
         "raise" => Command::RaiseAlert(AlertRaised {

@@ -3,6 +3,7 @@
 mod agents;
 mod channels;
 mod envelope;
+pub(super) mod memory;
 mod messages;
 mod setup;
 
@@ -131,6 +132,8 @@ impl MxfSession {
             "channel:join" => self.join(call, &fields, scene, out),
             "channel:leave" => self.leave(call, &fields, scene, out),
             "channel:update" => self.update_channel(call, &fields, out),
+            "memory:get" => self.recall(call, &fields, out),
+            "mcp:tool:list" => Self::list_no_tools(call, &fields, out),
             other => Err(Error::new(ErrorKind::InvalidField, format!("{other} is not served here"))),
         }
     }

@@ -193,10 +193,10 @@ impl MxfSession {
     /// Presence, then the key's channel: who is there hears of an agent that is here.
     fn ask_last_step(&mut self, out: &mut Outputs) {
         let Some(room) = self.key_room() else {
-            self.ask(Command::Connect(None), (Call::NONE, Then::Login), out);
+            self.ask(Command::ConnectForDirect, (Call::NONE, Then::Login), out);
             return;
         };
-        self.ask(Command::Connect(None), (Call::NONE, Then::Step), out);
+        self.ask(Command::ConnectForDirect, (Call::NONE, Then::Step), out);
         let join = JoinRoom { room, member: self.principal(), create: None, by_key: true };
         self.ask(Command::JoinRoom(join), (Call::NONE, Then::Login), out);
     }

@@ -45,6 +45,8 @@ impl MxfSession {
                     self.tell_sdk(call, room.as_str(), &error, (scene, out));
                 } else if let Then::KeyMade { shown } = &then {
                     self.tell_sdk(call, shown.room.as_str(), &error, (scene, out));
+                } else if let Then::Recalled { wish } = &then {
+                    self.cannot_recall(wish, &error, (scene, out));
                 }
                 self.undo(then, out);
                 self.refuse(call, &error, scene, out);
@@ -90,6 +92,7 @@ impl MxfSession {
                 acknowledge(call.ack, members(json!({"agentId": agent.as_str(), "agent": shown})), out);
             }
             Then::Status { agent } => self.tell_status(call, &agent, scene, out),
+            Then::Recalled { wish } => self.has_recalled(call, &wish, scene, out),
             Then::Accepted => acknowledge(call.ack, Map::new(), out),
             Then::SdkRegistered { agent, room } => {
                 let channel = room.as_ref().map_or(shapes::NOWHERE, RoomId::as_str);
@@ -153,7 +156,8 @@ impl MxfSession {
         scene: Scene<'_>,
         out: &mut Outputs,
     ) {
-        let delivered = scene.state.online(&Principal::Agent(to.clone()));
+        // An agent that is here in another way hears of it when it comes by one that takes direct messages.
+        let delivered = scene.state.hears_direct(&Principal::Agent(to.clone()));
         let data = json!({"messageId": message_id(outcome), "delivered": delivered});
         if sdk {
             let mut shown = members(data.clone());

@@ -268,7 +268,7 @@ fn content(fields: &Fields<'_>, raw: &RawValue) -> Result<Content, Error> {
         return Ok(Content::Text(text.into_owned()));
     }
     if !raw.get().starts_with('{') {
-        return Err(fields.wrong("content", rule));
+        return Err(fields.no_string("content", raw, rule));
     }
     check_mxp(fields)?;
     fields.carried("content", raw).map(Content::Json)

@@ -345,12 +345,21 @@ impl World {
             random,
             client: client.clone(),
         };
-        let decision = decide(&self.state, &ask.command, &context)?;
-        if self.full && !decision.events.is_empty() {
-            let mut refused = Error::new(ErrorKind::Unavailable, "nothing was written: the disk is full");
-            refused.retry_after_ms = Some(1_000);
-            return Err(refused);
+        let decided = decide(&self.state, &ask.command, &context);
+        let decided = match decided {
+            Ok(decision) if self.full && !decision.events.is_empty() => {
+                let mut refused = Error::new(ErrorKind::Unavailable, "nothing was written: the disk is full");
+                refused.retry_after_ms = Some(1_000);
+                Err(refused)
+            }
+            decided => decided,
+        };
+        if let (Err(_), Some(budget)) = (&decided, ask.budget)
+            && let Some(spent) = self.spent.get_mut(&(actor.clone(), budget.class))
+        {
+            spent.pop_back();
         }
+        let decision = decided?;
         let outcome = decision.result();
         let mut records = Vec::new();
         for (room, event) in decision.events {

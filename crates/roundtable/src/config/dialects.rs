@@ -25,8 +25,10 @@ impl Dialects {
             mxf: mxf::Settings {
                 messages_per_minute: config.mxf.messages_per_minute.most(),
                 login_ms: signed(config.mxf.auth_timeout.ms()),
+                memory_per_minute: config.mxf.memory_per_minute.most(),
                 register_creates_channel: config.mxf.create_channels,
-                ..mxf::Settings::default()
+                announced_members: config.mxf.announced_members.get() as usize,
+                agents_per_socket: config.mxf.agents_per_connection.get() as usize,
             },
             aiwm: aiwm::Settings {
                 typing_ms: signed(config.aiwm.typing_timeout.ms()),

@@ -71,14 +71,22 @@ impl Batch {
     }
 }
 
+/// What a question passes before it is decided.
+pub trait Gate {
+    /// Lets it in, or says why not.
+    fn enter(&mut self, ask: &Ask, actor: &Principal) -> Result<(), Error>;
+    /// The engine refused the question that was let in last.
+    fn refused(&mut self, ask: &Ask);
+}
+
 /// Decides the questions one after the other, each on what the ones before left behind.
 ///
-/// `refused` holds, by question number, what was turned away before (a budget is used up); `random` gives fresh bits.
+/// `gate` turns away what may not be asked now (a budget is used up); `random` gives fresh bits.
 pub fn decide_all<R>(
     state: &State,
     questions: &[Question<R>],
     now: Time,
-    refused: impl Fn(usize) -> Option<Error>,
+    gate: &mut impl Gate,
     mut random: impl FnMut() -> u64,
 ) -> Batch {
     // The log's own time never runs backwards, whatever the machine's clock does.
@@ -94,10 +102,10 @@ pub fn decide_all<R>(
             random: random(),
             client: question.ask.client.clone(),
         };
-        let decided = match refused(number) {
-            Some(error) => Err(error),
-            None => decide(&batch.state, &question.ask.command, &context),
-        };
+        let decided = gate.enter(&question.ask, &context.actor).and_then(|()| {
+            let decided = decide(&batch.state, &question.ask.command, &context);
+            decided.inspect_err(|_| gate.refused(&question.ask))
+        });
         let reply = decided.map(|decision| {
             let outcome = decision.result();
             batch.take_in(decision, context);
@@ -153,6 +161,17 @@ mod tests {
 
     use super::*;
 
+    /// Refuses everybody with one error, or lets everybody in.
+    struct Door(Option<Error>);
+
+    impl Gate for Door {
+        fn enter(&mut self, _: &Ask, _: &Principal) -> Result<(), Error> {
+            self.0.clone().map_or(Ok(()), Err)
+        }
+
+        fn refused(&mut self, _: &Ask) {}
+    }
+
     fn ask(command: Command) -> Question<()> {
         Question { by: Principal::System, connection: None, ask: Ask::new(Token(0), command), reply: () }
     }
@@ -163,7 +182,7 @@ mod tests {
         let create =
             || Command::CreateRoom(CreateRoom { room: Some(room.clone()), card: RoomCard::default() });
         let questions = [ask(create()), ask(create())];
-        let batch = decide_all(&State::default(), &questions, Time(5), |_| None, || 1);
+        let batch = decide_all(&State::default(), &questions, Time(5), &mut Door(None), || 1);
         let offsets: Vec<u64> = batch.records().iter().map(|r| r.offset.0).collect();
         assert_eq!(offsets, [1]);
         assert!(matches!(
@@ -177,7 +196,7 @@ mod tests {
         let post = Post::text(RoomId::new("r").unwrap(), Principal::System, "x");
         let refusal = Error::forbidden("no");
         let questions = [ask(Command::Post(Box::new(post)))];
-        let batch = decide_all(&State::default(), &questions, Time(5), |_| Some(refusal.clone()), || 1);
+        let batch = decide_all(&State::default(), &questions, Time(5), &mut Door(Some(refusal)), || 1);
         assert!(batch.records().is_empty());
         assert_eq!(batch.state, State::default());
     }

@@ -1,11 +1,13 @@
-//! Budgets: how often a principal may do something, over all its connections.
+//! Budgets: how often a principal may do something, over all its connections. What is refused does not count.
 
 use std::collections::{HashMap, VecDeque};
 
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::ids::Principal;
 use roundtable_core::time::Time;
-use roundtable_dialects::session::Budget;
+use roundtable_dialects::session::{Ask, Budget};
+
+use crate::runner::batch::Gate;
 
 /// Sliding windows by principal and class. Memory is bounded by what the budgets allow and freed as windows pass.
 #[derive(Debug, Default)]
@@ -36,12 +38,53 @@ impl Budgets {
         Ok(())
     }
 
+    /// Gives back what was paid for nothing.
+    pub fn pay_back(&mut self, paid: Vec<(Principal, Budget)>) {
+        for (who, budget) in paid {
+            self.give_back(&who, budget);
+        }
+    }
+
+    /// Gives back what was spent last: what it was for did not happen.
+    fn give_back(&mut self, who: &Principal, budget: Budget) {
+        if let Some(spent) = self.spent.get_mut(&(who.clone(), budget.class)) {
+            spent.pop_back();
+        }
+    }
+
     /// Now and then forgets those who have been quiet for two windows.
     fn sweep(&mut self, now: Time, window_ms: u32) {
         let span = 2 * i64::from(window_ms);
         if now.since(self.swept_at) > span {
             self.spent.retain(|_, spent| spent.back().is_some_and(|at| now.since(*at) <= span));
             self.swept_at = now;
+        }
+    }
+}
+
+/// The budgets as one batch meets them: each question pays before it is decided, and is paid back if the engine refuses it.
+pub struct Till<'a> {
+    /// The budgets.
+    pub budgets: &'a mut Budgets,
+    /// When the batch is decided.
+    pub now: Time,
+    /// What was paid in this round: it is given back if the batch is decided again or comes to nothing.
+    pub paid: Vec<(Principal, Budget)>,
+}
+
+impl Gate for Till<'_> {
+    fn enter(&mut self, ask: &Ask, actor: &Principal) -> Result<(), Error> {
+        let Some(budget) = ask.budget else { return Ok(()) };
+        self.budgets.spend(actor, budget, self.now)?;
+        self.paid.push((actor.clone(), budget));
+        Ok(())
+    }
+
+    fn refused(&mut self, ask: &Ask) {
+        if ask.budget.is_some()
+            && let Some((who, budget)) = self.paid.pop()
+        {
+            self.budgets.give_back(&who, budget);
         }
     }
 }
@@ -61,5 +104,8 @@ mod tests {
         assert_eq!(refused.retry_after_ms, Some(1_000));
         assert!(budgets.spend(&who, budget, Time(60_000)).is_ok());
         assert!(budgets.spend(&who, budget, Time(60_001)).is_err());
+        budgets.give_back(&who, budget);
+        assert!(budgets.spend(&who, budget, Time(60_002)).is_ok());
+        assert!(budgets.spend(&who, budget, Time(60_003)).is_err());
     }
 }

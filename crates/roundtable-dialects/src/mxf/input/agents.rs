@@ -34,7 +34,7 @@ impl MxfSession {
         let adopted = self.would_adopt(&who)?;
         let register = RegisterAgent { agent: agent.clone(), card };
         self.ask(Command::RegisterAgent(register), (call, Then::Step), out);
-        self.ask_as(Some(who.clone()), Command::Connect(None), (call, Then::Step), out);
+        self.ask_as(Some(who.clone()), Command::ConnectForDirect, (call, Then::Step), out);
         let by_user = self.principal().agent().is_none() && self.settings.register_creates_channel;
         let create = by_user.then(|| RoomCard { name: room.as_str().to_owned(), ..RoomCard::default() });
         let by_key = self.key_room().as_ref() == Some(&room);

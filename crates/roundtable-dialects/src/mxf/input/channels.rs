@@ -38,7 +38,7 @@ impl MxfSession {
         let by_key = self.key_room().as_ref() == Some(&room);
         let join = JoinRoom { room: room.clone(), member: who.clone(), create: None, by_key };
         if adopted {
-            self.ask_as(Some(who.clone()), Command::Connect(None), (call, Then::Step), out);
+            self.ask_as(Some(who.clone()), Command::ConnectForDirect, (call, Then::Step), out);
         }
         self.ask(Command::JoinRoom(join), (call, Then::Joined { room, who, adopted }), out);
         Ok(())

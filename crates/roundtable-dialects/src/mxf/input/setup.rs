@@ -1,10 +1,10 @@
-//! What the SDK asks for on its way in: channels, keys, its agent's card, tools and memory (MXF notes §9).
+//! What the SDK asks for on its way in: channels, keys, its agent's card (MXF notes §9).
 
 use base64::Engine as _;
 use roundtable_core::access::{may_act_as, may_manage_room};
 use roundtable_core::agents::{AgentCard, AgentChanges, RegisterAgent};
 use roundtable_core::command::Command;
-use roundtable_core::error::{Error, ErrorKind};
+use roundtable_core::error::Error;
 use roundtable_core::ids::{AgentId, KeyId, Principal, RoomId};
 use roundtable_core::json::Json;
 use roundtable_core::rooms::{CreateRoom, JoinRoom, visible};
@@ -234,85 +234,4 @@ impl MxfSession {
         self.ask(command, (call, Then::ToolsAllowed { agent, tools }), out);
         Ok(())
     }
-
-    /// `mxf:tool:list` and `mcp:tool:list`: no tool is registered with this server.
-    pub(super) fn list_tools(
-        &mut self,
-        call: Call,
-        envelope: &Envelope<'_>,
-        scene: Scene<'_>,
-        out: &mut Outputs,
-    ) -> Result<(), Error> {
-        let request = envelope.fields()?.loose("requestId");
-        let own = call.event == "mxf:tool:list";
-        let name = if own { "mxf:tool:list:result" } else { "mcp:tool:list:result" };
-        let data = json!({"requestId": request, "tools": [], "count": 0});
-        out.push(self.answer(name, envelope, data.clone(), scene));
-        acknowledge(call.ack, members(data), out);
-        Ok(())
-    }
-
-    /// `memory:get`, `memory:update` and `memory:delete`. An agent's memory is empty, and nothing is taken into it.
-    pub(super) fn memory(
-        &mut self,
-        call: Call,
-        envelope: &Envelope<'_>,
-        scene: Scene<'_>,
-        out: &mut Outputs,
-    ) -> Result<(), Error> {
-        let fields = envelope.fields()?;
-        let text = |name| fields.raw(name).map_or(Value::Null, |raw| shapes::value(&raw));
-        let mut data = json!({"operationId": text("operationId"), "scope": text("scope"), "id": text("id")});
-        let who = self.claimed(envelope, scene);
-        let agent = who.as_ref().and_then(Principal::agent).and_then(|agent| scene.state.agent(agent));
-        let own = agent.filter(|agent| fields.loose("id").as_deref() == Some(agent.id.as_str()));
-        let (name, error) = match (call.event, own) {
-            ("memory:get", Some(agent)) if fields.loose("scope").as_deref() == Some("agent") => {
-                set(&mut data, "memory", empty_memory(&agent.id, iso(agent.created_at)));
-                out.push(self.answer("memory:get:result", envelope, data.clone(), scene));
-                acknowledge(call.ack, members(data), out);
-                return Ok(());
-            }
-            ("memory:get", _) => ("memory:get:error", "This memory may not be read here"),
-            ("memory:update", _) => ("memory:update:error", "Memory is not kept here"),
-            _ => ("memory:delete:error", "Memory is not kept here"),
-        };
-        set(&mut data, "error", error.into());
-        out.push(self.answer(name, envelope, data, scene));
-        Err(Error::new(ErrorKind::InvalidField, error))
-    }
-
-    /// An envelope in answer to one, about the same agent and channel.
-    fn answer(
-        &mut self,
-        name: &'static str,
-        envelope: &Envelope<'_>,
-        data: Value,
-        scene: Scene<'_>,
-    ) -> super::Output {
-        let known =
-            |text: &'_ str| if text.is_empty() { shapes::NOWHERE.to_owned() } else { text.to_owned() };
-        let (agent, channel) = (known(&envelope.agent), known(&envelope.channel));
-        self.envelope(name, (&agent, &channel), data, scene)
-    }
-}
-
-fn set(object: &mut Value, name: &str, value: Value) {
-    if let Some(object) = object.as_object_mut() {
-        object.insert(name.into(), value);
-    }
-}
-
-/// The memory of an agent for which nothing was kept, in the SDK's shape.
-fn empty_memory(agent: &AgentId, since: String) -> Value {
-    json!({
-        "id": agent.as_str(),
-        "agentId": agent.as_str(),
-        "persistenceLevel": "temporary",
-        "notes": {},
-        "conversationHistory": [],
-        "customData": {},
-        "createdAt": since,
-        "updatedAt": since,
-    })
 }

@@ -58,7 +58,7 @@ impl<'a> Fields<'a> {
     /// A string of 1 to `most` characters.
     pub fn text(&self, name: &'static str, most: usize) -> Result<Option<Cow<'a, str>>, Error> {
         let Some(raw) = self.raw(name) else { return Ok(None) };
-        let text = string(raw).ok_or_else(|| self.wrong(name, "must be a string"))?;
+        let text = self.string(name, raw)?;
         if text.is_empty() || text.chars().count() > most {
             return Err(self.wrong(name, &format!("must have 1 to {most} characters")));
         }
@@ -83,7 +83,7 @@ impl<'a> Fields<'a> {
     /// An identifier that must be there; `make` checks its form.
     pub fn id<T>(&self, name: &'static str, make: impl Fn(&str) -> Result<T, Error>) -> Result<T, Error> {
         let raw = self.required(name)?;
-        let text = string(raw).ok_or_else(|| self.wrong(name, "must be a string"))?;
+        let text = self.string(name, raw)?;
         make(&text).map_err(|_| self.wrong(name, "must be 1 to 128 characters of A-Z a-z 0-9 . _ : @ -"))
     }
 
@@ -138,9 +138,33 @@ impl<'a> Fields<'a> {
 
     /// Any JSON value, carried unchanged. Fails when it is nested more deeply than 128 levels (protocol notes §3).
     pub fn carried(&self, name: &str, raw: &RawValue) -> Result<Json, Error> {
-        serde_json::from_str::<Value>(raw.get())
-            .map_err(|_| self.wrong(name, "must not be nested more deeply than 128 levels"))?;
+        serde_json::from_str::<Value>(raw.get()).map_err(|error| self.wrong(name, unreadable(&error)))?;
         Ok(Json::from(raw))
+    }
+
+    /// A string, or why it is none.
+    fn string(&self, name: &str, raw: &'a RawValue) -> Result<Cow<'a, str>, Error> {
+        string(raw).ok_or_else(|| self.no_string(name, raw, "must be a string"))
+    }
+
+    /// The refusal of what is no string: it breaks `rule`, or is one that cannot be read.
+    pub fn no_string(&self, name: &str, raw: &RawValue, rule: &str) -> Error {
+        self.wrong(name, if raw.get().starts_with('"') { HALF_CHARACTER } else { rule })
+    }
+}
+
+/// What a text breaks that holds half of a character: one `\\ud83d` without its other half.
+const HALF_CHARACTER: &str = "must not hold half of a surrogate pair";
+
+/// Why JSON that is well formed cannot be read.
+fn unreadable(error: &serde_json::Error) -> &'static str {
+    let said = error.to_string();
+    if said.contains("recursion limit") {
+        "must not be nested more deeply than 128 levels"
+    } else if said.contains("out of range") {
+        "must not hold numbers out of range"
+    } else {
+        HALF_CHARACTER
     }
 }
 
@@ -224,6 +248,22 @@ mod tests {
         assert_eq!(fields.words("a").unwrap().unwrap().chars().count(), 256);
         assert!(fields.words("b").is_err());
         assert!(fields.words("e").is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused_for_its_own_reason() {
+        let raw =
+            raw(r#"{"metadata":{"n":1e999},"half":{"t":"\ud83d"},"name":"\ud83d","channelId":"\udc00"}"#);
+        let fields = Fields::payload(Some(&raw)).unwrap();
+        let said = |error: Error| error.message;
+        assert_eq!(
+            said(fields.json_object("metadata").unwrap_err()),
+            "metadata must not hold numbers out of range"
+        );
+        let half = "must not hold half of a surrogate pair";
+        assert_eq!(said(fields.json_object("half").unwrap_err()), format!("half {half}"));
+        assert_eq!(said(fields.words("name").unwrap_err()), format!("name {half}"));
+        assert_eq!(said(fields.id("channelId", RoomId::new).unwrap_err()), format!("channelId {half}"));
     }
 
     #[test]
