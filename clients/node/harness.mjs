@@ -5,7 +5,7 @@
 
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -40,13 +40,18 @@ export class Server {
   get megabot() { return `ws://127.0.0.1:${this.ports.megabot}/ws` }
   get openAgi() { return `ws://127.0.0.1:${this.ports.openAgi}/api/v1/ws` }
 
-  /** Starts the process on the same data and, after the first time, the same ports; waits until it serves. */
-  async up() {
+  /** The arguments that say where it listens. */
+  listening() {
     const { main, megabot, openAgi } = this.ports
     const listen = [`127.0.0.1:${main}=hive`, `127.0.0.1:${megabot}=megabot`, `127.0.0.1:${openAgi}=auto`]
+    return listen.flatMap(address => ['--listen', address])
+  }
+
+  /** Starts the process on the same data and, after the first time, the same ports; waits until it serves. */
+  async up() {
     this.child = spawn(BINARY, [
       'serve', '--data', this.data,
-      ...listen.flatMap(address => ['--listen', address]),
+      ...this.listening(),
       // Tests of one server fail to log in on purpose, all from one address.
       '--set', 'security.failed_logins=off',
       ...this.settings.flatMap(setting => ['--set', setting]),
@@ -129,6 +134,37 @@ export class Server {
       all.unshift(...messages)
     }
     return all.map(({ actor, event }) => ({ from: actor, text: event.content.text }))
+  }
+}
+
+/** A server whose listeners all speak TLS, with certificates of an authority of its own. */
+export class EncryptedServer extends Server {
+  static async start(settings = []) {
+    const server = new EncryptedServer(await mkdtemp(path.join(os.tmpdir(), 'roundtable-node-')), settings)
+    await server.issue('first')
+    await server.up()
+    return server
+  }
+
+  get http() { return super.http.replace('http:', 'https:') }
+  get hive() { return super.hive.replace('ws:', 'wss:') }
+  get megabot() { return super.megabot.replace('ws:', 'wss:') }
+  get openAgi() { return super.openAgi.replace('ws:', 'wss:') }
+
+  listening() {
+    const tls = `{ certificate = "${this.data}/certificate.pem", key = "${this.data}/key.pem" }`
+    const one = (name, bareWs) => `{ address = "127.0.0.1:${this.ports[name]}", bare_ws = "${bareWs}", tls = ${tls} }`
+    const all = [one('main', 'hive'), one('megabot', 'megabot'), one('openAgi', 'auto')]
+    return ['--set', `server.listen=[${all.join(', ')}]`]
+  }
+
+  /** Makes a certificate with this common name that vouches for itself; clients trust it as `ca`. */
+  async issue(name) {
+    await run('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2',
+      '-subj', `/CN=${name}`, '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1',
+      '-keyout', path.join(this.data, 'key.pem'), '-out', path.join(this.data, 'new.pem')])
+    this.ca = await readFile(path.join(this.data, 'new.pem'), 'utf8')
+    await writeFile(path.join(this.data, 'certificate.pem'), this.ca)
   }
 }
 

@@ -18,6 +18,8 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 BINARY = TOP / os.environ.get("ROUNDTABLE_BIN", "target/debug/roundtable")
 # How long anything may take before a test gives up, in seconds: a busy build machine is slow.
 PATIENCE = 10
+# What a bare `/ws` means on each listener.
+MEANINGS = ["hive", "megabot", "auto"]
 
 
 class Server:
@@ -26,11 +28,10 @@ class Server:
     def __init__(self):
         self.data = pathlib.Path(tempfile.mkdtemp(prefix="roundtable-python-"))
         self.log = tempfile.TemporaryFile()
-        command = [BINARY, "serve", "--data", self.data]
+        self.binary = BINARY
+        command = [BINARY, "serve", "--data", self.data, *self.listening()]
         # Tests of one server fail to log in on purpose, all from one address.
         command += ["--set", "security.failed_logins=off"]
-        for bare_ws in ["hive", "megabot", "auto"]:
-            command += ["--listen", f"127.0.0.1:0={bare_ws}"]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         place = self._place()
         self.ports = [int(listener["address"].rpartition(":")[2]) for listener in place["listeners"]]
@@ -40,6 +41,10 @@ class Server:
         self.megabot = f"ws://127.0.0.1:{self.megabot_port}/ws"
         self.open_agi = f"ws://127.0.0.1:{self.open_agi_port}/api/v1/ws"
         self.credentials = json.loads((self.data / "credentials.json").read_text())
+
+    def listening(self):
+        """The arguments that say where it listens."""
+        return [word for bare_ws in MEANINGS for word in ("--listen", f"127.0.0.1:0={bare_ws}")]
 
     def _place(self):
         """Where the process listens, once it does."""
@@ -89,6 +94,29 @@ class Server:
             "keyId": key["key_id"],
             "secretKey": key["secret"],
         }
+
+
+class EncryptedServer(Server):
+    """A server whose listeners all speak TLS, with certificates that vouch for themselves."""
+
+    def __init__(self):
+        super().__init__()
+        self.http = self.http.replace("http:", "https:")
+        self.hive, self.megabot, self.open_agi = (url.replace("ws:", "wss:") for url in [self.hive, self.megabot, self.open_agi])
+
+    def listening(self):
+        self.issue("first")
+        tls = f'{{ certificate = "{self.data}/certificate.pem", key = "{self.data}/key.pem" }}'
+        all_of_them = [f'{{ address = "127.0.0.1:0", bare_ws = "{bare_ws}", tls = {tls} }}' for bare_ws in MEANINGS]
+        return ["--set", f"server.listen=[{', '.join(all_of_them)}]"]
+
+    def issue(self, name, folder=None):
+        """Makes a certificate for this machine and its key, in the data directory or another folder."""
+        folder = folder or self.data
+        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2".split()
+        names = ["-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+        files = ["-keyout", folder / "key.pem", "-out", folder / "certificate.pem"]
+        subprocess.run([*command, *names, *files], check=True, capture_output=True, timeout=PATIENCE)
 
 
 class Inbox:

@@ -25,7 +25,7 @@ pub struct Figures {
     pub network_in: f64,
     /// Bytes sent per second, all interfaces.
     pub network_out: f64,
-    /// Every listener that can be reached from other machines encrypts.
+    /// TLS is on, and every listener that other machines can reach has it.
     pub encrypted: bool,
     /// Open connections of this process.
     pub connections: u64,

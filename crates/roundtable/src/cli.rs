@@ -19,6 +19,7 @@ pub mod place;
 mod rooms;
 pub mod serve;
 mod torture;
+mod trust;
 mod workspaces;
 
 /// What a command ends with, as documented in `--help`.
@@ -82,6 +83,10 @@ pub struct Target {
     /// of connections and of what is checked only those of this workspace.
     #[arg(long, global = true, value_name = "NAME")]
     pub workspace: Option<String>,
+    /// Certificates in PEM form to trust with an https:// server: its own, or those that vouch for it. The server whose
+    /// data directory is here is known without.
+    #[arg(long, global = true, value_name = "FILE", env = "ROUNDTABLE_CA")]
+    pub ca: Option<PathBuf>,
     /// Print JSON.
     #[arg(long, global = true)]
     pub json: bool,

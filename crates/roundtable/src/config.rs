@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-pub use crate::config::listen::{BareWs, Listener, Listeners};
+pub use crate::config::listen::{BareWs, Listener, Listeners, TlsFiles};
 use crate::config::values::{AgentName, Count, LogLevel, NodeName};
 pub use crate::config::values::{LogFormat, Origins, Percent, Rate, Size, Span};
 
@@ -25,7 +25,9 @@ section! {
         /// Where to listen: `ADDRESS:PORT=MEANING`, MEANING being what a bare `/ws` is there: `hive`, `megabot` or `auto`
         /// (MegaBot if the request carries a token, a key or MegaBot's query values, else Hive). Port 0 takes a free one.
         /// `/no-guests` at the end asks for a credential there although the address is a loopback one; so does
-        /// `{ address = "127.0.0.1:3000", bare_ws = "megabot", anonymous = false }`.
+        /// `{ address = "127.0.0.1:3000", bare_ws = "megabot", anonymous = false }`. With
+        /// `tls = { certificate = "FILE", key = "FILE" }` in it, both in PEM form, it speaks TLS and nothing else; new files are
+        /// taken while the server runs.
         listen: Listeners = Listeners::default(),
         /// Threads that own connections, at most 256. 0: one per core.
         shards: u16 = 0,

@@ -30,7 +30,11 @@ pub fn start(config: &Config, hub: &Arc<Hub>, sampler: Sampler) -> Vec<JoinHandl
     let sampled = sample(config.clone(), Arc::clone(hub), sampler);
     let reported = report(Duration::from_millis(config.hive.status_interval.ms()), Arc::clone(hub));
     let measured = measure(config.clone(), Arc::clone(hub));
-    vec![tokio::spawn(sampled), tokio::spawn(reported), tokio::spawn(measured)]
+    let mut jobs = vec![tokio::spawn(sampled), tokio::spawn(reported), tokio::spawn(measured)];
+    if config.server.listen.as_slice().iter().any(|listener| listener.tls.is_some()) {
+        jobs.push(tokio::spawn(renew(config, hub)));
+    }
+    jobs
 }
 
 fn put(handle: &Handle, command: Command) {
@@ -104,6 +108,16 @@ async fn measure(config: Config, hub: Arc<Hub>) {
             put(&handle, Command::Measure(metrics(&hub.figures.load(), &config)));
         }
     }
+}
+
+/// Certificates are read again when their files change, and told about when they expire.
+fn renew(config: &Config, hub: &Arc<Hub>) -> impl Future<Output = ()> + use<> {
+    let (node, told) = (hub.figures.load().node.clone(), Arc::clone(hub));
+    crate::tls::renewal::run(Arc::clone(&hub.tls), config.storage.dir.clone(), node, move |command| {
+        if let Some(handle) = told.workspaces.get(told.workspaces.default_id()) {
+            put(&handle, command);
+        }
+    })
 }
 
 fn metrics(figures: &Figures, config: &Config) -> Vec<Metric> {

@@ -11,7 +11,8 @@
 //!    as [`rates`] allow.
 //!    [`watch`] counts signs of attacks and refuses those who are blocked.
 //!    `probes` answers whoever watches whether the server lives, and what it has counted.
-//! 5. [`server`] starts and stops all of it in order; [`workspaces`] begin on one thread; [`jobs`] are what it does by itself; [`cli`] is the command line.
+//! 5. [`tls`] reads certificates and takes new ones.
+//! 6. [`server`] starts and stops all of it in order; [`workspaces`] begin on one thread; [`jobs`] are what it does by itself; [`cli`] is the command line.
 //!
 //! `demo` and `torture` are clients of such servers, over `line`: the one shows a conversation, the other attacks.
 //!
@@ -34,6 +35,7 @@ pub mod routes;
 pub mod runner;
 pub mod server;
 pub mod telemetry;
+pub mod tls;
 mod torture;
 pub mod transport;
 pub mod watch;

@@ -21,7 +21,8 @@ fn serve(config: Config, ready: Ready) -> Result<(), Box<dyn Error + Send + Sync
         let bound: Vec<Bound> = opened
             .filter_map(|(listener, address)| {
                 let (bare_ws, anonymous) = (listener.bare_ws, listener.lets_guests_in(everywhere));
-                address.map(|address| Bound { address, bare_ws, anonymous })
+                let tls = listener.tls.is_some();
+                address.map(|address| Bound { address, bare_ws, anonymous, tls })
             })
             .collect();
         if let Err(error) = ready(&bound) {

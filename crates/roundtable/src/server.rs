@@ -19,7 +19,8 @@ use crate::log::sqlite::{OpenError, SqliteLog};
 use crate::routes::FrontOffice;
 use crate::runner::{Pace, Workspaces};
 use crate::telemetry::figures::{Counts, Sampler};
-use crate::transport::listen::{Bound, Crowd, bind};
+use crate::tls::{self, Pairs};
+use crate::transport::listen::{Bound, Crowd, Door, bind};
 use crate::transport::{Doors, Hub, Settings, Shards, Started, Watched};
 use crate::workspaces::{Announcement, EngineThread, ask};
 
@@ -39,6 +40,9 @@ pub enum ServeError {
     /// Secrets or threads.
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    /// Certificates or keys.
+    #[error("TLS:\n{0}")]
+    Tls(String),
     /// None of the addresses could be opened.
     #[error("no address could be opened:\n{0}")]
     Addresses(String),
@@ -93,6 +97,8 @@ impl Server {
             &config.auth,
         )?;
         let (watch, news) = Watch::new(&config.security, Arc::clone(&workspaces));
+        let pairs = Pairs::open(&config.server.listen).map_err(|found| ServeError::Tls(found.join("\n")))?;
+        pairs.note(&dir)?;
         let bound = open_addresses(config)?;
         let addresses: Vec<Option<SocketAddr>> =
             bound.iter().map(|b| b.as_ref().map(|b| b.address)).collect();
@@ -100,7 +106,8 @@ impl Server {
             node: node_id(config, &dir)?,
             address: addresses.iter().flatten().next().copied(),
         };
-        let mut sampler = Sampler::new(node.node.to_string(), clock::now(), &dir, &config.alerts);
+        let own = (node.node.to_string(), tls::encrypts(&config.server.listen));
+        let mut sampler = Sampler::new(own, clock::now(), &dir, &config.alerts);
         let hub = Arc::new(Hub {
             workspaces: Arc::clone(&workspaces),
             identity: Arc::new(identity),
@@ -110,6 +117,7 @@ impl Server {
             connections: 0.into(),
             watched: Watched::default(),
             settings,
+            tls: Arc::new(pairs),
             ports: addresses.iter().flatten().map(SocketAddr::port).collect(),
         });
         for home in workspaces.all() {
@@ -125,7 +133,7 @@ impl Server {
         let router = routes::router(office, first.secrets, config);
         let doors: Arc<dyn Doors> = Arc::new(FrontDoors::new(config, &hub, router));
         let started = prepared.start(&hub, &doors)?;
-        let mut tasks = serve_addresses(config, bound, &started.shards, &hub.watch);
+        let mut tasks = serve_addresses(config, bound, &started.shards, &hub);
         tasks.push(tokio::spawn(watch::tell(watch, news)));
         tasks.extend(jobs::start(config, &hub, sampler));
         tasks.push(summaries::work(due, workspaces));
@@ -174,7 +182,7 @@ fn serve_addresses(
     config: &Config,
     bound: Vec<Option<Bound>>,
     shards: &Shards,
-    watch: &Arc<Watch>,
+    hub: &Hub,
 ) -> Vec<tokio::task::JoinHandle<()>> {
     let listeners = config.server.listen.as_slice();
     let crowd = Crowd::new(config.server.connections_per_address.most());
@@ -182,9 +190,10 @@ fn serve_addresses(
     opened
         .filter_map(|(number, (bound, listener))| {
             let anonymous = listener.lets_guests_in(config.auth.anonymous);
-            bound.map(|bound| {
-                bound.serve(shards.clone(), Arc::clone(&crowd), Arc::clone(watch), (number, anonymous))
-            })
+            let tls = listener.tls.as_ref().and_then(|files| hub.tls.of(files));
+            let door =
+                Door { number, anonymous, tls, crowd: Arc::clone(&crowd), watch: Arc::clone(&hub.watch) };
+            bound.map(|bound| bound.serve(shards.clone(), door))
         })
         .collect()
 }

@@ -16,6 +16,7 @@ mod outputs;
 pub mod report;
 mod shard;
 mod socket;
+mod stream;
 mod wheel;
 
 use std::net::SocketAddr;
@@ -99,6 +100,8 @@ pub struct Listener {
     pub number: usize,
     /// Connections without credentials are guests here.
     pub anonymous: bool,
+    /// What it presents, where it speaks TLS.
+    pub tls: Option<Arc<crate::tls::Pair>>,
 }
 
 /// Limits and intervals of all connections. Times in milliseconds.
@@ -204,6 +207,8 @@ pub struct Hub {
     pub watched: Watched,
     /// Limits and intervals.
     pub settings: Settings,
+    /// The certificates that listeners present.
+    pub tls: Arc<crate::tls::Pairs>,
     /// The ports this installation listens on.
     pub ports: Vec<u16>,
 }

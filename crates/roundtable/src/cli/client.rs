@@ -8,9 +8,12 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector as _, TcpConnector};
 
 use crate::auth::first_start::{CREDENTIALS, FirstCredentials};
 use crate::cli::place::Place;
+use crate::cli::trust::Trust;
 use crate::cli::{Exit, Target};
 
 /// Where data are if nobody says so.
@@ -65,6 +68,7 @@ pub struct Client {
     token: String,
     workspace: Option<String>,
     agent: ureq::Agent,
+    trust: Trust,
 }
 
 impl Client {
@@ -74,19 +78,20 @@ impl Client {
         let base = match &target.server {
             Some(url) if url.contains("://") => url.trim_end_matches('/').to_owned(),
             Some(address) => format!("http://{address}"),
-            None => format!("http://{}", noted(&dir)?),
+            None => noted(&dir)?,
         };
         let token = match &target.token {
             Some(token) => token.clone(),
             None => token_in(&dir)?,
         };
         let workspace = target.workspace.as_deref().map(encoded);
-        Ok(Self { base, token, workspace, agent: agent(Some(PATIENCE)) })
+        let trust = Trust::of(&dir, target.ca.as_deref()).map_err(Failure::Unreachable)?;
+        Ok(Self { base, token, workspace, agent: agent(Some(PATIENCE), trust.clone()), trust })
     }
 
     /// The same for what takes as long as the log is large: it waits for its answer until the server gives it or is gone.
     pub fn patient(self) -> Self {
-        Self { agent: agent(None), ..self }
+        Self { agent: agent(None, self.trust.clone()), ..self }
     }
 
     /// One request with a JSON body; reads the answer as a type.
@@ -158,7 +163,7 @@ impl fmt::Debug for Client {
     }
 }
 
-fn agent(patience: Option<Duration>) -> ureq::Agent {
+fn agent(patience: Option<Duration>, trust: Trust) -> ureq::Agent {
     let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .allow_non_standard_methods(true)
@@ -167,10 +172,10 @@ fn agent(patience: Option<Duration>) -> ureq::Agent {
         .timeout_connect(Some(Duration::from_secs(5)))
         .timeout_recv_response(patience)
         .build();
-    ureq::Agent::new_with_config(config)
+    ureq::Agent::with_parts(config, TcpConnector::default().chain(trust), DefaultResolver::default())
 }
 
-fn noted(dir: &Path) -> Result<std::net::SocketAddr, Failure> {
+fn noted(dir: &Path) -> Result<String, Failure> {
     for look in 0..LOOKS {
         if let Some(address) = Place::read(dir).and_then(|place| place.address()) {
             return Ok(address);

@@ -56,7 +56,7 @@ async fn perform(args: &DemoArgs, target: &Target, terminal: &mut Terminal<'_>) 
     let [agents, people, nodes] = *opened.as_slice() else { return Err("a port could not be opened".into()) };
     let credentials = FirstCredentials::read(dir.path())?.ok_or("the first start wrote no credentials")?;
     let stage = Stage { agents, people, nodes, credentials };
-    let bound = |(address, bare_ws)| Bound { address, bare_ws, anonymous: true };
+    let bound = |(address, bare_ws)| Bound { address, bare_ws, anonymous: true, tls: false };
     let place = Place::here(&opened.into_iter().zip(LISTENERS).map(bound).collect::<Vec<_>>());
     // So that the other commands find this server.
     place.write(dir.path())?;

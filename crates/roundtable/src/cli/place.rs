@@ -22,6 +22,9 @@ pub struct Bound {
     pub bare_ws: BareWs,
     /// Guests may come in there.
     pub anonymous: bool,
+    /// It speaks TLS.
+    #[serde(default)]
+    pub tls: bool,
 }
 
 /// The content of `server.json`.
@@ -44,6 +47,13 @@ impl Bound {
             ip => ip,
         };
         SocketAddr::new(ip, self.address.port())
+    }
+}
+
+impl Bound {
+    /// Where somebody on this machine reaches it, as a URL: `scheme` is that of plain connections.
+    fn url(&self, scheme: &str) -> String {
+        format!("{scheme}{}://{}", if self.tls { "s" } else { "" }, self.reachable())
     }
 }
 
@@ -75,10 +85,10 @@ impl Place {
         }
     }
 
-    /// Where requests of the command line go: a loopback listener if there is one.
-    pub fn address(&self) -> Option<SocketAddr> {
+    /// Where requests of the command line go, such as `http://127.0.0.1:3001`: a loopback listener if there is one.
+    pub fn address(&self) -> Option<String> {
         let loopback = self.listeners.iter().find(|bound| bound.reachable().ip().is_loopback());
-        loopback.or(self.listeners.first()).map(Bound::reachable)
+        loopback.or(self.listeners.first()).map(|bound| bound.url("http"))
     }
 
     /// The address of each dialect, in the words of its clients.
@@ -86,7 +96,7 @@ impl Place {
         let first = |wanted: BareWs| self.listeners.iter().find(|bound| bound.bare_ws == wanted);
         let any = self.listeners.first();
         let at = |bound: Option<&Bound>, scheme: &str, path: &str| {
-            bound.map(|bound| format!("{scheme}://{}{path}", bound.reachable())).unwrap_or_default()
+            bound.map(|bound| bound.url(scheme) + path).unwrap_or_default()
         };
         let socketio = first(BareWs::Hive).or(any);
         let bare = |wanted, prefix: &str| match first(wanted) {
@@ -112,6 +122,7 @@ mod tests {
             address: address.parse().unwrap(),
             bare_ws: *bare_ws,
             anonymous: true,
+            tls: false,
         };
         Place::here(&listeners.iter().map(bound).collect::<Vec<_>>())
     }
@@ -155,8 +166,13 @@ mod tests {
     #[test]
     fn the_command_line_goes_through_loopback_if_it_can() {
         let outside_first = place(&[("192.0.2.1:1", BareWs::Hive), ("[::]:2", BareWs::Auto)]);
-        assert_eq!(outside_first.address().unwrap().to_string(), "[::1]:2");
-        assert_eq!(place(&[("192.0.2.1:1", BareWs::Hive)]).address().unwrap().to_string(), "192.0.2.1:1");
+        assert_eq!(outside_first.address().unwrap(), "http://[::1]:2");
+        let mut only = place(&[("192.0.2.1:1", BareWs::Hive)]);
+        assert_eq!(only.address().unwrap(), "http://192.0.2.1:1");
+        only.listeners[0].tls = true;
+        assert_eq!(only.address().unwrap(), "https://192.0.2.1:1");
+        let hive = only.dialects()[2].1.clone();
+        assert_eq!(hive, "wss://192.0.2.1:1/ws");
     }
 
     #[test]

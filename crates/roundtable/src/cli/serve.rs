@@ -12,7 +12,7 @@ use crate::auth::secrets::make_private_dir;
 use crate::cli::place::{Bound, Place};
 use crate::cli::{Exit, Target, Terminal};
 use crate::config::{Config, Sources};
-use crate::telemetry;
+use crate::{telemetry, tls};
 
 /// Called once when the listeners are open and everything may come in.
 pub type Ready = Box<dyn FnOnce(&[Bound]) -> io::Result<()> + Send>;
@@ -46,12 +46,16 @@ fn sources(args: &SettingArgs, target: &Target) -> Sources {
 }
 
 pub(super) fn check(args: &SettingArgs, target: &Target, terminal: &mut Terminal<'_>) -> Exit {
-    let problems = Config::load(&sources(args, target)).err().unwrap_or_default().0;
+    let (problems, warnings) = match Config::load(&sources(args, target)) {
+        Ok(config) => (Vec::new(), tls::warnings(&config)),
+        Err(problems) => (problems.0, Vec::new()),
+    };
     let exit = if problems.is_empty() { Exit::Done } else { Exit::Settings };
     let text = if target.json {
-        json!({"ok": problems.is_empty(), "problems": problems}).to_string()
+        json!({"ok": problems.is_empty(), "problems": problems, "warnings": warnings}).to_string()
     } else if problems.is_empty() {
-        "the settings are in order".into()
+        let warnings = warnings.iter().map(|warning| format!("warning: {warning}\n"));
+        warnings.collect::<String>() + "the settings are in order"
     } else {
         problems.join("\n")
     };
@@ -142,8 +146,12 @@ mod tests {
 
     #[test]
     fn readiness_names_every_dialect_and_warns_of_proxies() {
-        let bound =
-            |anonymous| Bound { address: "127.0.0.1:9".parse().unwrap(), bare_ws: BareWs::Auto, anonymous };
+        let bound = |anonymous| Bound {
+            address: "127.0.0.1:9".parse().unwrap(),
+            bare_ws: BareWs::Auto,
+            anonymous,
+            tls: false,
+        };
         let dir = std::path::Path::new("/d");
         let text = in_words(&Place::here(&[bound(true)]), dir);
         for part in [

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::de::Error as _;
@@ -41,6 +42,18 @@ pub struct Listener {
     pub bare_ws: BareWs,
     /// False: a credential is needed here even on a loopback address.
     pub anonymous: bool,
+    /// It speaks TLS and nothing else.
+    pub tls: Option<TlsFiles>,
+}
+
+/// A certificate and its key.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// The server's certificate in PEM form, then those that vouch for it, if clients need them.
+    pub certificate: PathBuf,
+    /// Its private key in PEM form.
+    pub key: PathBuf,
 }
 
 impl Listener {
@@ -67,7 +80,7 @@ impl FromStr for Listener {
         let address = local.as_deref().unwrap_or(address).parse().map_err(|_| {
             format!("`{address}` is no address with port, such as 127.0.0.1:3001 or [::1]:3001")
         })?;
-        Ok(Self { address, bare_ws, anonymous })
+        Ok(Self { address, bare_ws, anonymous, tls: None })
     }
 }
 
@@ -80,7 +93,14 @@ impl fmt::Display for Listener {
 
 impl Serialize for Listener {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        use serde::ser::SerializeStruct as _;
+        let Some(tls) = &self.tls else { return serializer.collect_str(self) };
+        let mut table = serializer.serialize_struct("Listener", 4)?;
+        table.serialize_field("address", &self.address)?;
+        table.serialize_field("bare_ws", &self.bare_ws)?;
+        table.serialize_field("anonymous", &self.anonymous)?;
+        table.serialize_field("tls", tls)?;
+        table.end()
     }
 }
 
@@ -94,9 +114,14 @@ impl<'de> Deserialize<'de> for Listener {
             bare_ws: BareWs,
             #[serde(default = "yes")]
             anonymous: bool,
+            #[serde(default)]
+            tls: Option<TlsFiles>,
         }
         #[derive(Deserialize)]
-        #[serde(untagged, expecting = "a listener is ADDRESS:PORT=MEANING or {address, bare_ws, anonymous}")]
+        #[serde(
+            untagged,
+            expecting = "a listener is ADDRESS:PORT=MEANING or {address, bare_ws, anonymous, tls}"
+        )]
         enum Form {
             Text(String),
             Table(Table),
@@ -105,7 +130,7 @@ impl<'de> Deserialize<'de> for Listener {
             Form::Text(text) => text.parse().map_err(D::Error::custom),
             Form::Table(table) => {
                 let listener: Self = table.address.parse().map_err(D::Error::custom)?;
-                Ok(Self { bare_ws: table.bare_ws, anonymous: table.anonymous, ..listener })
+                Ok(Self { bare_ws: table.bare_ws, anonymous: table.anonymous, tls: table.tls, ..listener })
             }
         }
     }
@@ -153,6 +178,7 @@ impl Default for Listeners {
             address: SocketAddr::from(([127, 0, 0, 1], port)),
             bare_ws,
             anonymous: true,
+            tls: None,
         };
         Self(vec![local(3001, BareWs::Hive), local(3000, BareWs::MegaBot), local(8080, BareWs::Auto)])
     }

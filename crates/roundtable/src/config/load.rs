@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::config::listen::{Listener, Listeners};
 use crate::config::section::Given;
 use crate::config::{Config, values::LogLevel};
+use crate::tls::Pairs;
 
 /// Where settings come from, in rising precedence.
 #[derive(Clone, Debug, Default)]
@@ -132,6 +133,7 @@ pub(super) fn load(sources: &Sources) -> Result<Config, Problems> {
     }
     if filling.problems.is_empty() {
         filling.problems = filling.config.contradictions();
+        filling.problems.extend(Pairs::open(&filling.config.server.listen).err().unwrap_or_default());
     }
     if filling.problems.is_empty() { Ok(filling.config) } else { Err(Problems(filling.problems)) }
 }

@@ -26,6 +26,7 @@ pub struct Counts {
 /// Takes samples. Needs some milliseconds per sample, so it belongs on a blocking thread.
 pub struct Sampler {
     node: String,
+    encrypted: bool,
     started_at: Time,
     dir: PathBuf,
     warning_percent: [f64; 3],
@@ -40,8 +41,8 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// For the process called `node` with its data in `dir`.
-    pub fn new(node: String, started_at: Time, dir: &Path, alerts: &Alerts) -> Self {
+    /// For the process called `node`, whose addresses encrypt or do not, with its data in `dir`.
+    pub fn new((node, encrypted): (String, bool), started_at: Time, dir: &Path, alerts: &Alerts) -> Self {
         let mut system = System::new().ok();
         if let Some(system) = &mut system {
             system.refresh_cpu_usage();
@@ -50,6 +51,7 @@ impl Sampler {
         let disks = DiskRefreshKind::nothing().with_storage();
         Self {
             node,
+            encrypted,
             started_at,
             dir: dir.canonicalize().unwrap_or_else(|_| dir.to_owned()),
             warning_percent: [alerts.cpu_warning, alerts.memory_warning, alerts.disk_warning]
@@ -81,8 +83,7 @@ impl Sampler {
             load: (load / self.cores).clamp(0.0, 1.0),
             network_in,
             network_out,
-            // Listeners speak plain TCP.
-            encrypted: false,
+            encrypted: self.encrypted,
             connections: counts.connections,
             total_memory,
             available_memory,
@@ -183,9 +184,10 @@ mod tests {
     #[test]
     fn samples_are_measured_and_in_range() {
         let dir = tempfile::tempdir().unwrap();
-        let mut sampler = Sampler::new("n1".into(), Time(5), dir.path(), &Alerts::default());
+        let mut sampler = Sampler::new(("n1".into(), true), Time(5), dir.path(), &Alerts::default());
         let first = sampler.sample(Time(1_000), Counts { connections: 3, records: 10, ..Counts::default() });
         assert_eq!((first.node.as_str(), first.started_at, first.at), ("n1", Time(5), Time(1_000)));
+        assert!(first.encrypted);
         assert_eq!((first.connections, first.warning_percent), (3, [80.0, 80.0, 90.0]));
         assert_eq!((first.network_in, first.network_out), (0.0, 0.0), "one sample knows no rate");
         assert_eq!((first.records_per_second, first.error_rate), (0.0, 0.0), "nor what was written");

@@ -37,9 +37,12 @@ pub async fn serve(address: SocketAddr, doors: Arc<dyn Doors>, settings: Setting
         connections: 0.into(),
         watched: super::Watched::default(),
         settings,
+        tls: Arc::default(),
         ports: vec![bound.address.port()],
     });
     let started = prepared.start(&hub, &doors).map_err(internal)?;
-    bound.serve(started.shards.clone(), listen::Crowd::new(None), watch, (0, true));
+    let crowd = listen::Crowd::new(None);
+    let door = listen::Door { number: 0, anonymous: true, tls: None, crowd, watch };
+    bound.serve(started.shards.clone(), door);
     Ok(started)
 }

@@ -10,7 +10,6 @@ use roundtable_core::time::Time;
 use roundtable_dialects::session::{Identity, Session};
 use roundtable_dialects::socketio::Attempt;
 use smallvec::SmallVec;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::engine::EngineSide;
@@ -18,6 +17,7 @@ use super::http::From;
 use super::mailbox::Mailbox;
 use super::report::Tally;
 use super::shard::{Home, Shard};
+use super::stream::Stream;
 use super::{Encode, Farewell, Head};
 use crate::clock;
 use crate::runner::Committed;
@@ -82,7 +82,7 @@ pub struct Pings {
 #[derive(Default)]
 pub struct Wire {
     /// The socket; none while an Engine.IO session is polling.
-    pub stream: Option<Rc<TcpStream>>,
+    pub stream: Option<Rc<Stream>>,
     /// What waits to be written.
     pub mailbox: Mailbox,
     /// The window of compressed frames towards this client, if compression is on.

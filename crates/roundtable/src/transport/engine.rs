@@ -10,14 +10,13 @@ use roundtable_dialects::engineio::{
 use roundtable_dialects::session::{Input, Opening, Sign};
 use roundtable_dialects::socketio::{self, Attempt, INVALID_NAMESPACE, Namespaces};
 use roundtable_dialects::websocket::{Decoder, Frame, Incoming, Opcode};
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::connection::{Connection, Ending, Slot};
 use super::deliver::Frames;
 use super::mailbox::Weight;
 use super::shard::{Shard, Socket};
-use super::socket::shut;
+use super::stream::Stream;
 use super::{Entry, Head};
 use crate::clock;
 
@@ -48,7 +47,7 @@ pub struct EngineSide {
     head: Head,
     waiting_poll: Option<oneshot::Sender<PollReply>>,
     /// A WebSocket that has not taken over yet, and the compression agreed on for it.
-    probing: Option<(Rc<TcpStream>, Option<u8>)>,
+    probing: Option<(Rc<Stream>, Option<u8>)>,
 }
 
 /// The first character of a session id says which shard has it.
@@ -175,7 +174,7 @@ impl Shard {
     fn abandon_probe(&self, connection: &Connection) {
         let probing = connection.engine.borrow_mut().as_mut().and_then(|side| side.probing.take());
         if let Some((stream, _)) = probing {
-            shut(&stream);
+            stream.shut();
         }
     }
 
@@ -189,7 +188,7 @@ impl Shard {
         match (stream, reason) {
             (None, _) => self.forget(connection),
             (Some(stream), CloseReason::PingTimeout | CloseReason::TransportClosed) => {
-                shut(&stream);
+                stream.shut();
                 self.forget(connection);
             }
             (Some(_), _) => {
@@ -348,11 +347,11 @@ impl Shard {
     // ---- WebSocket ----
 
     fn upgrade(self: &Rc<Self>, connection: &Rc<Connection>, socket: Socket) {
-        let Ok(stream) = TcpStream::from_std(socket.stream).map(Rc::new) else { return };
+        let Ok(stream) = socket.stream.attach().map(Rc::new) else { return };
         let now = clock::monotonic_ms();
         let taken = {
             let mut side = connection.engine.borrow_mut();
-            let Some(side) = side.as_mut() else { return shut(&stream) };
+            let Some(side) = side.as_mut() else { return stream.shut() };
             let welcome = side.engine.on_upgrade_open(now, &self.hub.settings.engine);
             if welcome {
                 side.probing = Some((Rc::clone(&stream), socket.deflate));
@@ -360,7 +359,7 @@ impl Shard {
             welcome
         };
         if !taken {
-            return shut(&stream);
+            return stream.shut();
         }
         self.engine_time_set(connection);
         let decoder = Decoder::new(self.hub.settings.engine.max_payload, socket.deflate.is_some());
@@ -385,14 +384,14 @@ impl Shard {
         let stream = connection.wire.borrow().stream.clone();
         if let Some(stream) = stream {
             let _ = stream.try_write(Frame::close(code, "").wire());
-            shut(&stream);
+            stream.shut();
         } else {
             self.abandon_probe(connection);
         }
     }
 
     /// The WebSocket of an Engine.IO session has ended, or one that only tried to take over.
-    pub fn engine_socket_ended(self: &Rc<Self>, connection: &Rc<Connection>, stream: &Rc<TcpStream>) {
+    pub fn engine_socket_ended(self: &Rc<Self>, connection: &Rc<Connection>, stream: &Rc<Stream>) {
         let current = connection.wire.borrow().stream.as_ref().is_some_and(|own| Rc::ptr_eq(own, stream));
         let probing = connection
             .engine

@@ -23,12 +23,15 @@ use super::engine::{EngineCall, PollReply, shard_of};
 use super::listen::Place;
 use super::origin;
 use super::shard::{Shard, Socket, ToShard};
+use super::stream::{self, Stream};
 use super::{Entry, Head, Listener, Way};
 use crate::clock;
 use crate::watch::Spot;
 
 /// Bytes of a request's head.
 const MAX_HEAD: usize = 16 << 10;
+/// What is left for a request's head after a slow handshake.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Who sent a request, for REST handlers (a request extension).
 #[derive(Clone, Debug)]
@@ -53,7 +56,22 @@ pub async fn serve(shard: Rc<Shard>, stream: TcpStream, (listener, place): (Arc<
     let _ = stream.set_nodelay(true);
     let Ok(peer) = stream.peer_addr() else { return };
     let from = From { peer: peer.ip().to_canonical(), listener, place };
-    let patience = Duration::from_millis(shard.hub.settings.patience);
+    let mut patience = Duration::from_millis(shard.hub.settings.patience);
+    let stream = match from.listener.tls.as_ref() {
+        None => Stream::Plain(stream),
+        Some(pair) => {
+            let began = clock::monotonic_ms();
+            let stream = match tokio::time::timeout(patience, stream::accept(stream, pair.config())).await {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
+                Err(_) => return tracing::debug!("a TLS handshake took too long"),
+            };
+            // What is left is for the request's head.
+            let took = Duration::from_millis(clock::monotonic_ms() - began);
+            patience = patience.saturating_sub(took).max(LEAST_PATIENCE);
+            stream
+        }
+    };
     let answer = {
         let shard = Rc::clone(&shard);
         hyper::service::service_fn(move |request| {
@@ -170,9 +188,9 @@ fn shake_hands(shard: &Shard, request: &Request<HyperBody>) -> Result<Shaken, Bo
 }
 
 /// Waits for the end of the HTTP part and hands over the bare socket; hyper's buffers are given back.
-async fn bare_socket(upgrade: hyper::upgrade::OnUpgrade) -> Option<(TcpStream, Bytes)> {
+async fn bare_socket(upgrade: hyper::upgrade::OnUpgrade) -> Option<(Stream, Bytes)> {
     let upgraded = upgrade.await.ok()?;
-    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+    let parts = upgraded.downcast::<TokioIo<Stream>>().ok()?;
     // An empty rest would keep hyper's whole read buffer alive.
     let early =
         if parts.read_buf.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&parts.read_buf) };
@@ -207,7 +225,7 @@ impl Shard {
         from: &From,
         head: &Head,
         entry: Entry,
-        (stream, early, deflate): (TcpStream, Bytes, Option<u8>),
+        (stream, early, deflate): (Stream, Bytes, Option<u8>),
     ) {
         let Some(home) = self.home(self.hub.workspaces.default_id()) else { return };
         let connection = Connection::new(self.fresh_id(), from.clone());
@@ -238,7 +256,7 @@ impl Shard {
         from: &From,
         head: Head,
         alone: Option<Entry>,
-        (stream, early, deflate): (TcpStream, Bytes, Option<u8>),
+        (stream, early, deflate): (Stream, Bytes, Option<u8>),
     ) {
         let connection = Connection::new(self.fresh_id(), from.clone());
         let stream = Rc::new(stream);
@@ -292,7 +310,7 @@ async fn engine(
         Ok(EngineRequest::Upgrade(sid)) => {
             let Some(owner) = shard_of(&sid) else { return engine_error(RequestError::UnknownSid) };
             engine_socket(&shard, request, move |shard, (stream, early, deflate)| {
-                if let Ok(stream) = stream.into_std() {
+                if let Ok(stream) = stream.detach() {
                     let call = EngineCall::Upgrade(sid, Socket { stream, early, deflate });
                     shard.shards.to(owner, ToShard::Engine(call));
                 }
@@ -304,7 +322,7 @@ async fn engine(
 fn engine_socket(
     shard: &Rc<Shard>,
     mut request: Request<HyperBody>,
-    then: impl FnOnce(Rc<Shard>, (TcpStream, Bytes, Option<u8>)) + 'static,
+    then: impl FnOnce(Rc<Shard>, (Stream, Bytes, Option<u8>)) + 'static,
 ) -> Response<Body> {
     let (response, deflate) = match shake_hands(shard, &request) {
         Ok(shaken) => shaken,

@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 
 use super::Listener;
 use super::shard::{Shards, ToShard};
+use crate::tls::Pair;
 use crate::watch::Watch;
 
 /// An address that is bound and not served yet.
@@ -78,16 +79,25 @@ impl Drop for Place {
     }
 }
 
+/// What is done at an address.
+pub struct Door {
+    /// Its number among the listeners.
+    pub number: usize,
+    /// Connections without credentials are guests there.
+    pub anonymous: bool,
+    /// What it presents, if it speaks TLS.
+    pub tls: Option<Arc<Pair>>,
+    /// How many may come from one address.
+    pub crowd: Arc<Crowd>,
+    /// Who may not come.
+    pub watch: Arc<Watch>,
+}
+
 impl Bound {
     /// Accepts until the returned task is aborted.
-    pub fn serve(
-        self,
-        shards: Shards,
-        crowd: Arc<Crowd>,
-        watch: Arc<Watch>,
-        (number, anonymous): (usize, bool),
-    ) -> tokio::task::JoinHandle<()> {
-        let listener = Arc::new(Listener { address: self.address, number, anonymous });
+    pub fn serve(self, shards: Shards, door: Door) -> tokio::task::JoinHandle<()> {
+        let Door { number, anonymous, tls, crowd, watch } = door;
+        let listener = Arc::new(Listener { address: self.address, number, anonymous, tls });
         tokio::spawn(async move {
             loop {
                 let accepted = self.socket.accept().await;

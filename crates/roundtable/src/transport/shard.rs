@@ -21,6 +21,7 @@ use super::connection::{Connection, Ending};
 use super::engine::EngineCall;
 use super::listen::Place;
 use super::report::Tally;
+use super::stream::Detached;
 use super::wheel::Wheel;
 use super::{Doors, Hub, Listener};
 use crate::clock;
@@ -51,7 +52,7 @@ pub enum ToShard {
 /// A connected and upgraded socket, with what was read behind the request.
 pub struct Socket {
     /// The socket, on no runtime.
-    pub stream: std::net::TcpStream,
+    pub stream: Detached,
     /// Bytes that came with the request.
     pub early: Bytes,
     /// The window of compressed frames, if compression was agreed on.

@@ -7,12 +7,12 @@ use std::rc::Rc;
 use bytes::Bytes;
 use roundtable_dialects::session::{Input, Sign};
 use roundtable_dialects::websocket::{Decoder, Frame, Incoming};
-use tokio::net::TcpStream;
 
 use super::connection::{Connection, Ending};
 use super::deliver::Frames;
 use super::mailbox::Weight;
 use super::shard::Shard;
+use super::stream::Stream;
 use crate::clock;
 
 /// Slices of one vectored write.
@@ -34,7 +34,7 @@ impl Shard {
     pub async fn read_socket(
         self: Rc<Self>,
         connection: Rc<Connection>,
-        stream: Rc<TcpStream>,
+        stream: Rc<Stream>,
         mut decoder: Decoder,
         early: Bytes,
     ) {
@@ -61,7 +61,7 @@ impl Shard {
     fn read_once(
         self: &Rc<Self>,
         connection: &Rc<Connection>,
-        stream: &TcpStream,
+        stream: &Stream,
         decoder: &mut Decoder,
         held: &mut Vec<u8>,
     ) -> Next {
@@ -193,13 +193,18 @@ impl Shard {
         let Some(stream) = connection.wire.borrow().stream.clone() else { return };
         loop {
             let mut wire = connection.wire.borrow_mut();
-            if wire.mailbox.is_empty() {
-                break;
-            }
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let used = wire.mailbox.slices(&mut slices);
-            match stream.try_write_vectored(slices.get(..used).unwrap_or_default()) {
-                Ok(written) => wire.mailbox.advance(written),
+            let written = if wire.mailbox.is_empty() {
+                match stream.try_flush() {
+                    Ok(()) => break,
+                    Err(error) => Err(error),
+                }
+            } else {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                let used = wire.mailbox.slices(&mut slices);
+                stream.try_write_vectored(slices.get(..used).unwrap_or_default())
+            };
+            match written {
+                Ok(count) => wire.mailbox.advance(count),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     connection.draining.set(true);
                     tokio::task::spawn_local(
@@ -209,28 +214,28 @@ impl Shard {
                 }
                 Err(_) => {
                     drop(wire);
-                    return shut(&stream);
+                    return stream.shut();
                 }
             }
         }
         connection.relief.notify_waiters();
         if let Ending::Cutting(_) = connection.ending.get() {
             // Only this direction: cutting both would throw away what was just written if the client still sends.
-            let _ = socket2::SockRef::from(&*stream).shutdown(std::net::Shutdown::Write);
+            stream.finish();
         }
     }
 
-    async fn drain(self: Rc<Self>, connection: Rc<Connection>, stream: Rc<TcpStream>) {
+    async fn drain(self: Rc<Self>, connection: Rc<Connection>, stream: Rc<Stream>) {
         let writable = stream.writable().await;
         connection.draining.set(false);
         match writable {
             Ok(()) => self.flush(&connection),
-            Err(_) => shut(&stream),
+            Err(_) => stream.shut(),
         }
     }
 
     /// The socket of a connection has ended.
-    fn socket_ended(self: &Rc<Self>, connection: &Rc<Connection>, stream: &Rc<TcpStream>) {
+    fn socket_ended(self: &Rc<Self>, connection: &Rc<Connection>, stream: &Rc<Stream>) {
         if connection.engine.borrow().is_some() {
             return self.engine_socket_ended(connection, stream);
         }
@@ -247,7 +252,7 @@ impl Shard {
                 }
                 let stream = connection.wire.borrow().stream.clone();
                 if let Some(stream) = stream {
-                    shut(&stream);
+                    stream.shut();
                 }
                 return self.forget(connection);
             }
@@ -266,7 +271,7 @@ impl Shard {
         if now >= pings.next {
             if pings.unanswered >= self.hub.settings.missed_pings {
                 let stream = connection.wire.borrow().stream.clone();
-                return stream.iter().for_each(|stream| shut(stream));
+                return stream.iter().for_each(|stream| stream.shut());
             }
             pings.unanswered += 1;
             pings.next = now + pings.every;
@@ -304,10 +309,4 @@ impl Connection {
         pings.unanswered = 0;
         self.pings.set(pings);
     }
-}
-
-/// Ends a socket in both directions; its reader sees the end.
-pub fn shut(stream: &TcpStream) {
-    // Fails only if the other side was faster.
-    let _ = socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Both);
 }

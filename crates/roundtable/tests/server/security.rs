@@ -184,7 +184,8 @@ async fn a_crowd_from_one_address_and_a_repeated_message_are_told() {
     let mut dash = house.watcher(&["security_events"]).await;
     let watch = &house.server.hub.watch;
     // Clients of a test can only come from this machine, which is not counted: the accept loop's own question is asked.
-    let listener = roundtable::transport::Listener { address: house.address(0), number: 0, anonymous: true };
+    let listener =
+        roundtable::transport::Listener { address: house.address(0), number: 0, anonymous: true, tls: None };
     let [near, far]: [IpAddr; 2] = ["127.0.0.1", "192.0.2.7"].map(|ip| ip.parse().unwrap());
     assert!((0..1_000).all(|_| watch.comes((near, &listener))));
     assert!((0..101).all(|_| watch.comes((far, &listener))));
