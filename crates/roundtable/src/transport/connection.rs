@@ -1,6 +1,7 @@
 //! One connection: its socket, its mailbox, its sessions. Everything here lives on one shard's thread.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -21,6 +22,9 @@ use super::stream::Stream;
 use super::{Encode, Farewell, Head};
 use crate::clock;
 use crate::runner::Committed;
+
+/// Records that are held for one subscription.
+const MAX_HELD: usize = 256;
 
 /// A client's connection: a plain WebSocket, or an Engine.IO session over whatever transport.
 pub struct Connection {
@@ -121,8 +125,28 @@ pub struct Slot {
 pub struct CatchUp {
     /// Which topic.
     pub topic: Topic,
-    /// Held records: the batch, and the place in it.
-    pub held: Vec<(Arc<Committed>, usize)>,
+    /// Held records, oldest first: the batch, and the place in it.
+    pub held: VecDeque<(Arc<Committed>, usize)>,
+    /// More came than may be held: what was and what comes is to be read from the log.
+    pub behind: bool,
+}
+
+impl CatchUp {
+    /// Nothing is held yet.
+    pub fn new(topic: Topic) -> Self {
+        Self { topic, held: VecDeque::new(), behind: false }
+    }
+
+    /// Holds a record, or notes that it cannot: each keeps a whole batch in memory.
+    pub fn hold(&mut self, batch: &Arc<Committed>, place: usize) {
+        if self.held.len() >= MAX_HELD {
+            self.held = VecDeque::new();
+            self.behind = true;
+        }
+        if !self.behind {
+            self.held.push_back((Arc::clone(batch), place));
+        }
+    }
 }
 
 impl Connection {

@@ -144,7 +144,7 @@ impl Shard {
                 if let Some((batch, place)) = from
                     && let Some(catching) = slot.catching_up.iter_mut().find(|c| c.topic == *delivery.topic)
                 {
-                    catching.held.push((Arc::clone(batch), place));
+                    catching.hold(batch, place);
                     return None;
                 }
                 Some(slot.route(delivery, scene))

@@ -204,8 +204,7 @@ impl Shard {
             });
         }
         if cursor.offset < head {
-            let catching = CatchUp { topic: topic.clone(), held: Vec::new() };
-            connection.with_slot(number, |slot| slot.catching_up.push(catching));
+            connection.with_slot(number, |slot| slot.catching_up.push(CatchUp::new(topic.clone())));
             tokio::task::spawn_local(Rc::clone(self).catch_up(
                 Rc::clone(connection),
                 number,
@@ -215,8 +214,8 @@ impl Shard {
         }
     }
 
-    /// Reads the log up to where the subscription began, then what was not synced at that moment, then hands out what was
-    /// held: no gap, no repeat.
+    /// Reads the log up to where the subscription began, then hands out what was held meanwhile: no gap, no repeat. Where more
+    /// came meanwhile than may be held, the log is read on.
     async fn catch_up(
         self: Rc<Self>,
         connection: Rc<Connection>,
@@ -224,18 +223,35 @@ impl Shard {
         topic: Topic,
         (view, after): (View, Offset),
     ) {
+        let (mut view, mut after) = (view, after);
+        while self.read_back(&connection, number, &topic, (&view, after)).await {
+            let Some(next) = self.release(&connection, number, (&topic, view.state.head)).await else {
+                return;
+            };
+            (view, after) = next;
+        }
+    }
+
+    /// Hands out what the log has of a topic after an offset, and what of the view was not synced then. Says `false` when the
+    /// connection ends.
+    async fn read_back(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        number: u8,
+        topic: &Topic,
+        (view, after): (&View, Offset),
+    ) -> bool {
         let mut span = Span { after, upto: view.state.head, limit: PAGE };
         let mut last = after;
-        let Some(workspace) = connection.with_slot(number, |slot| slot.home.handle.workspace().clone())
-        else {
-            return;
-        };
+        let workspace = connection.with_slot(number, |slot| slot.home.handle.workspace().clone());
+        let Some(workspace) = workspace else { return false };
         while span.after < span.upto && connection.lives() {
             let (log, of, which) = (Arc::clone(self.hub.workspaces.log()), workspace.clone(), topic.clone());
             let page = tokio::task::spawn_blocking(move || log.read_topic(&of, &which, span)).await;
             let Ok(Ok(page)) = page else {
                 tracing::error!(%workspace, "the log could not be read for a resume");
-                return self.overflow(&connection);
+                self.overflow(connection);
+                return false;
             };
             let full = page.len() >= PAGE;
             span.after = page.last().filter(|_| full).map_or(span.upto, |record| record.offset);
@@ -244,34 +260,58 @@ impl Shard {
                 if view.state.is_deleted(record) {
                     continue;
                 }
-                let delivery = Delivery { item: Item::Record(record), topic: &topic, origin: None };
-                self.deliver_to(&connection, number, &delivery);
-            }
-            // A slow reader sets the pace, so that what is read back never fills its mailbox.
-            while connection.lives() && connection.waiting_bytes() > self.hub.settings.mailbox_bytes / 2 {
-                connection.relief.notified().await;
+                let delivery = Delivery { item: Item::Record(record), topic, origin: None };
+                self.deliver_to(connection, number, &delivery);
+                self.at_its_pace(connection).await;
             }
         }
-        for record in view.unsynced(&topic, last) {
-            let delivery = Delivery { item: Item::Record(record), topic: &topic, origin: None };
-            self.deliver_to(&connection, number, &delivery);
+        for record in view.unsynced(topic, last) {
+            let delivery = Delivery { item: Item::Record(record), topic, origin: None };
+            self.deliver_to(connection, number, &delivery);
+            self.at_its_pace(connection).await;
         }
-        self.release(&connection, number, (&topic, view.state.head));
+        connection.lives()
     }
 
-    /// Hands out what was held during a catch-up, but for what the log had already: a subscription may begin in the middle of
-    /// a batch, and the rest of that batch is both.
-    fn release(self: &Rc<Self>, connection: &Rc<Connection>, number: u8, (topic, read_to): (&Topic, Offset)) {
-        let held = connection.with_slot(number, |slot| {
-            let place = slot.catching_up.iter().position(|c| c.topic == *topic)?;
-            Some(slot.catching_up.swap_remove(place).held)
-        });
-        for (batch, place) in held.flatten().unwrap_or_default() {
+    /// A slow reader sets the pace, so that what it missed never fills its mailbox.
+    async fn at_its_pace(&self, connection: &Connection) {
+        while connection.lives() && connection.waiting_bytes() > self.hub.settings.mailbox_bytes / 2 {
+            connection.relief.notified().await;
+        }
+    }
+
+    /// Hands out what was held during a catch-up, but for what was read back: a subscription may begin in the middle of a
+    /// batch, and the rest of that batch is both. Says from where to read on if that was too much to be held.
+    async fn release(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        number: u8,
+        (topic, mut read_to): (&Topic, Offset),
+    ) -> Option<(View, Offset)> {
+        loop {
+            let held = connection.with_slot(number, |slot| {
+                let place = slot.catching_up.iter().position(|c| c.topic == *topic)?;
+                let catching = slot.catching_up.get_mut(place)?;
+                if std::mem::take(&mut catching.behind) {
+                    return Some(Err(slot.home.view.borrow().clone()));
+                }
+                let held = catching.held.pop_front();
+                if held.is_none() {
+                    slot.catching_up.swap_remove(place);
+                }
+                held.map(Ok)
+            });
+            let (batch, place) = match held.flatten()? {
+                Ok(held) => held,
+                Err(view) => return Some((view, read_to)),
+            };
             if let Some(News::Record(record, _, origin)) = batch.news.get(place)
                 && record.offset > read_to
             {
+                read_to = record.offset;
                 let delivery = Delivery { item: Item::Record(record), topic, origin: *origin };
                 self.deliver_to(connection, number, &delivery);
+                self.at_its_pace(connection).await;
             }
         }
     }
