@@ -24,6 +24,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 mod demo;
+pub mod descriptors;
 pub mod desk;
 pub mod doors;
 pub mod jobs;

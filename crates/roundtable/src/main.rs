@@ -6,13 +6,15 @@ use std::process::ExitCode;
 use roundtable::cli::place::Bound;
 use roundtable::cli::{self, serve::Ready};
 use roundtable::config::Config;
-use roundtable::server;
+use roundtable::{descriptors, server};
 
 /// Many small, short-lived allocations on several threads; memory goes back to the system soon after a peak.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn serve(config: Config, ready: Ready) -> Result<(), Box<dyn Error + Send + Sync>> {
+    // Every connection is one.
+    descriptors::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let listeners = config.server.listen.clone();
     let everywhere = config.auth.anonymous;

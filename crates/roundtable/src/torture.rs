@@ -15,6 +15,7 @@ mod kill;
 mod ledger;
 mod limits;
 mod person;
+mod stalled;
 
 /// Settings under which nobody is refused for talking too much.
 const UNLIMITED: [&str; 4] = [
@@ -32,6 +33,8 @@ pub enum Scenario {
     Kill,
     /// A disk that takes no more while people talk.
     FullDisk,
+    /// Readers that stop reading, among others that do not.
+    Stalled,
 }
 
 /// How large an attack is, and its chance.
@@ -100,6 +103,7 @@ pub async fn attack(scenario: Scenario, dir: &Path, mut scale: Scale) -> Report 
     let ended: Attempt<()> = match scenario {
         Scenario::Kill => kill::attack(dir, &mut scale, &mut report).await,
         Scenario::FullDisk => full_disk::attack(dir, &mut scale, &mut report).await,
+        Scenario::Stalled => stalled::attack(dir, &mut scale, &mut report).await,
     };
     if let Err(error) = ended {
         report.broken.push(error.to_string());

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::admin::records::Seen;
+use crate::admin::wire::History;
 use crate::auth::first_start::FirstCredentials;
 use crate::cli::place::Place;
 use crate::config::BareWs;
@@ -134,6 +136,15 @@ impl Server {
     pub fn ended(&mut self) -> Option<String> {
         self.child.try_wait().ok().flatten().map(|status| status.to_string())
     }
+
+    /// A figure of `/proc/PID/status`, such as `VmRSS`, in bytes.
+    pub fn memory(&self, figure: &str) -> Attempt<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(figure)?.strip_prefix(':'));
+        let kib: u64 =
+            line.and_then(|text| text.split_whitespace().next()).ok_or("no such figure")?.parse()?;
+        Ok(kib << 10)
+    }
 }
 
 impl Drop for Server {
@@ -166,15 +177,15 @@ impl Doors {
             let path = format!("/admin/v1/rooms/{room}/messages?limit={PAGE}{before}");
             let url = format!("http://{}{path}", self.agents);
             let (status, page) = request("GET", url, &self.credentials.admin_token, None).await?;
-            let Some(page) = page.get("messages").and_then(Value::as_array).filter(|_| status == 200) else {
+            if status != 200 {
                 return Err(format!("GET {path}: {status} {page}").into());
-            };
-            let text = |record: &Value| {
-                record.pointer("/event/content/text").and_then(Value::as_str).map(first_word)
-            };
-            texts.extend(page.iter().rev().filter_map(text));
-            match page.first().and_then(|record| record.get("offset")) {
-                Some(first) if page.len() == PAGE => before = format!("&before={first}"),
+            }
+            let page: History = serde_json::from_value(page)?;
+            let text =
+                |seen: &Seen| seen.event.pointer("/content/text").and_then(Value::as_str).map(first_word);
+            texts.extend(page.messages.iter().rev().filter_map(text));
+            match page.messages.first() {
+                Some(first) if page.messages.len() == PAGE => before = format!("&before={}", first.cursor),
                 _ => break,
             }
         }

@@ -72,7 +72,7 @@ pub async fn attack(dir: &Path, scale: &mut Scale, report: &mut Report) -> Attem
 /// Who only reads is served as ever, and whoever watches the server is told.
 async fn read(doors: &Doors, report: &mut Report) -> Attempt<()> {
     doors.history(ROOM).await?;
-    for (path, wanted) in [("/livez", 200), ("/readyz", 503), ("/health", 200)] {
+    for (path, wanted) in [("/livez", 200), ("/readyz", 503)] {
         let (status, body) = request("GET", format!("http://{}{path}", doors.agents), "", None).await?;
         if status != wanted {
             report.broken.push(format!("{path} answers {status} on a full disk, not {wanted}: {body}"));
