@@ -443,7 +443,7 @@ pub(crate) fn remove(state: &State, ctx: &Context, agent: &AgentId, reason: &str
     // Whoever takes the name next is somebody else.
     let member = Principal::Agent(agent.clone());
     for room in state.rooms_of(&member) {
-        decision.in_room(room, Event::RoomLeft(RoomLeft { member: member.clone() }));
+        decision.in_room(room, Event::RoomLeft(RoomLeft::of(state, &member)));
     }
     decision.event(Event::AgentRemoved(AgentRemoved { agent: agent.clone(), reason: reason.into() }));
     Ok(decision)

@@ -36,6 +36,25 @@ impl Presence {
     }
 }
 
+/// Where somebody sat at the moment that an event about it was decided.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Whereabouts {
+    /// It was not connected.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub away: bool,
+    /// Where its newest connection sat: `web`, `mobile`, … if its dialect told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
+}
+
+impl Whereabouts {
+    /// Where somebody is at present.
+    pub fn of(state: &State, who: &Principal) -> Self {
+        let presence = state.presence(who).filter(|presence| presence.online());
+        Self { away: presence.is_none(), platform: presence.and_then(|p| p.platform.clone()) }
+    }
+}
+
 /// Event: a connection came.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Connected {
@@ -62,6 +81,9 @@ pub struct Disconnected {
     pub connection: ConnectionId,
     /// No other is left, so others hear of it.
     pub last: bool,
+    /// Where its principal sat.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
 }
 
 pub(crate) fn connect(
@@ -100,6 +122,7 @@ pub(crate) fn disconnect(state: &State, ctx: &Context) -> Decision {
         return decision;
     };
     let last = before.connections.len() == 1;
+    let platform = before.platform.clone();
     if let Some(agent) = principal.agent().and_then(|id| state.agent(id))
         && last
         && !matches!(agent.status, AgentStatus::Paused | AgentStatus::Failed)
@@ -109,7 +132,7 @@ pub(crate) fn disconnect(state: &State, ctx: &Context) -> Decision {
     // Here and not in a command of its own: of two connections that end at once, only the engine knows the last.
     let node = if let (Principal::Node(id), true) = (&principal, last) { state.node(id) } else { None };
     let node = node.filter(|node| node.joined.kind != "server");
-    decision.event(Event::PresenceDisconnected(Disconnected { principal, connection, last }));
+    decision.event(Event::PresenceDisconnected(Disconnected { principal, connection, last, platform }));
     if let Some(node) = node {
         decision.event(cluster::gone(node, "leave", ctx.now));
     }
@@ -189,7 +212,12 @@ mod tests {
             })
         };
         let disconnected = |connection, last| {
-            Event::PresenceDisconnected(Disconnected { principal: who.clone(), connection, last })
+            Event::PresenceDisconnected(Disconnected {
+                principal: who.clone(),
+                connection,
+                last,
+                platform: None,
+            })
         };
         let (one, two) = (ConnectionId(1), ConnectionId(2));
         apply(&mut state, connected(one, true));

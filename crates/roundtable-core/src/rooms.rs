@@ -10,6 +10,7 @@ use crate::event::{Event, Record};
 use crate::ids::{AgentId, MessageId, Principal, RoomId};
 use crate::json::Json;
 use crate::limits;
+use crate::presence::Whereabouts;
 use crate::state::State;
 use crate::time::{Offset, Time};
 
@@ -171,12 +172,15 @@ pub struct RoomJoined {
     /// Who brought it in, if it did not come by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<Principal>,
+    /// Where it sat.
+    #[serde(flatten)]
+    pub at: Whereabouts,
 }
 
 impl RoomJoined {
-    /// Somebody who came by itself.
-    pub const fn alone(member: Principal) -> Self {
-        Self { member, by: None }
+    /// Somebody who came by itself, or was brought in by another.
+    fn of(state: &State, member: Principal, by: Option<Principal>) -> Self {
+        Self { at: Whereabouts::of(state, &member), member, by }
     }
 }
 
@@ -185,6 +189,9 @@ impl RoomJoined {
 pub struct RoomLeft {
     /// Who.
     pub member: Principal,
+    /// Where it sat.
+    #[serde(flatten)]
+    pub at: Whereabouts,
 }
 
 /// Event: what was said so far was summed up.
@@ -192,6 +199,13 @@ pub struct RoomLeft {
 pub struct RoomSummarised {
     /// In short; at most 16 KiB.
     pub summary: String,
+}
+
+impl RoomLeft {
+    /// Somebody who stops being a member now.
+    pub(crate) fn of(state: &State, member: &Principal) -> Self {
+        Self { member: member.clone(), at: Whereabouts::of(state, member) }
+    }
 }
 
 /// Event: a member has read up to a message.
@@ -290,7 +304,7 @@ pub(crate) fn create(state: &State, ctx: &Context, command: &CreateRoom) -> Resu
     let mut decision = Decision::default();
     made(&mut decision, ctx, &room, &command.card);
     if ctx.actor != Principal::System {
-        decision.in_room(&room, Event::RoomJoined(RoomJoined::alone(ctx.actor.clone())));
+        decision.in_room(&room, Event::RoomJoined(RoomJoined::of(state, ctx.actor.clone(), None)));
     }
     Ok(decision)
 }
@@ -320,13 +334,13 @@ pub(crate) fn join(state: &State, ctx: &Context, command: &JoinRoom) -> Result<D
             check_card(card)?;
             made(&mut decision, ctx, room, card);
             if ctx.actor != command.member && ctx.actor != Principal::System {
-                decision.in_room(room, Event::RoomJoined(RoomJoined::alone(ctx.actor.clone())));
+                decision.in_room(room, Event::RoomJoined(RoomJoined::of(state, ctx.actor.clone(), None)));
             }
         }
         (None, _) => return Err(Error::new(ErrorKind::RoomNotFound, format!("there is no room {room}"))),
     }
     let by = (ctx.actor != command.member).then(|| ctx.actor.clone());
-    decision.in_room(room, Event::RoomJoined(RoomJoined { member: command.member.clone(), by }));
+    decision.in_room(room, Event::RoomJoined(RoomJoined::of(state, command.member.clone(), by)));
     Ok(decision)
 }
 
@@ -357,7 +371,7 @@ pub(crate) fn invite(
     let mut decision = Decision::default();
     if !found.members.contains_key(member) {
         takes_another(found)?;
-        let event = RoomJoined { member: member.clone(), by: Some(ctx.actor.clone()) };
+        let event = RoomJoined::of(state, member.clone(), Some(ctx.actor.clone()));
         decision.in_room(room, Event::RoomJoined(event));
     }
     Ok(decision)
@@ -398,7 +412,7 @@ pub(crate) fn enter_own(state: &State, ctx: &Context, command: &EnterOwnRoom) ->
     }
     joining.retain(absent);
     for member in joining {
-        decision.in_room(&room, Event::RoomJoined(RoomJoined::alone(member)));
+        decision.in_room(&room, Event::RoomJoined(RoomJoined::of(state, member, None)));
     }
     decision.outcome(Outcome::Room(room));
     Ok(decision)
@@ -416,7 +430,7 @@ pub(crate) fn leave(
     }
     let mut decision = Decision::default();
     if found.members.contains_key(member) {
-        decision.in_room(room, Event::RoomLeft(RoomLeft { member: member.clone() }));
+        decision.in_room(room, Event::RoomLeft(RoomLeft::of(state, member)));
     }
     Ok(decision)
 }

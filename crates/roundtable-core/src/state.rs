@@ -465,7 +465,9 @@ impl State {
                     presence.direct.insert(e.connection);
                 }
                 presence.last_seen = record.at;
-                presence.platform.clone_from(&e.platform);
+                if e.first || e.platform.is_some() {
+                    presence.platform.clone_from(&e.platform);
+                }
                 self.presence.insert(e.principal.clone(), presence);
             }
             Event::PresenceDisconnected(e) => {

@@ -177,11 +177,13 @@ struct Heard {
     sent: Offset,
     probed: Offset,
     arrived: Offset,
+    /// Who comes and goes up to here is in the list of participants that was sent.
+    listed: Offset,
 }
 
 impl Heard {
     const fn from(offset: Offset) -> Self {
-        Self { sent: offset, probed: offset, arrived: offset }
+        Self { sent: offset, probed: offset, arrived: offset, listed: Offset(0) }
     }
 }
 

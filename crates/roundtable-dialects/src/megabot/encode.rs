@@ -29,8 +29,8 @@ const MAX_FRAME: usize = 1 << 20;
 const PIECE: usize = 256 << 10;
 /// The type of what is done together.
 const ACTION: &str = "collaborative_action";
-/// Where an agent sits, as far as people are concerned.
-const AGENT_PLATFORM: &str = "megabot";
+/// Where agents sit, as far as people are concerned, and people whose dialect does not tell.
+const OWN_PLATFORM: &str = "megabot";
 
 #[derive(Serialize)]
 struct Envelope<'a, P> {
@@ -113,9 +113,11 @@ pub fn shown(said: &Said) -> bool {
 }
 
 fn of_room(record: &Record, room: &RoomId, scene: Scene<'_>) -> Texts {
-    let named = |kind: &str, who: &Principal| {
-        let meta = about(who, room, scene.state);
-        let person = Person { session_id: Some(room), user_id: who.id(), platform: meta.platform };
+    let named = |kind: &str, who: &Principal, platform: Option<&String>| {
+        let platform = sits(who, platform.map(String::as_str));
+        let meta =
+            Metadata { user_id: Some(who.id()), session_id: Some(room.as_str()), platform: Some(platform) };
+        let person = Person { session_id: Some(room), user_id: who.id(), platform };
         smallvec![frame(&record_id(record, scene), kind, person, record.at, meta)]
     };
     match &record.event {
@@ -129,10 +131,14 @@ fn of_room(record: &Record, room: &RoomId, scene: Scene<'_>) -> Texts {
             let meta = about(&e.who, room, scene.state);
             smallvec![frame(&record_id(record, scene), ACTION, doing, record.at, meta)]
         }
-        Event::RoomJoined(e) => named("participant_joined", &e.member),
-        Event::PresenceConnected(e) if e.first => named("participant_joined", &e.principal),
-        Event::RoomLeft(e) => named("participant_left", &e.member),
-        Event::PresenceDisconnected(e) if e.last => named("participant_left", &e.principal),
+        Event::RoomJoined(e) if !e.at.away => named("participant_joined", &e.member, e.at.platform.as_ref()),
+        Event::PresenceConnected(e) if e.first => {
+            named("participant_joined", &e.principal, e.platform.as_ref())
+        }
+        Event::RoomLeft(e) if !e.at.away => named("participant_left", &e.member, e.at.platform.as_ref()),
+        Event::PresenceDisconnected(e) if e.last => {
+            named("participant_left", &e.principal, e.platform.as_ref())
+        }
         _ => Texts::new(),
     }
 }
@@ -221,7 +227,7 @@ pub struct Person<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     session_id: Option<&'a RoomId>,
     user_id: &'a str,
-    platform: Option<&'a str>,
+    platform: &'a str,
 }
 
 /// The payload of a `notification`.
@@ -261,15 +267,22 @@ pub fn participants<'a>(room: &'a Room, state: &'a State) -> Vec<Person<'a>> {
         .collect()
 }
 
-fn platform_of<'a>(who: &Principal, state: &'a State) -> Option<&'a str> {
-    match who {
-        Principal::Agent(_) | Principal::Node(_) | Principal::System => Some(AGENT_PLATFORM),
-        Principal::User(_) | Principal::Guest(_) => state.presence(who).and_then(|p| p.platform.as_deref()),
-    }
+/// Where somebody sits: as its dialect told, else here, like agents and the server itself.
+fn sits<'a>(who: &Principal, told: Option<&'a str>) -> &'a str {
+    let person = matches!(who, Principal::User(_) | Principal::Guest(_));
+    told.filter(|_| person).unwrap_or(OWN_PLATFORM)
+}
+
+fn platform_of<'a>(who: &Principal, state: &'a State) -> &'a str {
+    sits(who, state.presence(who).and_then(|presence| presence.platform.as_deref()))
 }
 
 fn about<'a>(who: &'a Principal, room: &'a RoomId, state: &'a State) -> Metadata<'a> {
-    Metadata { user_id: Some(who.id()), session_id: Some(room.as_str()), platform: platform_of(who, state) }
+    Metadata {
+        user_id: Some(who.id()),
+        session_id: Some(room.as_str()),
+        platform: Some(platform_of(who, state)),
+    }
 }
 
 /// Where the whole of a message is that had to be cut.
@@ -284,8 +297,7 @@ pub fn whole(record: &Record) -> Option<serde_json::Value> {
 }
 
 fn receive<'a>(said: &'a Said, about: &About<'a>) -> ChatReceive<'a> {
-    let person = !matches!(said.from, Principal::Agent(_) | Principal::Node(_) | Principal::System);
-    let platform = said.platform.as_deref().filter(|_| person).unwrap_or(AGENT_PLATFORM);
+    let platform = sits(&said.from, said.platform.as_deref());
     let sender = match said.from {
         Principal::System => "system",
         _ if said.role == Role::System => "system",

@@ -152,6 +152,9 @@ impl MegaBotSession {
             return;
         }
         self.enter(room.clone(), scene, out);
+        if let Some(heard) = self.rooms.get_mut(room) {
+            heard.listed = scene.state.head;
+        }
         let participants = encode::participants(found, scene.state);
         self.send("session_joined", Joined { session_id: room, user_id: who.id(), participants }, scene, out);
     }

@@ -65,14 +65,15 @@ impl MegaBotSession {
     }
 
     fn wants(&self, record: &Record, room: &RoomId, origin: Option<ConnectionId>) -> Route {
-        let own = |who: &Principal| self.who.as_ref() == Some(who);
+        let listed = self.rooms.get(room).is_some_and(|heard| record.offset <= heard.listed);
+        let news = |who: &Principal| shares(!listed && self.who.as_ref() != Some(who));
         match &record.event {
             Event::MessagePosted(said) => self.wants_said(said, room, origin),
             Event::RoomActed(acted) => shares(!self.is_own(origin, acted.via)),
-            Event::RoomLeft(e) => shares(!own(&e.member)),
-            Event::RoomJoined(e) => shares(!own(&e.member)),
-            Event::PresenceConnected(e) => shares(e.first && !own(&e.principal)),
-            Event::PresenceDisconnected(e) => shares(e.last && !own(&e.principal)),
+            Event::RoomLeft(e) if !e.at.away => news(&e.member),
+            Event::RoomJoined(e) if !e.at.away => news(&e.member),
+            Event::PresenceConnected(e) if e.first => news(&e.principal),
+            Event::PresenceDisconnected(e) if e.last => news(&e.principal),
             _ => Route::Skip,
         }
     }

@@ -8,6 +8,7 @@ use roundtable_core::event::{Event, Record};
 use roundtable_core::feeds::{Feed, FeedMarked};
 use roundtable_core::ids::{AgentId, AlertId, ClientId, MessageId, Principal, RoomId, WorkspaceId};
 use roundtable_core::messages::{Content, DirectMessage};
+use roundtable_core::presence::Whereabouts;
 use roundtable_core::rooms::{RoomCard, RoomCreated, RoomJoined, RoomLeft};
 use roundtable_core::time::{Offset, Time};
 
@@ -68,8 +69,20 @@ pub fn any(offset: u64, dice: &mut Dice) -> Record {
             let (card, owner) = (RoomCard::default(), who.clone());
             in_room(offset, at, place, who, Event::RoomCreated(RoomCreated { card, owner }))
         }
-        13 | 14 => in_room(offset, at, place, who.clone(), Event::RoomJoined(RoomJoined::alone(who))),
-        15 => in_room(offset, at, place, who.clone(), Event::RoomLeft(RoomLeft { member: who })),
+        13 | 14 => in_room(
+            offset,
+            at,
+            place,
+            who.clone(),
+            Event::RoomJoined(RoomJoined { member: who, by: None, at: Whereabouts::default() }),
+        ),
+        15 => in_room(
+            offset,
+            at,
+            place,
+            who.clone(),
+            Event::RoomLeft(RoomLeft { member: who, at: Whereabouts::default() }),
+        ),
         16 | 17 => alone(offset, at, Event::MessageDirect(direct(who, dice))),
         18 => {
             let (alert, source) = (AlertId::new("a").unwrap(), "cpu".into());
