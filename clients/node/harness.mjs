@@ -6,6 +6,7 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import net from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -165,6 +166,37 @@ export class EncryptedServer extends Server {
       '-keyout', path.join(this.data, 'key.pem'), '-out', path.join(this.data, 'new.pem')])
     this.ca = await readFile(path.join(this.data, 'new.pem'), 'utf8')
     await writeFile(path.join(this.data, 'certificate.pem'), this.ca)
+  }
+}
+
+/** A stretch of network before a port of the server: it can go silent, so that neither side notices the other's end. */
+export class Wire {
+  static async to(port) {
+    const wire = new Wire()
+    wire.pairs = []
+    wire.listener = net.createServer(near => {
+      const far = net.connect(port, '127.0.0.1')
+      for (const [from, to] of [[near, far], [far, near]]) {
+        from.on('data', bytes => { if (!wire.pairs.find(pair => pair.near === near)?.silent) to.write(bytes) })
+        from.on('close', () => { if (!wire.pairs.find(pair => pair.near === near)?.silent) to.destroy() })
+        from.on('error', () => {})
+      }
+      wire.pairs.push({ near, far, silent: false })
+    })
+    wire.listener.listen(0, '127.0.0.1')
+    await once(wire.listener, 'listening')
+    wire.port = wire.listener.address().port
+    return wire
+  }
+
+  /** From now on nothing of the present connections gets through, in either direction, not even their end. */
+  silence() {
+    for (const pair of this.pairs) pair.silent = true
+  }
+
+  close() {
+    for (const { near, far } of this.pairs) { near.destroy(); far.destroy() }
+    this.listener.close()
   }
 }
 

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 
-import { Server, fresh, refusedUpgrade, socketIo, webSocket } from '../harness.mjs'
+import { Server, Wire, fresh, refusedUpgrade, socketIo, webSocket } from '../harness.mjs'
 
 let server
 before(async () => { server = await Server.start() })
@@ -214,3 +214,33 @@ test('every tenth message refreshes the summary of a conversation', async t => {
   assert.match(text, /^10 messages\. The newest:\n.*: Point 1\.\n/)
   assert.match(text, /: Point 10\.$/)
 })
+
+for (const [way, transports] of Object.entries({ websocket: ['websocket'], polling: ['polling'], upgrade: ['polling', 'websocket'] })) {
+  test(`what was written into a connection that is dead and does not look it comes again, over ${way}`, async t => {
+    const agentId = fresh('agent')
+    const token = await server.aiwmToken(agentId)
+    const wire = await Wire.to(server.ports.main)
+    const agent = socketIo(`http://127.0.0.1:${wire.port}/dev/aiwm/chat`, { auth: { token }, transports })
+    const { conversationId } = (await agent.event('presence:update')).data
+    const person = chat(await user())
+    t.after(() => { agent.close(); person.close(); wire.close() })
+    await person.event('connect')
+    await person.ask('conversation:join', { conversationId })
+    const say = text => person.ask('message:send', { role: 'user', content: text })
+    await say('heard')
+    await agent.event('message:new', message => message.content === 'heard')
+    // Time for the proof, by pong or by the next poll.
+    await new Promise(done => setTimeout(done, 1_000))
+
+    wire.silence()
+    for (const text of ['lost 1', 'lost 2', 'lost 3']) await say(text)
+    const back = chat(token)
+    t.after(() => back.close())
+    const missed = await back.inbox.atLeast(3, 'message:new', item => item.name === 'message:new')
+    assert.deepEqual(missed.map(item => item.data.content), ['lost 1', 'lost 2', 'lost 3'])
+    await say('live')
+    await back.event('message:new', message => message.content === 'live')
+    assert.deepEqual(back.inbox.all(item => item.name === 'message:new').map(item => item.data.content), ['lost 1', 'lost 2', 'lost 3', 'live'])
+    assert.deepEqual(agent.inbox.all(item => item.name === 'message:new').map(item => item.data.content), ['heard'])
+  })
+}

@@ -86,6 +86,8 @@ pub enum Command {
     Connect(Option<String>),
     /// The connection is there and takes what is said to its principal alone.
     ConnectForDirect,
+    /// Note that everything up to an offset has reached the actor on one of its connections.
+    MarkReached(Offset),
     /// The connection is gone.
     Disconnect,
     /// Take a seat or say what has reached it.

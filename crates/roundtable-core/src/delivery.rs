@@ -57,6 +57,7 @@ pub fn topics_of_record(record: &Record, state: &State) -> Topics {
         | Event::ThresholdRemoved(_)
         | Event::BlockEnded(_)
         | Event::MessageDelivered(_)
+        | Event::PresenceReached(_)
         | Event::MessageExpired(_) => Topics::new(),
         Event::UserAdded(_) => Topics::new(),
         Event::SeatKept(e) if e.opened => smallvec![Topic::Principal(record.actor.clone())],

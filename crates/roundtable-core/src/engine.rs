@@ -161,6 +161,7 @@ pub fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Decisio
         Command::MarkDelivered(upto) => Ok(messages::delivered(state, ctx, *upto)),
         Command::Connect(platform) => presence::connect(state, ctx, (platform.as_ref(), false)),
         Command::ConnectForDirect => presence::connect(state, ctx, (None, true)),
+        Command::MarkReached(upto) => presence::reached(state, ctx, *upto),
         Command::Disconnect => Ok(presence::disconnect(state, ctx)),
         Command::KeepSeat(command) => seats::keep(state, ctx, command),
         Command::Type(room, typing) => {

@@ -126,6 +126,8 @@ events! {
     "message.expired" MessageExpired(messages::Expired),
     /// A connection of a principal came.
     "presence.connected" PresenceConnected(presence::Connected),
+    /// What was said to a principal reached it.
+    "presence.reached" PresenceReached(presence::Reached),
     /// A connection of a principal went.
     "presence.disconnected" PresenceDisconnected(presence::Disconnected),
     /// A seat was taken, or more has reached it.

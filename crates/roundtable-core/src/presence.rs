@@ -24,7 +24,7 @@ pub struct Presence {
     pub last_seen: Time,
     /// Where the newest connection sits: `web`, `mobile`, … if its dialect tells.
     pub platform: Option<String>,
-    /// Where the log ended when its last connection went: what is said later has not reached it.
+    /// Up to here everything that was said to it is known to have reached a connection of it. Zero as long as none told.
     #[serde(default)]
     pub seen: Offset,
 }
@@ -72,6 +72,15 @@ pub struct Connected {
     pub direct: bool,
 }
 
+/// Event: what was said to somebody is known to have reached one of its connections.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Reached {
+    /// Whom.
+    pub principal: Principal,
+    /// All up to here.
+    pub upto: Offset,
+}
+
 /// Event: a connection went.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Disconnected {
@@ -114,6 +123,18 @@ pub(crate) fn connect(
     Ok(decision)
 }
 
+/// What reached one connection has reached its principal; it never goes backwards.
+pub(crate) fn reached(state: &State, ctx: &Context, upto: Offset) -> Result<Decision, Error> {
+    if upto > state.head {
+        return Err(Error::invalid("upto", "must be in the log"));
+    }
+    let mut decision = Decision::default();
+    if state.presence(&ctx.actor).is_some_and(|presence| presence.seen < upto) {
+        decision.event(Event::PresenceReached(Reached { principal: ctx.actor.clone(), upto }));
+    }
+    Ok(decision)
+}
+
 pub(crate) fn disconnect(state: &State, ctx: &Context) -> Decision {
     let mut decision = Decision::default();
     let principal = ctx.actor.clone();
@@ -141,7 +162,7 @@ pub(crate) fn disconnect(state: &State, ctx: &Context) -> Decision {
 
 #[cfg(test)]
 mod tests {
-    use super::{Connected, Disconnected};
+    use super::{Connected, Disconnected, Reached};
     use crate::cluster::ServerStarted;
     use crate::event::{Event, Record};
     use crate::ids::{AgentId, ConnectionId, NodeId, Principal};
@@ -199,37 +220,23 @@ mod tests {
     }
 
     #[test]
-    fn what_was_seen_ends_with_the_last_connection_or_the_server() {
+    fn what_was_seen_goes_forward_and_outlives_connections_and_the_server() {
         let who = Principal::Agent(AgentId::new("a").unwrap());
         let mut state = State::default();
-        let connected = |connection, first| {
-            Event::PresenceConnected(Connected {
-                principal: who.clone(),
-                connection,
-                first,
-                platform: None,
-                direct: false,
-            })
-        };
-        let disconnected = |connection, last| {
-            Event::PresenceDisconnected(Disconnected {
-                principal: who.clone(),
-                connection,
-                last,
-                platform: None,
-            })
-        };
-        let (one, two) = (ConnectionId(1), ConnectionId(2));
-        apply(&mut state, connected(one, true));
-        apply(&mut state, connected(two, false));
-        apply(&mut state, disconnected(one, false));
+        let one = ConnectionId(1);
+        let connected =
+            Connected { principal: who.clone(), connection: one, first: true, platform: None, direct: false };
+        let reached = |upto| Event::PresenceReached(Reached { principal: who.clone(), upto: Offset(upto) });
+        let gone = Disconnected { principal: who.clone(), connection: one, last: true, platform: None };
+        apply(&mut state, Event::PresenceConnected(connected));
         assert_eq!(state.presence(&who).unwrap().seen, Offset(0));
-        apply(&mut state, disconnected(two, true));
-        assert_eq!(state.presence(&who).unwrap().seen, Offset(4));
-        apply(&mut state, connected(one, true));
+        apply(&mut state, reached(1));
+        apply(&mut state, reached(3));
+        apply(&mut state, reached(2));
+        apply(&mut state, Event::PresenceDisconnected(gone));
         let started = ServerStarted { node: NodeId::new("n").unwrap(), version: "1".into() };
         apply(&mut state, Event::ServerStarted(started));
-        assert_eq!(state.presence(&who).unwrap().seen, Offset(6));
+        assert_eq!(state.presence(&who).unwrap().seen, Offset(3));
         assert!(!state.online(&who));
     }
 }

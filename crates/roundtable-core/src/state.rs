@@ -323,7 +323,9 @@ impl State {
             | Event::AgentSecretSet(_)
             | Event::AgentRemoved(_) => self.apply_agent(record),
             Event::SeatKept(e) => self.keep_seat(e, record),
-            Event::PresenceConnected(_) | Event::PresenceDisconnected(_) => self.apply_presence(record),
+            Event::PresenceConnected(_) | Event::PresenceReached(_) | Event::PresenceDisconnected(_) => {
+                self.apply_presence(record);
+            }
             Event::MessageDirect(_) | Event::MessageDelivered(_) | Event::MessageExpired(_) => {
                 self.apply_direct(record);
             }
@@ -398,10 +400,10 @@ impl State {
     }
 
     fn everybody_left(&mut self, at: Time) {
-        let here: Vec<Principal> =
-            self.presence.iter().filter(|(_, p)| p.online()).map(|(who, _)| who.clone()).collect();
-        for who in here {
-            let presence = Presence { last_seen: at, seen: self.head, ..Presence::default() };
+        let here: Vec<(Principal, Offset)> =
+            self.presence.iter().filter(|(_, p)| p.online()).map(|(who, p)| (who.clone(), p.seen)).collect();
+        for (who, seen) in here {
+            let presence = Presence { last_seen: at, seen, ..Presence::default() };
             self.presence.insert(who.clone(), presence);
             if let Some(agent) = who.agent().and_then(|id| self.agents.get_mut(id)) {
                 use crate::agents::AgentStatus::{Failed, Offline, Paused};
@@ -470,15 +472,18 @@ impl State {
                 }
                 self.presence.insert(e.principal.clone(), presence);
             }
+            Event::PresenceReached(e) => {
+                let presence = self.presence.entry(e.principal.clone()).or_default();
+                presence.seen = presence.seen.max(e.upto);
+            }
             Event::PresenceDisconnected(e) => {
                 let Some(presence) = self.presence.get_mut(&e.principal) else { return };
                 presence.connections.remove(&e.connection);
                 presence.direct.remove(&e.connection);
                 presence.last_seen = record.at;
-                if !presence.online() {
-                    presence.seen = record.offset;
-                }
-                if !presence.online() && matches!(e.principal, Principal::Guest(_)) {
+                // A guest that nothing was ever said to in this way leaves nothing behind.
+                let forgotten = matches!(e.principal, Principal::Guest(_)) && presence.seen == Offset(0);
+                if forgotten && !presence.online() {
                     self.presence.remove(&e.principal);
                 }
             }

@@ -395,6 +395,12 @@ fn presence_has_edges_at_the_first_and_the_last_connection() {
         agent:a/1 connect -> agent.status_changed a offline>online connected, presence.connected agent:a first
         agent:a/1 connect -> nothing
         agent:a/2 connect web -> presence.connected agent:a
+        // What reached it goes forward only, and nobody tells it for others.
+        agent:a/2 reached 9 -> presence.reached
+        agent:a/2 reached 9 -> nothing
+        agent:a/2 reached 8 -> nothing
+        agent:a/2 reached 9999 -> ! InvalidField upto
+        agent:b/3 reached 9 -> nothing
         agent:a/1 disconnect -> presence.disconnected agent:a
         agent:a/1 disconnect -> nothing
         agent:a/2 disconnect -> agent.status_changed a online>offline connection_lost, presence.disconnected agent:a last

@@ -6,6 +6,7 @@ mod input;
 mod login;
 mod reply;
 pub mod rest;
+mod route;
 #[cfg(test)]
 mod tests;
 pub mod wire;
@@ -14,10 +15,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use roundtable_core::command::Command;
-use roundtable_core::delivery::{Delivery, Item, Topic};
+use roundtable_core::delivery::{Delivery, Topic};
 use roundtable_core::engine::Outcome;
 use roundtable_core::error::Error;
-use roundtable_core::event::{Event, Record};
+use roundtable_core::event::Record;
 use roundtable_core::ids::{AgentId, ConnectionId, MessageId, Principal, RoomId};
 use roundtable_core::messages::Post;
 use roundtable_core::time::{Cursor, Offset, Time};
@@ -26,11 +27,12 @@ pub use encode::encode;
 use encode::{Door, ServerEvent, json};
 use input::{Held, Reading, Reply};
 use login::Arrival;
+use route::Reach;
 
 use crate::iso::iso;
+use crate::probes::Probes;
 use crate::session::{
-    Ask, Ending, Identity, Input, Message, Opening, Output, Outputs, Refusal, Route, Scene, Session, Sign,
-    Token,
+    Ask, Identity, Input, Message, Opening, Output, Outputs, Refusal, Route, Scene, Session, Sign, Token,
 };
 
 /// What an operator may change.
@@ -46,11 +48,24 @@ pub struct Settings {
     /// Missed messages of more bytes than this are read from the log as the client takes them, instead of at once: what is
     /// sent at once must fit into the connection's queue.
     pub replay_bytes: usize,
+    /// Shortest time between two probes of what has arrived, in milliseconds: a burst shall not be answered by another. What
+    /// was sent within it before a client goes comes again when it is back, under the same `_id`.
+    pub probe_ms: i64,
+    /// Shortest time between two records of what has arrived, in milliseconds: what came within it before the server dies
+    /// comes again.
+    pub note_ms: i64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { underscore_names: true, typing_ms: 10_000, replay_messages: 200, replay_bytes: 256 << 10 }
+        Self {
+            underscore_names: true,
+            typing_ms: 10_000,
+            replay_messages: 200,
+            replay_bytes: 256 << 10,
+            probe_ms: 250,
+            note_ms: 5_000,
+        }
     }
 }
 
@@ -92,6 +107,8 @@ pub struct AiwmSession {
     /// Own messages that were delivered and not yet confirmed.
     sent: Vec<(MessageId, Time, String)>,
     held: VecDeque<Held>,
+    reach: Reach,
+    probes: Probes,
 }
 
 impl AiwmSession {
@@ -114,6 +131,8 @@ impl AiwmSession {
             typing: Vec::new(),
             sent: Vec::new(),
             held: VecDeque::new(),
+            reach: Reach::default(),
+            probes: Probes::default(),
         }
     }
 
@@ -206,6 +225,7 @@ impl Session for AiwmSession {
         if self.arriving() && self.door != Door::Raw {
             return;
         }
+        self.probe_early(scene, out);
         match input {
             Input::Event { name, args, ack, .. } => {
                 let reply = ack.map_or(Reply::Nowhere, Reply::Ack);
@@ -289,54 +309,15 @@ impl Session for AiwmSession {
     }
 
     fn route(&mut self, delivery: &Delivery<'_>, scene: Scene<'_>) -> Route {
-        let Some(me) = &self.me else { return Route::Skip };
-        let room = match delivery.topic {
-            Topic::Room(room) => room,
-            Topic::Principal(_) => {
-                return if concerns_access(delivery, me) { Route::Own } else { Route::Skip };
-            }
-            Topic::Feed(_) => return Route::Skip,
-        };
-        let Some((_, missed_to)) = self.rooms.iter().find(|(known, _)| known == room) else {
-            return Route::Skip;
-        };
-        let Some(subject) = encode::subject(delivery) else { return Route::Skip };
-        let own = subject == me;
-        let late = matches!(delivery.item, Item::Record(record) if record.offset <= *missed_to);
-        let said = encode::said(delivery);
-        if let (Item::Record(record), Some(at), true) =
-            (delivery.item, self.paged_to.iter().position(|(known, _)| known == room), said.is_some())
-        {
-            if self.paged_to.get(at).is_some_and(|(_, offset)| record.offset <= *offset) {
-                return Route::Skip;
-            }
-            self.paged_to.swap_remove(at);
-        }
-        if (own && late) || (said.is_none() && (own || late)) {
-            return Route::Skip;
-        }
-        if let Some((said, at)) = said
-            && own
-            && delivery.origin == Some(self.connection)
-        {
-            let document = encode::message(said, at, (room, scene.state.room(room)), self.door);
-            self.sent.push((said.id.clone(), at, document));
-        }
-        Route::Shared(self.door.form(matches!(me, Principal::Guest(_))))
+        self.hear_of(delivery, scene)
     }
 
     fn deliver(&mut self, delivery: &Delivery<'_>, scene: Scene<'_>, out: &mut Outputs) {
-        let Item::Record(record) = delivery.item else { return };
-        match (&record.event, &record.room) {
-            (Event::RoomLeft(_), Some(room)) => self.stop_hearing(room, out),
-            (Event::RoomJoined(_), Some(room)) => {
-                self.hear(room, None, Offset(0), out);
-                if let Some(data) = encode::inviter(record, scene) {
-                    self.emit(ServerEvent::Joined, data, out);
-                }
-            }
-            _ => out.push(Output::End(Ending::Close(1008, "access was withdrawn".into()))),
-        }
+        self.hand_out(delivery, scene, out);
+    }
+
+    fn proven(&mut self, probe: u32, scene: Scene<'_>, out: &mut Outputs) {
+        self.has_arrived(probe, scene, out);
     }
 
     fn woken(&mut self, scene: Scene<'_>, out: &mut Outputs) {
@@ -347,7 +328,9 @@ impl Session for AiwmSession {
         for room in ended {
             self.ask(Pending::Unanswered, Command::Type(room, false), out);
         }
-        self.wake_for_typing(out);
+        self.probe_if_due(scene, out);
+        self.note_if_due(scene, out);
+        self.arm(out);
     }
 
     fn closed(&mut self, _scene: Scene<'_>, out: &mut Outputs) {
@@ -356,22 +339,10 @@ impl Session for AiwmSession {
         }
         if self.present {
             self.present = false;
+            self.note(out);
             self.ask(Pending::Unanswered, Command::Disconnect, out);
         }
     }
 }
 
 const NO_FRAME: &str = "Validation error: a frame must be a JSON object with an event";
-
-/// Whether a delivery to a principal begins or ends its part in a room, or ends its access.
-fn concerns_access(delivery: &Delivery<'_>, me: &Principal) -> bool {
-    let Item::Record(record) = delivery.item else { return false };
-    match &record.event {
-        Event::RoomLeft(e) => e.member == *me,
-        Event::RoomJoined(e) => e.member == *me && e.by.is_some(),
-        Event::AgentUpdated(e) => e.changes.suspended == Some(true),
-        Event::AgentRemoved(_) => true,
-        Event::UserChanged(e) => e.disabled == Some(true),
-        _ => false,
-    }
-}

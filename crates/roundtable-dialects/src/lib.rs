@@ -11,6 +11,7 @@ pub mod websocket;
 
 pub mod figures;
 pub mod iso;
+pub mod probes;
 pub mod rest;
 pub mod session;
 pub mod transcript;

@@ -14,6 +14,7 @@ use roundtable_core::ids::{AgentId, ConnectionId, MessageId, Principal, RoomId};
 use roundtable_core::time::{Cursor, Offset, Time};
 use serde::Serialize;
 
+use crate::probes::Probes;
 use crate::session::{
     Ask, Ending, Form, Identity, Input, Opening, Output, Outputs, Refusal, Route, Scene, Session, Sign, Token,
 };
@@ -187,21 +188,6 @@ impl Heard {
     }
 }
 
-/// Asking the client's library for signs of life.
-#[derive(Default)]
-struct Probes {
-    /// Something went out since the last proof, so a probe is under way or planned.
-    open: bool,
-    /// The number of the last one.
-    number: u32,
-    /// It is not answered yet.
-    under_way: bool,
-    /// When it went out.
-    last: Time,
-    /// When the next one is due.
-    due: Option<Time>,
-}
-
 /// Telling the log what has arrived.
 #[derive(Default)]
 struct Kept {
@@ -285,7 +271,7 @@ impl MegaBotSession {
     /// Asks to be woken at the earliest thing that is due, if that changed.
     fn arm(&mut self, out: &mut Outputs) {
         let answers = self.said.iter().filter_map(|said| said.due);
-        let next = answers.chain(self.probes.due).chain(self.kept.due).min();
+        let next = answers.chain(self.probes.due()).chain(self.kept.due).min();
         if let Some(at) = next.filter(|at| self.armed.is_none_or(|armed| armed > *at)) {
             self.armed = Some(at);
             out.push(Output::WakeAt(at));

@@ -13,6 +13,7 @@ pub mod listen;
 mod mailbox;
 mod origin;
 mod outputs;
+mod probes;
 pub mod report;
 mod shard;
 mod socket;

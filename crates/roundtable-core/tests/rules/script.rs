@@ -403,6 +403,7 @@ fn other_command(verb: &str, args: &Args<'_>, ctx: &Context) -> Option<Command> 
             rooms: BTreeMap::new(),
         }),
         "connect-for-direct" => Command::ConnectForDirect,
+        "reached" => Command::MarkReached(Offset(args.number(0)?)),
         "connect" => Command::Connect(args.at(0).map(str::to_owned)),
         "disconnect" => Command::Disconnect,
         "raise" => Command::RaiseAlert(AlertRaised {

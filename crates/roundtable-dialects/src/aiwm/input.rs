@@ -186,16 +186,10 @@ impl AiwmSession {
         self.typing.retain(|(known, _)| *known != room);
         if typing {
             self.typing.push((room.clone(), scene.now.plus(self.settings.typing_ms)));
-            self.wake_for_typing(out);
+            self.arm(out);
         }
         self.ask(Pending::Typed(reply.clone(), room.clone()), Command::Type(room, typing), out);
         Ok(())
-    }
-
-    pub(super) fn wake_for_typing(&self, out: &mut Outputs) {
-        if let Some(at) = self.typing.iter().map(|(_, at)| *at).min() {
-            out.push(Output::WakeAt(at));
-        }
     }
 
     fn read(

@@ -16,7 +16,9 @@ use sha2::{Digest, Sha256};
 
 use super::encode::{self, Door, ServerEvent};
 use super::input::{Reading, Reply};
+use super::route::Reach;
 use super::{AiwmSession, Pending, errors, wire};
+use crate::probes::Probes;
 use crate::session::{
     Credentials, Ending, Family, Identity, Opening, Output, Outputs, Proof, Refusal, Scene,
 };
@@ -26,7 +28,7 @@ use crate::session::{
 pub(super) struct Arrival {
     /// What the token says, which counts once it is found good.
     claims: Claims,
-    /// Where the log ended when this principal was last here.
+    /// Up to where everything is known to have reached this principal; unknown if it was never here.
     since: Option<Offset>,
     unread: usize,
     missed: Vec<Record>,
@@ -95,6 +97,7 @@ impl AiwmSession {
     pub(super) fn show_token(&mut self, opening: &Opening<'_>, scene: Scene<'_>, out: &mut Outputs) {
         self.connection = opening.connection;
         self.door = door_of(opening);
+        self.probes = Probes::after((opening.random & 0xffff_ffff) as u32);
         let Some(token) = token_of(opening) else {
             return self.refuse(errors::at_door(Refusal::Missing), scene.now, out);
         };
@@ -107,9 +110,8 @@ impl AiwmSession {
     /// The client is known: an agent enters its own conversation, somebody without an account the one with its agent.
     pub(super) fn welcome(&mut self, identity: &Identity, scene: Scene<'_>, out: &mut Outputs) {
         let me = identity.principal.clone();
-        let before = scene.state.presence(&me).filter(|presence| !presence.online());
         if let Some(arrival) = &mut self.arrival {
-            arrival.since = before.map(|presence| presence.seen).filter(|seen| seen.0 > 0);
+            arrival.since = scene.state.presence(&me).map(|before| before.seen).filter(|seen| seen.0 > 0);
         }
         self.me = Some(me.clone());
         match &me {
@@ -234,7 +236,12 @@ impl AiwmSession {
     pub(super) fn looked_back(&mut self, room: RoomId, page: &[Record], scene: Scene<'_>, out: &mut Outputs) {
         let (Some(arrival), Some(me)) = (&mut self.arrival, &self.me) else { return };
         let since = arrival.since.unwrap_or_default();
-        let of_others = |r: &&Record| matches!(&r.event, Event::MessagePosted(m) if m.from != *me);
+        let part = scene.state.room(&room).and_then(|room| room.members.get(me));
+        let of_others = |r: &&Record| {
+            let of_other = matches!(&r.event, Event::MessagePosted(m) if m.from != *me);
+            // What was said before it came in was not said to it.
+            of_other && part.is_some_and(|part| part.joined_at <= r.at)
+        };
         arrival.missed.extend(page.iter().filter(|r| r.offset > since).filter(of_others).cloned());
         arrival.read_to.push((room, page.last().map_or(since, |record| record.offset)));
         arrival.unread = arrival.unread.saturating_sub(1);
@@ -257,6 +264,10 @@ impl AiwmSession {
         let encoded: Vec<String> =
             missed.iter().filter_map(|r| encode::message_of(r, scene.state, self.door)).collect();
         let at_once = encoded.iter().map(String::len).sum::<usize>() <= self.settings.replay_bytes;
+        self.reach = Reach::new(arrival.since.unwrap_or(scene.state.head), scene.state.head);
+        if arrival.since.is_none() {
+            self.ask(Pending::Unanswered, Command::MarkReached(scene.state.head), out);
+        }
         if at_once {
             encoded.into_iter().for_each(|data| self.emit(ServerEvent::New, data, out));
         }
@@ -276,8 +287,15 @@ impl AiwmSession {
                 // The log was ahead of what this shard has delivered: that part is still to come, a second time.
                 self.paged_to.push((room.clone(), read_to));
             }
+            if let (Some(from), Some(newest)) = (from, newest) {
+                self.reach.reads(room, from, newest);
+            }
             let cursor = from.map(|offset| Cursor { epoch: scene.epoch, offset });
             self.hear(room, cursor, scene.state.head, out);
+        }
+        if !missed.is_empty() {
+            self.reach.sends(&missed);
+            self.want_proof(scene, out);
         }
         self.release(scene, out);
     }

@@ -34,6 +34,8 @@ struct Link {
     got: Vec<String>,
     wake: Option<Time>,
     ended: bool,
+    /// Nothing that is sent arrives any more, and nobody has noticed.
+    dead: bool,
 }
 
 /// A workspace with its log and its connections; every command is its own batch.
@@ -207,7 +209,11 @@ impl World {
                     self.links[n].session.paged(token, Ok(page), scene, &mut more);
                 }
                 Output::WakeAt(at) => self.links[n].wake = Some(at),
-                Output::Probe(_) => unreachable!("AIWM has no protocol ping of its own"),
+                Output::Probe(number) if !self.links[n].dead => {
+                    let scene = Scene { now: self.now, state: &self.state, epoch: 1, figures: &self.figures };
+                    self.links[n].session.proven(number, scene, &mut more);
+                }
+                Output::Probe(_) => {}
                 Output::End(_) => self.links[n].ended = true,
             }
             for output in more.into_iter().rev() {
@@ -217,12 +223,22 @@ impl World {
     }
 
     fn catch_up(&mut self, n: usize, topic: &Topic, from: Offset) {
-        let scene = Scene { now: self.now, state: &self.state, epoch: 1, figures: &self.figures };
-        for record in self.log.iter().filter(|r| r.offset > from && replays(r, topic)) {
+        let missed: Vec<Record> =
+            self.log.iter().filter(|r| r.offset > from && replays(r, topic)).cloned().collect();
+        for record in &missed {
+            let scene = Scene { now: self.now, state: &self.state, epoch: 1, figures: &self.figures };
             let delivery = Delivery { item: Item::Record(record), topic, origin: None };
-            if let Route::Shared(form) = self.links[n].session.route(&delivery, scene) {
-                let messages = encode(form, &delivery, scene);
-                self.links[n].got.extend(messages.iter().map(show));
+            match self.links[n].session.route(&delivery, scene) {
+                Route::Skip => {}
+                Route::Shared(form) => {
+                    let messages = encode(form, &delivery, scene);
+                    self.links[n].got.extend(messages.iter().map(show));
+                }
+                Route::Own => {
+                    let mut out = Outputs::new();
+                    self.links[n].session.deliver(&delivery, scene, &mut out);
+                    self.carry_out(n, out);
+                }
             }
         }
     }
@@ -232,7 +248,7 @@ impl World {
         let id = ConnectionId(100 + n as u64);
         let session = AiwmSession::new(Arc::new(Settings::default()));
         let (topics, got) = (Vec::new(), Vec::new());
-        self.links.push(Link { id, session, who: None, topics, got, wake: None, ended: false });
+        self.links.push(Link { id, session, who: None, topics, got, wake: None, ended: false, dead: false });
         let auth = token.map(|token| RawValue::from_string(json!({ "token": token }).to_string()).unwrap());
         let opening = Opening {
             connection: id,
@@ -582,7 +598,8 @@ fn joining_and_speaking_in_one_breath_is_heard_by_the_speaker() {
     let got = world.got(bob);
     assert_eq!(names(&got), ["ack5", "message:new", "message:sent", "ack5"]);
     assert_eq!(data(&got[3])["message"], data(&got[1]));
-    let at = world.log.last().unwrap().at;
+    let said = world.log.iter().rev().find(|record| matches!(record.event, Event::MessagePosted(_)));
+    let at = said.unwrap().at;
     assert_eq!(data(&got[1])["createdAt"], crate::iso::iso(at));
 }
 
@@ -929,11 +946,79 @@ fn suspension_and_removal_end_what_they_concern() {
 }
 
 #[test]
-fn an_offset_is_where_it_was_left() {
+fn what_was_written_into_a_dead_connection_was_missed() {
     let mut world = World::new();
-    let (a, _, _) = conversation(&mut world);
+    let (a, u, _) = conversation(&mut world);
+    let say = |world: &mut World, text: &str| {
+        world.now = world.now.plus(1_000);
+        world.emit(u, "message:send", &json!({"role": "user", "content": text}));
+    };
+    let contents = |world: &mut World, n: usize| -> Vec<String> {
+        let got = world.got(n);
+        let said = got.iter().filter(|line| line.starts_with("message:new"));
+        said.map(|line| data(line)["content"].as_str().unwrap().to_owned()).collect()
+    };
+    say(&mut world, "arrived");
+    world.links[a].dead = true;
+    say(&mut world, "lost");
+    // Another connection while nobody has noticed; and again, after the server has.
+    let again = world.connect("agent:a1");
+    assert_eq!(contents(&mut world, again), ["lost"]);
+    world.links[again].dead = true;
+    say(&mut world, "lost too");
     world.close(a);
-    assert_eq!(world.state.presence(&agent("a1")).unwrap().seen, Offset(world.log.len() as u64));
+    world.close(again);
+    let last = world.connect("agent:a1");
+    assert_eq!(contents(&mut world, last), ["lost too"]);
+    // What reached one connection has reached the agent.
+    let other = world.connect("agent:a1");
+    assert_eq!(contents(&mut world, other), Vec::<String>::new());
+    world.links[other].dead = true;
+    say(&mut world, "to both");
+    world.close(last);
+    let third = world.connect("agent:a1");
+    assert_eq!(contents(&mut world, third), Vec::<String>::new());
+}
+
+#[test]
+fn what_was_said_before_one_came_in_was_not_missed() {
+    let mut world = World::new();
+    let (a, u, _) = conversation(&mut world);
+    world.room("hall", Entry::Open);
+    let post = |world: &mut World, who: &Principal, text: &str| {
+        let hall = RoomId::new("hall").unwrap();
+        world.as_(who, Command::Post(Box::new(Post::text(hall, who.clone(), text)))).unwrap();
+    };
+    world.emit(u, "conversation:join", &json!({"conversationId": "hall"}));
+    post(&mut world, &user("ann"), "before");
+    world.links[a].dead = true;
+    world.emit(a, "conversation:join", &json!({"conversationId": "hall"}));
+    post(&mut world, &user("ann"), "after");
+    let again = world.connect("agent:a1");
+    let got = world.got(again);
+    assert_eq!(names(&got), ["CONNECT", "presence:update", "message:new"]);
+    assert_eq!(data(&got[2])["content"], "after");
+}
+
+#[test]
+fn what_arrived_is_noted_now_and_then_and_at_the_end() {
+    let mut world = World::new();
+    let (a, u, _) = conversation(&mut world);
+    let notes = |world: &World| {
+        world.log.iter().filter(|record| matches!(record.event, Event::PresenceReached(_))).count()
+    };
+    let before = notes(&world);
+    for text in ["one", "two", "three"] {
+        world.emit(u, "message:send", &json!({"role": "user", "content": text}));
+    }
+    assert_eq!(notes(&world), before + 1, "the first at once, the others within five seconds");
+    world.now = world.now.plus(250);
+    world.wake(a);
+    world.close(a);
+    assert_eq!(notes(&world), before + 2);
+    let seen = world.state.presence(&agent("a1")).unwrap().seen;
+    let said = world.log.iter().rev().find(|record| matches!(record.event, Event::MessagePosted(_)));
+    assert_eq!(seen, said.unwrap().offset);
 }
 
 #[test]

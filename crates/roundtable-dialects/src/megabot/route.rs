@@ -50,7 +50,7 @@ impl MegaBotSession {
             _ => Route::Skip,
         };
         let begins =
-            matches!((wanted, delivery.item), (Route::Shared(_), Item::Record(_))) && !self.probes.open;
+            matches!((wanted, delivery.item), (Route::Shared(_), Item::Record(_))) && !self.probes.open();
         match wanted {
             Route::Shared(_) if begins => Route::Own,
             Route::Shared(_) => Route::Shared(self.form),
@@ -144,20 +144,9 @@ impl MegaBotSession {
         };
         out.extend(frames.into_iter().map(Output::Send));
         if matches!(delivery.item, Item::Record(_)) {
-            self.probes.open = true;
-            if !self.probes.under_way && self.probes.due.is_none() {
-                self.probe_soon(scene, out);
+            if self.probes.needed(scene.now, self.settings.probe_ms) {
+                self.probe(scene, out);
             }
-        }
-    }
-
-    /// A probe now, or as soon as the last one is long enough ago.
-    fn probe_soon(&mut self, scene: Scene<'_>, out: &mut Outputs) {
-        let next = self.probes.last.plus(self.settings.probe_ms);
-        if next <= scene.now {
-            self.probe(scene, out);
-        } else {
-            self.probes.due = Some(next);
         }
     }
 
@@ -165,40 +154,34 @@ impl MegaBotSession {
         for heard in self.rooms.values_mut().chain([&mut self.feed]) {
             heard.probed = heard.sent;
         }
-        self.probes.number = self.probes.number.wrapping_add(1);
-        self.probes.under_way = true;
-        self.probes.last = scene.now;
-        self.probes.due = None;
-        out.push(Output::Probe(self.probes.number));
+        out.push(Output::Probe(self.probes.next(scene.now)));
     }
 
     /// The client is alive and well: a good moment, if a probe waits for its time.
     pub(super) fn probe_early(&mut self, scene: Scene<'_>, out: &mut Outputs) {
-        if self.probes.due.is_some() {
+        if self.probes.due().is_some() {
             self.probe(scene, out);
         }
     }
 
     pub(super) fn probe_if_due(&mut self, scene: Scene<'_>, out: &mut Outputs) {
-        if self.probes.due.is_some_and(|at| at <= scene.now) {
+        if self.probes.due().is_some_and(|at| at <= scene.now) {
             self.probe(scene, out);
         }
     }
 
     /// Everything sent before a probe has arrived.
     pub(super) fn arrived(&mut self, probe: u32, scene: Scene<'_>, out: &mut Outputs) {
-        if probe != self.probes.number || !self.probes.under_way || self.phase != Phase::Open {
+        if self.phase != Phase::Open || !self.probes.answered(probe) {
             return;
         }
-        self.probes.under_way = false;
         let mut more = false;
         for heard in self.rooms.values_mut().chain([&mut self.feed]) {
             heard.arrived = heard.arrived.max(heard.probed);
             more |= heard.sent > heard.arrived;
         }
-        self.probes.open = more;
-        if more {
-            self.probe_soon(scene, out);
+        if self.probes.settle(more, scene.now, self.settings.probe_ms) {
+            self.probe(scene, out);
         }
         self.kept.due.get_or_insert(self.kept.last.plus(self.settings.keep_ms));
         self.keep_if_due(scene, out);

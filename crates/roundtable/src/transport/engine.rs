@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::connection::{Connection, Ending, Slot};
 use super::deliver::Frames;
 use super::mailbox::Weight;
+use super::probes::Probe;
 use super::shard::{Shard, Socket};
 use super::stream::Stream;
 use super::{Entry, Head};
@@ -46,6 +47,8 @@ pub struct EngineSide {
     /// The request that opened the session; every CONNECT may look at it.
     head: Head,
     waiting_poll: Option<oneshot::Sender<PollReply>>,
+    /// Probes of a client that polls, each with how many frames wait before it.
+    pub probes: Vec<(Probe, usize)>,
     /// A WebSocket that has not taken over yet, and the compression agreed on for it.
     probing: Option<(Rc<Stream>, Option<u8>)>,
 }
@@ -83,7 +86,8 @@ impl Shard {
         self.sids.borrow_mut().insert(*engine.sid(), connection.id);
         let namespaces = alone.is_none().then(|| Namespaces::new(now, &settings.sockets));
         let opening = head.clone();
-        let side = EngineSide { engine, namespaces, head, waiting_poll: None, probing: None };
+        let side =
+            EngineSide { engine, namespaces, head, waiting_poll: None, probes: Vec::new(), probing: None };
         *connection.engine.borrow_mut() = Some(Box::new(side));
         self.admit(connection);
         self.engine_time(connection, now);
@@ -159,6 +163,7 @@ impl Shard {
                     wire.deflate = deflate;
                 }
                 self.mark_dirty(connection);
+                self.carry_probes_over(connection);
             }
             Action::AbandonUpgrade => self.abandon_probe(connection),
             Action::Closed(reason) => self.engine_closed(connection, reason),
@@ -224,6 +229,7 @@ impl Shard {
     // ---- HTTP ----
 
     fn poll(self: &Rc<Self>, connection: &Rc<Connection>, reply: oneshot::Sender<PollReply>) {
+        self.prove_polled(connection);
         let queued = !connection.wire.borrow().mailbox.is_empty();
         let now = clock::monotonic_ms();
         let get = connection.engine.borrow_mut().as_mut().map(|side| side.engine.on_poll_get(queued, now));
@@ -255,6 +261,7 @@ impl Shard {
         let mut wire = connection.wire.borrow_mut();
         let (body, taken) = payload::encode(outgoing(&wire.mailbox), self.hub.settings.engine.max_payload);
         wire.mailbox.take(taken);
+        connection.polled(taken);
         connection.relief.notify_waiters();
         body
     }

@@ -17,6 +17,7 @@ use roundtable_dialects::websocket::Frame;
 use super::connection::{CatchUp, Connection, Ending};
 use super::deliver::{Frames, frames_of};
 use super::mailbox::{Put, Weight};
+use super::probes::Probe;
 use super::report::Tally;
 use super::shard::Shard;
 use super::{Farewell, Hub};
@@ -58,14 +59,7 @@ impl Shard {
                     tokio::task::spawn_local(Rc::clone(self).read_page(Rc::clone(connection), slot, request));
                 }
                 Output::Notice(sign) => self.hub.watch.saw(sign, connection.from.spot()),
-                Output::Probe(number) => {
-                    // Four bytes of payload tell the pong from those for heartbeats, which have none.
-                    self.put(
-                        connection,
-                        Frames::from_iter([Frame::ping(&number.to_be_bytes())]),
-                        Weight::Control,
-                    );
-                }
+                Output::Probe(number) => self.probe(connection, Probe { slot, number }),
                 Output::WakeAt(time) => {
                     connection.with_slot(slot, |slot| slot.wake_at = Some(time));
                     let wait = u64::try_from(time.since(clock::now())).unwrap_or(0);

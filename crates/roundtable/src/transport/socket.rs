@@ -11,6 +11,7 @@ use roundtable_dialects::websocket::{Decoder, Frame, Incoming};
 use super::connection::{Connection, Ending};
 use super::deliver::Frames;
 use super::mailbox::Weight;
+use super::probes::Probe;
 use super::shard::Shard;
 use super::stream::Stream;
 use crate::clock;
@@ -175,10 +176,8 @@ impl Shard {
                 });
             }
             Incoming::Pong(payload) => {
-                if let Ok(number) = payload.try_into().map(u32::from_be_bytes) {
-                    self.with_session(connection, 0, |session, scene, out| {
-                        session.proven(number, scene, out)
-                    });
+                if let Some(probe) = Probe::read(payload) {
+                    self.proven(connection, probe);
                 }
             }
             Incoming::Close { .. } => {}
