@@ -143,10 +143,8 @@ impl MegaBotSession {
             _ => encode::encode(self.form, delivery, scene),
         };
         out.extend(frames.into_iter().map(Output::Send));
-        if matches!(delivery.item, Item::Record(_)) {
-            if self.probes.needed(scene.now, self.settings.probe_ms) {
-                self.probe(scene, out);
-            }
+        if matches!(delivery.item, Item::Record(_)) && self.probes.needed(scene.now, self.settings.probe_ms) {
+            self.probe(scene, out);
         }
     }
 
