@@ -1,5 +1,5 @@
 // Whoever is in nothing hears nothing: one outsider of every kind listens while others converse, and every frame that any of
-// them got is searched for the words that were not for them.
+// them got is searched for the words that were not for them. Who watches agents, nodes or alerts sees those, and that alone.
 
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
@@ -9,7 +9,8 @@ import { Server, fresh, socketIo, webSocket } from '../harness.mjs'
 const CHANNELS = ['network_events', 'consensus_events', 'security_events', 'monitoring_events']
 
 let server
-before(async () => { server = await Server.start() })
+// Alerts come soon after they have a cause.
+before(async () => { server = await Server.start(['figures.interval=300ms']) })
 after(() => server.close())
 
 /** A Socket.IO client that also keeps every packet as it came. */
@@ -26,30 +27,47 @@ async function frames(url, options = {}) {
   return Object.defineProperty(socket, 'heard', { get: () => socket.inbox.items.map(item => JSON.stringify(item)) })
 }
 
-async function account() {
+async function account(...options) {
   const username = fresh('user')
-  const { password } = await server.cli('user', 'add', username)
+  const { password } = await server.cli('user', 'add', username, ...options)
   return { username, password }
 }
 
 async function mxfUser() {
-  const socket = packets(server.http, { domainKey: server.credentials.domain_key, ...await account() })
+  const known = await account()
+  const socket = packets(server.http, { domainKey: server.credentials.domain_key, ...known })
   await socket.event('auth:success')
-  return socket
+  return Object.assign(socket, known)
 }
 
 async function aiwmUser(namespace) {
-  const { body } = await server.post('/dev/aiwm/auth/login', await account())
+  const known = await account()
+  const { body } = await server.post('/dev/aiwm/auth/login', known)
   const socket = packets(`${server.http}${namespace}`, { token: body.accessToken })
   await socket.event('connect')
-  return Object.assign(socket, { token: body.accessToken })
+  return Object.assign(socket, known, { token: body.accessToken })
 }
 
-async function megabotUser() {
-  const { body } = await server.post('/api/auth/login', await account(), server.ports.megabot)
+async function megabotUser(...options) {
+  const known = await account(...options)
+  const { body } = await server.post('/api/auth/login', known, server.ports.megabot)
   const socket = await frames(`${server.megabot}?token=${body.token}`)
   await socket.frame('connection_established')
-  return Object.assign(socket, { token: body.token })
+  return Object.assign(socket, known, { token: body.token })
+}
+
+/** Somebody without an account who talks with the agent of a token; both are in a conversation of their own. */
+async function visitor() {
+  const { username, password } = await account('--role', 'owner')
+  const { body } = await server.post('/dev/aiwm/auth/login', { username, password })
+  const agentId = fresh('hostess')
+  await server.cli('agent', 'add', agentId)
+  const made = await fetch(`${server.http}/dev/aiwm/agents/${agentId}/anonymous-token`, {
+    method: 'POST', headers: { Authorization: `Bearer ${body.accessToken}` },
+  })
+  const socket = packets(`${server.http}/ws/chat`, { token: (await made.json()).token })
+  await socket.event('presence:update')
+  return socket
 }
 
 let frameId = 0
@@ -59,6 +77,12 @@ async function done(asked) {
   const ack = await asked
   assert.equal(ack.success, true, JSON.stringify(ack))
   return ack
+}
+
+/** A token of AIWM's own login. */
+async function aiwmLogin() {
+  const { body } = await server.post('/dev/aiwm/auth/login', await account())
+  return { token: body.accessToken }
 }
 
 /** One connection of every kind, each with `over`: it takes part in something at last, so that all before must have come. */
@@ -94,9 +118,39 @@ async function outsiders(lobby) {
     }
   }
 
+  const raw = await frames(`ws://127.0.0.1:${server.ports.main}/dev/aiwm/chat?token=${(await aiwmLogin()).token}`)
+  all['AIWM user on a plain WebSocket'] = Object.assign(raw, { over: async () => {
+    raw.tell({ event: 'conversation:join', id: 1, data: { conversationId: lobby } })
+    await raw.inbox.first('its ack', item => item.event === 'ack' && item.data.success)
+    return () => raw.inbox.first('the end', item => item.event === 'message:new' && item.data.content === 'over')
+  } })
+
+  const anonymous = await visitor()
+  all['AIWM visitor'] = Object.assign(anonymous, { over: async () => {
+    // Speaks with itself: what it hears comes in the order of the log.
+    return () => done(anonymous.ask('message:send', { role: 'user', content: 'over' }))
+  } })
+
+  // Who has not said who it is gets no word of anything.
+  const { username, password } = await account()
+  const stranger = packets(server.http, { domainKey: server.credentials.domain_key, username, password: 'wrong' })
+  await stranger.event('auth:error')
+  all['MXF socket that failed to log in'] = Object.assign(stranger, { over: async () => {
+    stranger.emit('auth', { domainKey: server.credentials.domain_key, username, password })
+    await stranger.event('auth:success')
+    const agentId = fresh('late')
+    await done(stranger.ask('agent:register', { agentId, name: 'Late', channelId: fresh('own') }))
+    await done(stranger.ask('channel:join', { channelId: lobby, agentId }))
+    return () => stranger.event('message', message => message.content === 'over')
+  } })
+
   all['MegaBot guest'] = await frames(`${server.megabot}?user_id=${fresh('guest')}`)
   all['MegaBot user'] = await megabotUser()
-  for (const kind of ['MegaBot guest', 'MegaBot user']) {
+  const { username: owner } = await account()
+  const { key } = await server.cli('key', 'add', '--user', owner)
+  all['MegaBot user by key'] = await frames(server.megabot, { headers: { 'X-API-Key': key } })
+  all['MegaBot operator'] = Object.assign(await megabotUser('--role', 'owner'), { may: ['alerts'] })
+  for (const kind of ['MegaBot guest', 'MegaBot user', 'MegaBot user by key', 'MegaBot operator']) {
     all[kind].over = async () => {
       tell(all[kind], 'session_join', { session_id: lobby })
       await all[kind].frame('session_joined')
@@ -106,29 +160,51 @@ async function outsiders(lobby) {
   return all
 }
 
-/** Those who watch agents and nodes, and may see no more than that. */
+/** Those who watch: each with what it `may` see, and `over`. */
 async function watchers() {
-  const hive = await frames(server.hive)
-  await hive.frame('hive_status_update')
-  hive.over = async () => {
-    const last = fresh('last')
-    await server.cli('agent', 'add', last)
-    return () => hive.frame('agent_created', frame => frame.data.agent.id === last)
+  const all = {}
+  const { username } = await account()
+  const { token } = await server.cli('token', 'issue', '--user', username)
+  const { key } = await server.cli('key', 'add', '--user', username)
+  const doors = {
+    'Hive guest': [server.hive, {}],
+    'Hive user': [`${server.hive}?token=${token}`, {}],
+    'Hive user by key': [server.hive, { headers: { 'X-API-Key': key } }],
+  }
+  for (const [who, [url, options]] of Object.entries(doors)) {
+    const hive = await frames(url, options)
+    await hive.frame('hive_status_update')
+    all[who] = Object.assign(hive, { may: ['agents', 'alerts'], over: async () => {
+      const last = fresh('last')
+      await server.cli('agent', 'add', last)
+      return () => hive.frame('agent_created', frame => frame.data.agent.id === last)
+    } })
   }
 
-  const { token } = await server.cli('token', 'issue', '--node', fresh('watcher'))
-  const openAgi = await frames(`${server.openAgi}?token=${token}`)
-  openAgi.tell({ type: 'subscribe', channels: CHANNELS })
-  await openAgi.frame('subscribed', frame => frame.data.channels.length === CHANNELS.length)
-  openAgi.over = async () => {
-    const node = fresh('node')
-    const late = await server.cli('token', 'issue', '--node', node)
-    const socket = await frames(`${server.openAgi}?token=${late.token}`)
-    await openAgi.frame('network_event', frame => frame.event === 'node_joined' && frame.data.node_id === node)
-    socket.terminate()
-    return async () => {}
+  const channels = {
+    'Open-A.G.I node on all channels': [CHANNELS, ['nodes', 'alerts']],
+    'Open-A.G.I node on the network': [['network_events'], ['nodes']],
+    'Open-A.G.I node on monitoring': [['monitoring_events'], ['alerts']],
+    'Open-A.G.I node on consensus and security': [['consensus_events', 'security_events'], []],
+    'Open-A.G.I node on nothing': [[], []],
+    'Open-A.G.I user on all channels': [CHANNELS, ['nodes', 'alerts']],
   }
-  return { 'Hive guest': hive, 'Open-A.G.I subscriber': openAgi }
+  for (const [who, [wanted, may]] of Object.entries(channels)) {
+    const bearer = who.includes('user')
+      ? ['--user', (await account()).username, '--dialect', 'openagi']
+      : ['--node', fresh('watcher')]
+    const node = await frames(`${server.openAgi}?token=${(await server.cli('token', 'issue', ...bearer)).token}`)
+    // Also without channels: who has said anything is not subscribed by itself.
+    node.tell(wanted.length > 0 ? { type: 'subscribe', channels: wanted } : { type: 'ping' })
+    await (wanted.length > 0 ? node.frame('subscribed') : node.frame('pong'))
+    // What was said before is handed out before a later ping is answered.
+    all[who] = Object.assign(node, { may, over: async () => async () => {
+      const pongs = node.inbox.all(item => item.type === 'pong').length
+      node.tell({ type: 'ping' })
+      await node.inbox.atLeast(pongs + 1, 'pong', item => item.type === 'pong')
+    } })
+  }
+  return all
 }
 
 test('who is in nothing hears nothing', async t => {
@@ -141,9 +217,10 @@ test('who is in nothing hears nothing', async t => {
   const open = [...Object.values(out), ...Object.values(watching)]
   t.after(() => open.forEach(socket => (socket.terminate ?? socket.close).call(socket)))
 
-  // What nobody outside may get, and what those may get who watch agents.
+  // What nobody outside may get, and what those may get who watch it.
   const secrets = [vault, den]
-  const names = []
+  const watched = { agents: [], nodes: [], alerts: [] }
+  const names = watched.agents
   const word = () => { secrets.push(fresh('hush')); return secrets.at(-1) }
 
   // A private channel of MXF, whose owner issues keys, with two agents in it.
@@ -169,6 +246,8 @@ test('who is in nothing hears nothing', async t => {
   await done(ada.ask('message:broadcast', { channelId: vault, content: broadcast, type: 'alert' }))
   await done(ada.ask('message:direct', { targetAgentId: bob.agentId, content: direct }))
   ada.emit('agent:status', { agentId: ada.agentId, status: 'busy' })
+  secrets.push(owner.username)
+  await done(owner.ask('channel:update', { channelId: vault, updates: { name: word(), description: word(), metadata: { [word()]: word() } } }))
   const made = fresh('made')
   names.push(made)
   await done(owner.ask('agent:register', { agentId: made, name: 'Made', channelId: vault, capabilities: ['listening'] }))
@@ -183,22 +262,44 @@ test('who is in nothing hears nothing', async t => {
   const person = await aiwmUser('/dev/aiwm/chat')
   const chatter = await megabotUser()
   open.push(agent, person, chatter)
-  secrets.push(secret, body.accessToken, person.token, chatter.token)
+  secrets.push(secret, body.accessToken, person.token, chatter.token, person.username, chatter.username)
   for (const member of [agent, person]) await done(member.ask('conversation:join', { conversationId: den }))
   tell(chatter, 'session_join', { session_id: den })
   await chatter.frame('session_joined')
   const [answer, thought, chat] = [word(), word(), word()]
   await done(agent.ask('message:typing', { conversationId: den, isTyping: true }))
-  const told = await done(agent.ask('message:send', { conversationId: den, role: 'assistant', content: answer, thinking: { visible: true, content: thought, duration: 5 } }))
+  const answered = await done(agent.ask('message:send', { conversationId: den, role: 'assistant', content: answer, thinking: { visible: true, content: thought, duration: 5 } }))
   await done(agent.ask('message:typing', { conversationId: den, isTyping: false }))
-  await done(person.ask('message:read', { conversationId: den, messageId: told.message._id }))
+  await done(person.ask('message:read', { conversationId: den, messageId: answered.message._id }))
   tell(chatter, 'chat_send', { session_id: den, content: chat })
-  secrets.push(told.message._id)
+  secrets.push(answered.message._id)
 
   // Keys and tokens of people, made meanwhile.
   const { username, password } = await account()
   const key = await server.cli('key', 'add', '--user', username)
   secrets.push(password, key.key, (await server.cli('token', 'issue', '--user', username)).token)
+
+  // Alterations of shared text, a node that comes and goes, and an alert with a cause.
+  const edit = word()
+  tell(chatter, 'collaborative_action', { session_id: den, action: 'text_edit', data: { text: edit } })
+  const node = fresh('node')
+  watched.nodes.push(node)
+  const { token: nodeToken } = await server.cli('token', 'issue', '--node', node)
+  secrets.push(nodeToken)
+  const passing = await frames(`${server.openAgi}?token=${nodeToken}`)
+  const network = watching['Open-A.G.I node on the network']
+  await network.frame('network_event', frame => frame.event === 'node_joined' && frame.data.node_id === node)
+  passing.terminate()
+  // Every form of an alert has its limit.
+  const threshold = 0.0137 + process.pid / 1e10
+  const alert = String(threshold)
+  watched.alerts.push(alert)
+  const asked = await server.post('/metrics/alerts', { alerts: [{ name: 'Memory in use', metric: 'memory_usage', condition: 'greater_than', threshold, severity: 'warning' }] })
+  assert.equal(asked.status, 201, JSON.stringify(asked.body))
+  for (const [who, socket] of Object.entries({ ...out, ...watching })) {
+    if (!socket.may?.includes('alerts')) continue
+    await socket.inbox.first(`${alert} at the ${who}`, frame => JSON.stringify(frame).includes(alert))
+  }
 
   // The members did get it all.
   const heardIn = (socket, text) => socket.event('message', message => message.content === text)
@@ -208,7 +309,7 @@ test('who is in nothing hears nothing', async t => {
   await person.event('agent:typing')
   await person.event('message:new', message => message.content === answer && JSON.stringify(message).includes(thought))
   await chatter.frame('chat_receive', frame => frame.payload.content === answer)
-  await agent.event('message:read', read => read.messageId === told.message._id)
+  await agent.event('message:read', read => read.messageId === answered.message._id)
   for (const member of [agent, person]) await member.event('message:new', message => message.content === chat)
   for (const socket of [bob, agent, person, chatter]) socket.close()
   await watching['Hive guest'].frame('agent_status_changed', frame => frame.data.agent_id === bob.agentId && frame.data.reason === 'connection_lost')
@@ -216,20 +317,24 @@ test('who is in nothing hears nothing', async t => {
   // Now something comes that is for everybody; whatever was wrongly sent before is there by then.
   const waits = await Promise.all([...Object.values(out), ...Object.values(watching)].map(socket => socket.over()))
   await server.cli('send', lobby, 'over')
-  await Promise.all(waits.map(wait => wait()))
+  for (const wait of waits) await wait()
 
   for (const [who, socket] of Object.entries({ ...out, ...watching })) {
     const text = socket.heard.join('\n')
     assert.ok(socket.heard.length > 0, `${who} got frames`)
-    const hidden = who in out ? [...secrets, ...names] : secrets
-    for (const hush of hidden) {
+    for (const hush of secrets) {
       assert.ok(!text.includes(hush), `${who} got ${hush}: ${socket.heard.find(frame => frame.includes(hush))}`)
+    }
+    for (const [what, words] of Object.entries(watched)) {
+      for (const hush of words) {
+        const got = socket.heard.find(frame => frame.includes(hush))
+        if (socket.may?.includes(what)) assert.ok(got, `${who} did not get ${hush}`)
+        else assert.ok(!got, `${who} got ${hush}: ${got}`)
+      }
     }
   }
   // The search finds what is there: the members' own frames have the words.
   for (const [socket, hush] of [[bob, said], [bob, direct], [person, answer], [chatter, answer], [owner, vault]]) {
     assert.ok(socket.heard.join('\n').includes(hush), hush)
   }
-  // And a watcher sees that agents come and go.
-  for (const name of names) assert.ok(watching['Hive guest'].heard.join('\n').includes(name), name)
 })
