@@ -111,6 +111,8 @@ fn sessions_keep_their_promises() {
         ("megabot", Dialect::MegaBot),
     ];
     for (name, dialect) in dialects {
-        smoke(name, &format!("conformance/{name}"), 200, |data| fuzz::play::run(dialect, data));
+        let target = format!("session_{}", name.replace('-', "_"));
+        smoke(&target, &format!("conformance/{name}"), 200, |data| fuzz::play::run(dialect, data));
     }
+    smoke("packed", "", 400, fuzz::play::packed);
 }
