@@ -53,6 +53,38 @@ test('connections are listed with what they are, and end for good when they are 
   await assert.rejects(server.cli('connections', 'close', '1'), /no connection 1/)
 })
 
+test('the figures know every dialect', async t => {
+  const channelId = await room()
+  const [ada, bob] = await Promise.all([0, 1].map(async () => {
+    const socket = socketIo(server.http, { auth: await server.channelKey(fresh('agent'), channelId), transports: ['websocket'] })
+    await socket.event('auth:success')
+    return socket
+  }))
+  const person = await webSocket(`${server.megabot}?user_id=grace`)
+  t.after(() => [ada, bob, person].forEach(client => client.close()))
+  const figures = async () => {
+    const text = await (await fetch(`${server.http}/metrics`)).text()
+    return (name, dialect) => Number(text.match(new RegExp(`^roundtable_${name}${dialect ? `\\{dialect="${dialect}"\\}` : ''} (\\d+)$`, 'm'))?.[1])
+  }
+  const earlier = await figures()
+  assert.equal(earlier('sessions', 'mxf'), 2)
+  assert.equal(earlier('sessions', 'megabot'), 1)
+  await ada.ask('message:send', { channelId, content: 'hello' })
+  await bob.event('message')
+  await ada.ask('message:send', { channelId: 'nowhere', content: 'hello' })
+  const stranger = socketIo(server.http, { auth: { domainKey: server.credentials.domain_key, agentId: 'x', keyId: 'key_0', secretKey: 'wrong' } })
+  await stranger.event('auth:error')
+  stranger.close()
+  const later = await figures()
+  const grown = name => later(name, 'mxf') - earlier(name, 'mxf')
+  assert.ok(grown('deliveries_total') >= 2, 'both members got it')
+  assert.ok(grown('session_refusals_total') >= 1)
+  assert.equal(grown('turned_away_total'), 1)
+  assert.equal(later('failed_logins_total') - earlier('failed_logins_total'), 1)
+  assert.equal(later('queued_bytes', 'mxf') >= 0 && later('too_slow_total', 'mxf'), 0)
+  assert.equal(later('blocked_addresses'), 0)
+})
+
 test('a rotated secret ends what came in by the old one, a channel key stays', async t => {
   const [channelId, agentId] = [await room(), fresh('agent')]
   const made = await server.cli('agent', 'add', agentId)

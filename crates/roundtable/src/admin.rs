@@ -10,7 +10,6 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, patch, post};
 use roundtable_core::command::Command;
 use roundtable_core::engine::Outcome;
 use roundtable_core::error::{Error, ErrorKind};
@@ -19,8 +18,10 @@ use roundtable_core::ids::{ConnectionId, Principal, RoomId, WorkspaceId};
 use roundtable_core::state::State;
 use roundtable_core::time::Offset;
 use roundtable_dialects::session::{bearer, query_value};
+use serde_json::Value;
 
 use crate::admin::answer::Refused;
+use crate::admin::openapi::Call;
 use crate::auth::Identifier;
 use crate::auth::secrets::Secrets;
 use crate::config;
@@ -28,14 +29,17 @@ use crate::log::{Epochs, Verified};
 use crate::transport::report::Listed;
 
 pub mod answer;
+mod asked;
 pub mod blocks;
 mod claims;
-mod connections;
+pub mod connections;
 mod keeping;
 mod lists;
+pub mod openapi;
 mod people;
 pub mod records;
 mod rooms;
+mod table;
 mod tokens;
 pub mod wire;
 mod workspaces;
@@ -100,6 +104,9 @@ pub trait Office: Clone + Send + Sync + 'static {
     fn beyond(&self, offset: Offset) -> impl Future<Output = ()> + Send;
 }
 
+/// Under which path all of it is.
+const BASE: &str = "/admin/v1";
+
 /// What the routes share.
 #[derive(Clone, Debug)]
 pub struct Admin<O> {
@@ -142,31 +149,19 @@ impl<O: Office> Admin<O> {
 
 /// All routes. Each needs `Authorization: Bearer` with the admin token. Bodies are JSON; the server bounds their size.
 pub fn router<O: Office>(admin: Arc<Admin<O>>) -> Router {
-    let routes = Router::new()
-        .route("/users", get(lists::users::<O>).post(people::add_user::<O>))
-        .route("/users/{name}", patch(people::change_user::<O>))
-        .route("/agents", get(lists::agents::<O>).post(people::add_agent::<O>))
-        .route("/agents/{id}", patch(people::change_agent::<O>).delete(people::remove_agent::<O>))
-        .route("/agents/{id}/secret", post(people::rotate_agent::<O>))
-        .route("/keys", get(lists::keys::<O>).post(tokens::add_key::<O>))
-        .route("/keys/{id}", delete(tokens::revoke_key::<O>))
-        .route("/tokens", post(tokens::issue::<O>))
-        .route("/tokens/revoke", post(tokens::revoke::<O>))
-        .route("/rooms", get(lists::rooms::<O>).post(rooms::add::<O>))
-        .route("/rooms/{id}", get(rooms::show::<O>))
-        .route("/rooms/{id}/messages", get(rooms::history::<O>).post(rooms::send::<O>))
-        .route("/workspaces", get(workspaces::list::<O>).post(workspaces::add::<O>))
-        .route("/connections", get(connections::list::<O>))
-        .route("/connections/{id}", delete(connections::close::<O>))
-        .route("/blocks", get(blocks::list::<O>))
-        .route("/blocks/lift", post(blocks::lift::<O>))
-        .route("/verify", post(keeping::verify::<O>))
-        .route("/backup", post(keeping::backup::<O>))
-        .route("/tail", get(rooms::tail::<O>))
+    let all = table::table::<O>().into_iter();
+    let routes = all.fold(Router::new(), |routes, (call, answer)| routes.route(call.path, answer));
+    let routes = routes
         .fallback(unknown)
         .layer(middleware::from_fn_with_state(admin.clone(), only_operators::<O>))
         .with_state(admin);
-    Router::new().nest("/admin/v1", routes)
+    Router::new().nest(BASE, routes)
+}
+
+/// The document of all of it and of `others`, which are at the root.
+pub fn document<O: Office>(others: &[Call]) -> Value {
+    let own: Vec<Call> = table::table::<O>().into_iter().map(|(call, _)| call).collect();
+    openapi::document(&[("", others.iter().collect()), (BASE, own.iter().collect())])
 }
 
 async fn unknown() -> Refused {

@@ -1,7 +1,8 @@
-//! What watches a server: `/livez`, `/readyz`, and `/metrics` for Prometheus.
+//! What watches a server: `/livez`, `/readyz`, `/metrics` for Prometheus; and `/openapi.json`, which says what can be asked.
 //!
 //! A listener on a loopback address answers everybody; any other wants the admin token.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,20 +13,25 @@ use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use axum::{Extension, Router};
+use bytes::Bytes;
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::feeds::Feed;
 use roundtable_dialects::session::bearer;
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::admin::answer::{Refused, json_response};
+use crate::admin::openapi::{Call, Verb};
 use crate::auth::first_start::WORKSPACE;
 use crate::auth::secrets::Secrets;
+use crate::clock;
 use crate::runner::Handle;
 use crate::runner::counters::Histogram;
-use crate::transport::Hub;
 use crate::transport::http::From;
+use crate::transport::report::Counted;
+use crate::transport::{Hub, Shards};
 
 /// Prometheus text format, version 0.0.4.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -38,16 +44,64 @@ const FEEDS: [(&str, Feed); 5] = [
     ("monitoring", Feed::Monitoring),
 ];
 
-type Watch = Shared<Arc<Hub>>;
+/// What the figures are taken from, and the document.
+#[derive(Clone)]
+pub struct Watched {
+    /// The server.
+    pub hub: Arc<Hub>,
+    /// Who has the connections.
+    pub shards: Shards,
+    /// The document of the operator's interface, as JSON.
+    pub document: Bytes,
+}
 
-/// The three paths.
-pub fn router(hub: &Arc<Hub>, secrets: Secrets) -> Router {
-    Router::new()
-        .route("/livez", get(live))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .layer(middleware::from_fn_with_state(Arc::new(secrets), admitted))
-        .with_state(Arc::clone(hub))
+type Watch = Shared<Watched>;
+
+/// Answer of `GET /livez`.
+#[derive(Serialize, ToSchema)]
+struct Live {
+    /// `live`.
+    status: &'static str,
+    /// The server's version.
+    version: &'static str,
+}
+
+/// Answer of `GET /readyz`.
+#[derive(Serialize, ToSchema)]
+struct Ready {
+    /// `ready` or `not ready`.
+    status: &'static str,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+/// The paths, with what answers them.
+fn table() -> [(Call, MethodRouter<Watched>); 4] {
+    let call = |path, summary| Call::open(Verb::Get, path, summary).refuses(401);
+    [
+        (call("/livez", "Whether the process answers.").answers::<Live>(200), get(live)),
+        (
+            call("/readyz", "Whether every workspace runs and its log takes what it is given.")
+                .answers::<Ready>(200)
+                .or::<Ready>(503),
+            get(ready),
+        ),
+        (call("/metrics", "Figures for Prometheus.").json().text(TEXT), get(metrics)),
+        (call("/openapi.json", "This document.").json(), get(document)),
+    ]
+}
+
+/// What can be asked here, for the document.
+pub fn calls() -> Vec<Call> {
+    table().into_iter().map(|(call, _)| call).collect()
+}
+
+/// All of the paths.
+pub fn router(watched: Watched, secrets: Secrets) -> Router {
+    let routes =
+        table().into_iter().fold(Router::new(), |routes, (call, answer)| routes.route(call.path, answer));
+    routes.layer(middleware::from_fn_with_state(Arc::new(secrets), admitted)).with_state(watched)
 }
 
 async fn admitted(
@@ -70,15 +124,21 @@ fn may_watch(listener: IpAddr, authorization: Option<&str>, secrets: &Secrets) -
 }
 
 async fn live() -> Response {
-    json_response(200, &json!({"status": "live", "version": env!("CARGO_PKG_VERSION")}))
+    json_response(200, &Live { status: "live", version: env!("CARGO_PKG_VERSION") })
 }
 
-async fn ready(Shared(hub): Watch) -> Response {
+async fn document(Shared(watched): Watch) -> Response {
+    let mut response = watched.document.into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+async fn ready(Shared(Watched { hub, .. }): Watch) -> Response {
     let home = hub.workspaces.get(hub.workspaces.default_id());
     let others = || hub.workspaces.all().iter().find_map(|other| obstacle(Some(other)));
     match obstacle(home.as_ref()).or_else(others) {
-        None => json_response(200, &json!({"status": "ready"})),
-        Some(reason) => json_response(503, &json!({"status": "not ready", "reason": reason})),
+        None => json_response(200, &Ready { status: "ready", reason: None }),
+        reason => json_response(503, &Ready { status: "not ready", reason }),
     }
 }
 
@@ -93,16 +153,21 @@ fn obstacle(home: Option<&Handle>) -> Option<String> {
     }
 }
 
-async fn metrics(Shared(hub): Watch, method: Method) -> Response {
-    let text = if method == Method::HEAD { String::new() } else { figures(&hub) };
+async fn metrics(Shared(Watched { hub, shards, .. }): Watch, method: Method) -> Response {
+    let text = if method == Method::HEAD { String::new() } else { figures(&hub, &shards.counted().await) };
     let mut response = (StatusCode::OK, text).into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
     response
 }
 
 /// Everything that is counted, as it stands now.
-fn figures(hub: &Hub) -> String {
+fn figures(hub: &Hub, dialects: &BTreeMap<&'static str, Counted>) -> String {
     let mut page = Page::default();
+    page.dialects(dialects);
+    page.family("roundtable_failed_logins_total", "counter", "Credentials that were refused as wrong.");
+    page.value("roundtable_failed_logins_total", "", hub.watch.failures());
+    page.family("roundtable_blocked_addresses", "gauge", "Addresses that a security rule keeps out.");
+    page.value("roundtable_blocked_addresses", "", blocked(hub));
     page.family("roundtable_connections", "gauge", "Open connections.");
     page.value("roundtable_connections", "", hub.connections.load(Ordering::Relaxed));
     page.family("roundtable_feed_watchers", "gauge", "Connections that watch a feed.");
@@ -138,6 +203,13 @@ fn figures(hub: &Hub) -> String {
     page.0
 }
 
+/// How many addresses are kept out now.
+fn blocked(hub: &Hub) -> usize {
+    let home = hub.workspaces.get(hub.workspaces.default_id());
+    let now = clock::now();
+    home.map_or(0, |home| home.view().state.blocks().filter(|block| block.until > now).count())
+}
+
 fn label(workspace: &str) -> String {
     let escaped = workspace.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     format!("workspace=\"{escaped}\"")
@@ -148,6 +220,34 @@ fn label(workspace: &str) -> String {
 struct Page(String);
 
 impl Page {
+    /// What the shards count of each dialect.
+    fn dialects(&mut self, dialects: &BTreeMap<&'static str, Counted>) {
+        let mut each = |name: &str, (kind, help): (&str, &str), value: fn(&Counted) -> u64| {
+            self.family(name, kind, help);
+            for (dialect, counted) in dialects {
+                self.value(name, &format!("dialect=\"{dialect}\""), value(counted));
+            }
+        };
+        each("roundtable_sessions", ("gauge", "Open sessions."), |c| c.sessions);
+        each("roundtable_queued_bytes", ("gauge", "Bytes that wait for clients."), |c| c.queued_bytes);
+        each("roundtable_deliveries_total", ("counter", "Records and signals that sessions got."), |c| {
+            c.deliveries
+        });
+        each(
+            "roundtable_session_refusals_total",
+            ("counter", "Questions of sessions answered with an error."),
+            |c| c.refusals,
+        );
+        each("roundtable_turned_away_total", ("counter", "Credentials that let nobody in."), |c| {
+            c.turned_away
+        });
+        each(
+            "roundtable_too_slow_total",
+            ("counter", "Connections ended because their queue was full."),
+            |c| c.too_slow,
+        );
+    }
+
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }

@@ -163,7 +163,13 @@ pub fn router(office: FrontOffice, secrets: Secrets, config: &Config) -> Router 
     let hub = Arc::clone(&office.hub);
     let desks = Desks::new(Arc::clone(&hub), Arc::new(Rates::of(config)));
     let for_programs = middleware::from_fn_with_state(desks.clone(), metrics_as_json);
-    let watching = probes::router(&hub, secrets.clone()).layer(for_programs);
+    let document = admin::document::<FrontOffice>(&probes::calls());
+    let watching = probes::Watched {
+        hub: Arc::clone(&hub),
+        shards: office.shards.clone(),
+        document: Bytes::from(document.to_string()),
+    };
+    let watching = probes::router(watching, secrets.clone()).layer(for_programs);
     let admin = Admin { office, identifier: (*hub.identity).clone(), secrets, lives: config.auth.clone() };
     let watched = middleware::from_fn_with_state(hub, guarded);
     let own = admin::router(Arc::new(admin)).merge(watching).layer(watched);

@@ -4,6 +4,7 @@
 //! rules are is said in [`detectors`]; a block is decided by the core, so it is in the log and outlives a restart.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use roundtable_core::alerts::{Finding, SecurityNoticed};
@@ -37,6 +38,7 @@ pub struct Watch {
     found: mpsc::UnboundedSender<Found>,
     /// Blocks that were found and are not in the log yet, so that nobody slips in while the disk is synced.
     fresh: Mutex<Vec<Found>>,
+    failed: AtomicU64,
 }
 
 impl std::fmt::Debug for Watch {
@@ -89,7 +91,16 @@ impl Watch {
     pub fn new(settings: &config::Security, workspaces: Arc<Workspaces>) -> (Arc<Self>, News) {
         let (found, news) = mpsc::unbounded_channel();
         let detectors = Mutex::new(Detectors::new(rules(settings)));
-        (Arc::new(Self { detectors, workspaces, found, fresh: Mutex::default() }), news)
+        (
+            Arc::new(Self {
+                detectors,
+                workspaces,
+                found,
+                fresh: Mutex::default(),
+                failed: AtomicU64::new(0),
+            }),
+            news,
+        )
     }
 
     /// Somebody connects. Says whether it may. Loopback addresses may as often as they like.
@@ -122,7 +133,13 @@ impl Watch {
 
     /// A credential was refused as wrong.
     pub fn failed(&self, spot: Spot<'_>) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
         self.note(Attack::BruteForce, spot, 0);
+    }
+
+    /// How many credentials were refused as wrong since the start.
+    pub fn failures(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
     }
 
     /// For how many milliseconds more nobody from there is let in, whatever it shows.

@@ -8,6 +8,8 @@
     reason = "a test that cannot set its stage has failed"
 )]
 
+#[path = "server/openapi.rs"]
+mod openapi;
 #[path = "server/rig.rs"]
 mod rig;
 #[path = "server/security.rs"]

@@ -6,7 +6,8 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use roundtable_core::error::{Error, ErrorKind};
 use serde::Serialize;
-use serde_json::json;
+
+use crate::admin::wire::{Fault, Problem};
 
 /// A refusal: an error and its HTTP status.
 #[derive(Debug)]
@@ -47,7 +48,9 @@ impl IntoResponse for Refused {
     /// `{"error":{"kind","message","field"}}`.
     fn into_response(self) -> Response {
         let Error { kind, message, field, retry_after_ms, .. } = self.error;
-        let body = json!({"error": {"kind": format!("{kind:?}"), "message": message, "field": field}});
+        let body = Problem {
+            error: Fault { kind: format!("{kind:?}"), message: message.into(), field: field.map(Into::into) },
+        };
         let mut response = json_response(self.status, &body);
         if let Some(ms) = retry_after_ms
             && let Ok(value) = HeaderValue::from_str(&ms.div_ceil(1000).to_string())

@@ -8,6 +8,7 @@ use roundtable_core::command::Command;
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_dialects::iso::iso;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::admin::answer::{Refused, body, json_response};
 use crate::admin::{Desk, Office};
@@ -15,14 +16,14 @@ use crate::clock;
 use crate::watch::source_of;
 
 /// Answer of `GET /blocks`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Blocks {
     /// By address.
     pub blocks: Vec<ListedBlock>,
 }
 
 /// A block in a list.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ListedBlock {
     /// Whose: an address, or a network of IPv6.
     pub address: String,
@@ -35,7 +36,8 @@ pub struct ListedBlock {
 }
 
 /// Body and answer of `POST /blocks/lift`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Lift {
     /// An address as it is listed, or one of the listed network.
     pub address: String,

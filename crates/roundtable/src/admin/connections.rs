@@ -1,21 +1,78 @@
 //! Open connections, by the operator: seeing them, ending one.
 
-use axum::extract::{Path, Query};
 use axum::response::Response;
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::ids::ConnectionId;
 use roundtable_dialects::iso::iso;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::admin::answer::{Refused, json_response};
-use crate::admin::wire::{Connections, ListedConnection, ListedSession, OnlyWorkspace, Transport};
+use crate::admin::asked::{Asked, Named};
+use crate::admin::wire::OnlyWorkspace;
 use crate::admin::{Desk, Office};
 use crate::transport::report::Listed;
+
+/// Answer of `GET /connections`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Connections {
+    /// The oldest first.
+    pub connections: Vec<ListedConnection>,
+}
+
+/// An open connection.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ListedConnection {
+    /// Its id.
+    pub id: u64,
+    /// How it is open.
+    pub transport: Transport,
+    /// The listener it came in by.
+    pub listener: String,
+    /// The client's address.
+    pub peer: String,
+    /// Since when it is open, ISO 8601.
+    pub since: String,
+    /// Bytes that wait for its client.
+    pub queued_bytes: u64,
+    /// Its sessions: one, or one for each Socket.IO namespace.
+    pub sessions: Vec<ListedSession>,
+}
+
+/// How a connection is open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// By a WebSocket.
+    WebSocket,
+    /// By requests that wait.
+    Polling,
+}
+
+/// A session of a connection.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ListedSession {
+    /// `mxf`, `aiwm`, `hive`, `open-agi` or `megabot`.
+    pub dialect: String,
+    /// The Socket.IO namespace.
+    pub namespace: Option<String>,
+    /// Who it is, `agent:ID`, `user:NAME`, `guest:NAME` or `node:ID`, once that is known.
+    pub principal: Option<String>,
+    /// Where, once that is known.
+    pub workspace: Option<String>,
+}
+
+/// Answer of `DELETE /connections/{connection}`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ClosedConnection {
+    /// Its id.
+    pub id: u64,
+}
 
 /// `GET /connections`: of the whole server, or of the workspace that the query names.
 pub async fn list<O: Office>(
     Desk(admin): Desk<O>,
-    Query(OnlyWorkspace { workspace }): Query<OnlyWorkspace>,
+    Asked(OnlyWorkspace { workspace }): Asked<OnlyWorkspace>,
 ) -> Response {
     let only = workspace.map(|_| admin.office.workspace());
     let connections = admin.office.connections(only).await.into_iter().map(shown).collect();
@@ -43,11 +100,12 @@ fn shown(listed: Listed) -> ListedConnection {
     }
 }
 
-/// `DELETE /connections/{id}`.
-pub async fn close<O: Office>(Desk(admin): Desk<O>, Path(id): Path<u64>) -> Result<Response, Refused> {
+/// `DELETE /connections/{connection}`.
+pub async fn close<O: Office>(Desk(admin): Desk<O>, Named(id): Named) -> Result<Response, Refused> {
+    let id: u64 = id.parse().map_err(|_| Error::invalid("connection", "must be a number"))?;
     if admin.office.close(ConnectionId(id)).await {
-        return Ok(json_response(200, &json!({"id": id})));
+        return Ok(json_response(200, &ClosedConnection { id }));
     }
     let error = Error::new(ErrorKind::InvalidField, format!("there is no connection {id}"));
-    Err(Refused { status: 404, error: error.field("id") })
+    Err(Refused { status: 404, error: error.field("connection") })
 }

@@ -3,18 +3,18 @@
 use std::path::PathBuf;
 
 use axum::body::Bytes;
-use axum::extract::Query;
 use axum::response::Response;
 use roundtable_core::error::Error;
 
 use crate::admin::answer::{Refused, body, json_response};
+use crate::admin::asked::Asked;
 use crate::admin::wire::{Backup, Broken, Checked, OnlyWorkspace, Verification};
 use crate::admin::{Desk, Office};
 
 /// `POST /verify`: of all workspaces, or of the one that the query names.
 pub async fn verify<O: Office>(
     Desk(admin): Desk<O>,
-    Query(OnlyWorkspace { workspace }): Query<OnlyWorkspace>,
+    Asked(OnlyWorkspace { workspace }): Asked<OnlyWorkspace>,
 ) -> Result<Response, Refused> {
     let found = admin.office.verify(workspace.map(|_| admin.office.workspace())).await?;
     let checked = found.into_iter().map(|(workspace, verified)| Checked {

@@ -1,26 +1,35 @@
 //! Accounts and agents, by the operator.
 
 use axum::body::Bytes;
-use axum::extract::Path;
 use axum::response::Response;
 use roundtable_core::agents::{AgentCard, AgentChanges, RegisterAgent};
 use roundtable_core::command::Command;
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::ids::{AgentId, UserId};
 use roundtable_core::users::{Key, KeyFor, UserAdded, UserChanged};
-use serde_json::json;
 
 use crate::admin::answer::{Refused, body, json_response};
-use crate::admin::wire::{AddAgent, AddUser, AddedAgent, AddedUser, ChangeAgent, ChangeUser};
+use crate::admin::asked::Named;
+use crate::admin::wire::{
+    AddAgent, AddUser, AddedAgent, AddedUser, ChangeAgent, ChangeUser, ChangedAgent, ChangedUser,
+};
 use crate::admin::{Admin, Desk, Office};
 use crate::auth::keys;
+
+/// Passwords of more than 256 characters are refused, as the document says.
+fn short(password: String) -> Result<String, Error> {
+    match password.chars().count() {
+        0..=256 => Ok(password),
+        _ => Err(Error::invalid("password", "must have at most 256 characters")),
+    }
+}
 
 /// `POST /users`.
 pub async fn add_user<O: Office>(Desk(admin): Desk<O>, bytes: Bytes) -> Result<Response, Refused> {
     let wanted: AddUser = body(&bytes)?;
     let user = UserId::new(&wanted.username)?;
     let drawn = wanted.password.is_none().then(keys::draw_secret);
-    let password = wanted.password.or_else(|| drawn.clone()).unwrap_or_default();
+    let password = short(wanted.password.or_else(|| drawn.clone()).unwrap_or_default())?;
     let hash = admin.identifier.hashing().make(password).await?;
     let role = wanted.role;
     admin.command(Command::AddUser(UserAdded { user: user.clone(), role, password: Some(hash) })).await?;
@@ -30,17 +39,17 @@ pub async fn add_user<O: Office>(Desk(admin): Desk<O>, bytes: Bytes) -> Result<R
 /// `PATCH /users/{name}`.
 pub async fn change_user<O: Office>(
     Desk(admin): Desk<O>,
-    Path(name): Path<String>,
+    Named(name): Named,
     bytes: Bytes,
 ) -> Result<Response, Refused> {
     let ChangeUser { role, password, disabled } = body(&bytes)?;
     let user = UserId::new(&name)?;
     let password = match password {
-        Some(password) => Some(admin.identifier.hashing().make(password).await?),
+        Some(password) => Some(admin.identifier.hashing().make(short(password)?).await?),
         None => None,
     };
     admin.command(Command::ChangeUser(UserChanged { user, role, password, disabled })).await?;
-    Ok(json_response(200, &json!({"username": name})))
+    Ok(json_response(200, &ChangedUser { username: name }))
 }
 
 /// `POST /agents`.
@@ -73,18 +82,12 @@ async fn give_secret<O: Office>(admin: &Admin<O>, agent: &AgentId) -> Result<Res
 
 /// `POST /agents/{id}/secret`: the old secret opens nothing from now on, nor do tokens that were made before, and connections
 /// that they opened end.
-pub async fn rotate_agent<O: Office>(
-    Desk(admin): Desk<O>,
-    Path(id): Path<String>,
-) -> Result<Response, Refused> {
+pub async fn rotate_agent<O: Office>(Desk(admin): Desk<O>, Named(id): Named) -> Result<Response, Refused> {
     give_secret(&admin, &AgentId::new(&id)?).await
 }
 
 /// `DELETE /agents/{id}`, with all its keys: whoever takes the name next is somebody else.
-pub async fn remove_agent<O: Office>(
-    Desk(admin): Desk<O>,
-    Path(id): Path<String>,
-) -> Result<Response, Refused> {
+pub async fn remove_agent<O: Office>(Desk(admin): Desk<O>, Named(id): Named) -> Result<Response, Refused> {
     let agent = AgentId::new(&id)?;
     let state = admin.office.state();
     let own = |key: &&Key| matches!(&key.opens, KeyFor::Room { agent: bearer, .. } if *bearer == agent);
@@ -94,17 +97,17 @@ pub async fn remove_agent<O: Office>(
         }
     }
     admin.command(Command::RemoveAgent(agent.clone(), "removed by the operator".into())).await?;
-    Ok(json_response(200, &json!({"agent_id": id})))
+    Ok(json_response(200, &ChangedAgent { agent_id: id }))
 }
 
 /// `PATCH /agents/{id}`.
 pub async fn change_agent<O: Office>(
     Desk(admin): Desk<O>,
-    Path(id): Path<String>,
+    Named(id): Named,
     bytes: Bytes,
 ) -> Result<Response, Refused> {
     let ChangeAgent { suspended } = body(&bytes)?;
     let changes = AgentChanges { suspended, ..AgentChanges::default() };
     admin.command(Command::UpdateAgent(AgentId::new(&id)?, changes)).await?;
-    Ok(json_response(200, &json!({"agent_id": id})))
+    Ok(json_response(200, &ChangedAgent { agent_id: id }))
 }

@@ -5,9 +5,10 @@ use roundtable_core::time::Cursor;
 use roundtable_dialects::iso::iso;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 /// A record of the log.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Seen {
     /// Where it stands, for going on after it: `epoch:offset`.
     pub cursor: String,

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query};
 use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::Response;
@@ -17,12 +16,13 @@ use roundtable_core::rooms::{CreateRoom, JoinRoom, Member, RoomCard};
 use roundtable_core::state::State;
 use roundtable_core::time::{Cursor, Offset};
 use roundtable_dialects::iso::iso;
-use serde_json::json;
 
 use crate::admin::answer::{Refused, body, json_response};
+use crate::admin::asked::{Asked, Named};
 use crate::admin::records::Seen;
+use crate::admin::tokens::exists;
 use crate::admin::wire::{
-    AddRoom, History, HistoryQuery, SendMessage, SentMessage, ShownMember, ShownRoom, TailQuery,
+    AddRoom, AddedRoom, History, HistoryQuery, SendMessage, SentMessage, ShownMember, ShownRoom, TailQuery,
 };
 use crate::admin::{Admin, Desk, Office};
 use crate::auth::first_start::ADMIN;
@@ -37,7 +37,7 @@ pub async fn add<O: Office>(Desk(admin): Desk<O>, bytes: Bytes) -> Result<Respon
     let name = wanted.name.unwrap_or_else(|| room.to_string());
     let card = RoomCard { name, durability: wanted.durability, ..RoomCard::default() };
     admin.command(Command::CreateRoom(CreateRoom { room: Some(room.clone()), card })).await?;
-    Ok(json_response(201, &json!({"room": room.as_str()})))
+    Ok(json_response(201, &AddedRoom { room: room.to_string() }))
 }
 
 fn known(state: &State, room: &RoomId) -> Result<(), Error> {
@@ -59,7 +59,7 @@ fn held(office: &impl Office, text: &str) -> Result<Offset, Refused> {
 }
 
 /// `GET /rooms/{id}`.
-pub async fn show<O: Office>(Desk(admin): Desk<O>, Path(id): Path<String>) -> Result<Response, Refused> {
+pub async fn show<O: Office>(Desk(admin): Desk<O>, Named(id): Named) -> Result<Response, Refused> {
     let (state, id) = (admin.office.state(), RoomId::new(&id)?);
     known(&state, &id)?;
     let epoch = admin.office.epochs().current();
@@ -94,12 +94,15 @@ pub async fn show<O: Office>(Desk(admin): Desk<O>, Path(id): Path<String>) -> Re
 /// `GET /rooms/{id}/messages`.
 pub async fn history<O: Office>(
     Desk(admin): Desk<O>,
-    Path(id): Path<String>,
-    Query(query): Query<HistoryQuery>,
+    Named(id): Named,
+    Asked(query): Asked<HistoryQuery>,
 ) -> Result<Response, Refused> {
     let room = RoomId::new(&id)?;
     known(&admin.office.state(), &room)?;
-    let limit = query.limit.unwrap_or(50).clamp(1, 1_000);
+    let limit = query.limit.unwrap_or(50);
+    if !(1..=1_000).contains(&limit) {
+        return Err(Error::invalid("limit", "must be 1 to 1000").into());
+    }
     let before = query.before.as_deref().map(|text| held(&admin.office, text)).transpose()?;
     let records = admin.office.page(&room, before, limit).await?;
     let epoch = admin.office.epochs().current();
@@ -110,7 +113,7 @@ pub async fn history<O: Office>(
 /// `POST /rooms/{id}/messages`.
 pub async fn send<O: Office>(
     Desk(admin): Desk<O>,
-    Path(id): Path<String>,
+    Named(id): Named,
     bytes: Bytes,
 ) -> Result<Response, Refused> {
     let SendMessage { content, from } = body(&bytes)?;
@@ -121,10 +124,11 @@ pub async fn send<O: Office>(
     };
     let state = admin.office.state();
     let role = match &from {
-        Principal::User(id) if state.user(id).is_some() => Role::User,
-        Principal::Agent(id) if state.agent(id).is_some() => Role::Assistant,
-        _ => return Err(Error::invalid("from", "must be a user or an agent that exists").into()),
+        Principal::User(_) => Role::User,
+        Principal::Agent(_) => Role::Assistant,
+        _ => return Err(Error::invalid("from", "must be a user or an agent").into()),
     };
+    exists(&state, &from)?;
     let join = JoinRoom { room: room.clone(), member: from.clone(), create: None, by_key: true };
     admin.command(Command::JoinRoom(join)).await?;
     let post = Post {
@@ -179,7 +183,7 @@ impl<O: Office> Tail<O> {
 /// `GET /tail`.
 pub async fn tail<O: Office>(
     Desk(admin): Desk<O>,
-    Query(query): Query<TailQuery>,
+    Asked(query): Asked<TailQuery>,
 ) -> Result<Response, Refused> {
     let state = admin.office.state();
     let room = query.room.as_deref().map(RoomId::new).transpose()?;

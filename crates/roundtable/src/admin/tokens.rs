@@ -1,7 +1,6 @@
 //! Keys and tokens, by the operator.
 
 use axum::body::Bytes;
-use axum::extract::Path;
 use axum::response::Response;
 use roundtable_core::command::Command;
 use roundtable_core::error::{Error, ErrorKind};
@@ -11,11 +10,13 @@ use roundtable_core::users::{KeyAdded, KeyFor, TokenRevoked};
 use roundtable_dialects::iso::iso;
 use roundtable_dialects::rest::TokenOrder;
 use roundtable_dialects::session::Family;
-use serde_json::json;
 
 use crate::admin::answer::{Refused, body, json_response};
+use crate::admin::asked::Named;
 use crate::admin::claims::claims;
-use crate::admin::wire::{AddKey, AddedKey, IssueToken, IssuedToken, RevokeToken, TokenDialect};
+use crate::admin::wire::{
+    AddKey, AddedKey, IssueToken, IssuedToken, RevokeToken, RevokedKey, RevokedToken, TokenDialect,
+};
 use crate::admin::{Desk, Office};
 use crate::auth::keys::FreshKey;
 use crate::auth::tokens::Claims;
@@ -49,12 +50,9 @@ pub async fn add_key<O: Office>(Desk(admin): Desk<O>, bytes: Bytes) -> Result<Re
 }
 
 /// `DELETE /keys/{id}`.
-pub async fn revoke_key<O: Office>(
-    Desk(admin): Desk<O>,
-    Path(id): Path<String>,
-) -> Result<Response, Refused> {
+pub async fn revoke_key<O: Office>(Desk(admin): Desk<O>, Named(id): Named) -> Result<Response, Refused> {
     admin.command(Command::RevokeKey(KeyId::new(&id)?)).await?;
-    Ok(json_response(200, &json!({"key_id": id})))
+    Ok(json_response(200, &RevokedKey { key_id: id }))
 }
 
 /// `POST /tokens`. Whom it is for must exist, nodes excepted: they are whoever has such a token.
@@ -101,7 +99,8 @@ fn family(dialect: TokenDialect, lives: &config::Auth) -> (Family, config::Span)
     }
 }
 
-fn exists(state: &State, subject: &Principal) -> Result<(), Error> {
+/// Fails when a user or an agent is not there.
+pub fn exists(state: &State, subject: &Principal) -> Result<(), Error> {
     match subject {
         Principal::User(id) if state.user(id).is_none() => {
             Err(Error::new(ErrorKind::UserNotFound, format!("there is no user {id}")))
@@ -116,10 +115,13 @@ fn exists(state: &State, subject: &Principal) -> Result<(), Error> {
 /// `POST /tokens/revoke`: in the workspace that the token is of.
 pub async fn revoke<O: Office>(Desk(admin): Desk<O>, bytes: Bytes) -> Result<Response, Refused> {
     let RevokeToken { token } = body(&bytes)?;
-    let unknown = || wrong("this server made no such token, or it has ended");
+    let unknown = || {
+        let message = "this server made no such token, or it has ended";
+        Refused { status: 404, error: Error::new(ErrorKind::InvalidField, message).field("token") }
+    };
     let Claims { workspace, jti, expires_at, .. } = admin.identifier.read_any(&token).ok_or_else(unknown)?;
     let office = admin.office.within(&workspace).ok_or_else(unknown)?;
     let event = TokenRevoked { jti: jti.clone(), expires_at, bearer: None };
     office.ask(Principal::System, Command::RevokeToken(event)).await?;
-    Ok(json_response(200, &json!({"jti": jti})))
+    Ok(json_response(200, &RevokedToken { jti }))
 }

@@ -3,31 +3,65 @@
 use roundtable_core::agents::AgentStatus;
 use roundtable_core::rooms::{Durability, Entry, RoomStatus};
 use roundtable_core::users::UserRole;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Number, Value};
+use utoipa::ToSchema;
 
+use crate::admin::openapi::words;
 use crate::admin::records::Seen;
 
+/// A whole number, also as JSON has it where all numbers are floating: `60000.0`.
+fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    let Some(number) = Option::<Number>::deserialize(from)? else { return Ok(None) };
+    let floating =
+        || number.as_f64().filter(|n| n.fract() == 0.0 && (0.0..9e15).contains(n)).map(|n| n as u64);
+    let wrong = || D::Error::custom("must be a whole number");
+    number.as_u64().or_else(floating).ok_or_else(wrong).map(Some)
+}
+
+/// Answer of everything that is refused.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// What is wrong.
+    pub error: Fault,
+}
+
+/// What is wrong with a request.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Fault {
+    /// The kind of error, for programs.
+    pub kind: String,
+    /// What is wrong, for people.
+    pub message: String,
+    /// The field it is about, if it is about one.
+    pub field: Option<String>,
+}
+
 /// `POST /users`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddUser {
     /// The name.
+    #[schema(pattern = "^[A-Za-z0-9._:@-]{1,128}$")]
     pub username: String,
     /// The password; without one the server draws one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 256)]
     pub password: Option<String>,
     /// What the user may do.
     #[serde(default)]
+    #[schema(schema_with = words::roles)]
     pub role: UserRole,
 }
 
 /// Its answer.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AddedUser {
     /// The name.
     pub username: String,
     /// What the user may do.
+    #[schema(schema_with = words::roles)]
     pub role: UserRole,
     /// The password, if the server drew it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,33 +69,44 @@ pub struct AddedUser {
 }
 
 /// `PATCH /users/{name}`: what is given changes.
-#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeUser {
     /// New role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = words::roles)]
     pub role: Option<UserRole>,
     /// New password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 256)]
     pub password: Option<String>,
     /// Disabled or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled: Option<bool>,
 }
 
+/// Answer of `PATCH /users/{name}`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ChangedUser {
+    /// The name.
+    pub username: String,
+}
+
 /// `POST /agents`. An agent that is known but has no secret gets one.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddAgent {
     /// Its id.
+    #[schema(pattern = "^[A-Za-z0-9._:@-]{1,128}$")]
     pub agent_id: String,
     /// Its shown name; without one its id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 200)]
     pub name: Option<String>,
 }
 
 /// Its answer.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AddedAgent {
     /// Its id.
     pub agent_id: String,
@@ -70,7 +115,7 @@ pub struct AddedAgent {
 }
 
 /// `PATCH /agents/{id}`.
-#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeAgent {
     /// Suspended or not.
@@ -78,29 +123,40 @@ pub struct ChangeAgent {
     pub suspended: Option<bool>,
 }
 
+/// Answer of `PATCH` and `DELETE /agents/{id}`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ChangedAgent {
+    /// Its id.
+    pub agent_id: String,
+}
+
 /// `POST /keys`: either `user`, or `agent` and `room`.
-#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddKey {
     /// Whose API key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[A-Za-z0-9._:@-]{1,128}$")]
     pub user: Option<String>,
     /// Which agent's channel key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[A-Za-z0-9._:@-]{1,128}$")]
     pub agent: Option<String>,
     /// For which room.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[A-Za-z0-9._:@-]{1,128}$")]
     pub room: Option<String>,
     /// A name for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// Its life in milliseconds; without one it has no end.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 315360000000u64)]
     pub ttl_ms: Option<u64>,
 }
 
 /// Its answer.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AddedKey {
     /// The public half.
     pub key_id: String,
@@ -110,8 +166,15 @@ pub struct AddedKey {
     pub key: String,
 }
 
+/// Answer of `DELETE /keys/{id}`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RevokedKey {
+    /// Its public half.
+    pub key_id: String,
+}
+
 /// For which dialect a token is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 #[value(rename_all = "lowercase")]
 pub enum TokenDialect {
@@ -128,28 +191,32 @@ pub enum TokenDialect {
 }
 
 /// `POST /tokens`: one of `user`, `agent`, `node`.
-#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IssueToken {
     /// For a user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[A-Za-z0-9._:@-]{1,128}$")]
     pub user: Option<String>,
     /// For an agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[A-Za-z0-9._:@-]{1,128}$")]
     pub agent: Option<String>,
     /// For a node, or anything that subscribes as one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[A-Za-z0-9._:@-]{1,128}$")]
     pub node: Option<String>,
     /// For which dialect. Without one: MegaBot and Hive for users, AIWM for agents, Open-A.G.I for nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dialect: Option<TokenDialect>,
     /// Its life in milliseconds; without one what the settings say.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1000, maximum = 315360000000u64)]
     pub ttl_ms: Option<u64>,
 }
 
 /// Its answer.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct IssuedToken {
     /// The token.
     pub token: String,
@@ -158,40 +225,59 @@ pub struct IssuedToken {
 }
 
 /// `POST /tokens/revoke`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RevokeToken {
     /// The token itself.
     pub token: String,
 }
 
+/// Answer of `POST /tokens/revoke`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RevokedToken {
+    /// The token's own id.
+    pub jti: String,
+}
+
 /// `POST /rooms`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddRoom {
     /// Its id.
+    #[schema(pattern = "^[A-Za-z0-9._:@-]{1,128}$")]
     pub room: String,
     /// Its shown name; without one its id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 200)]
     pub name: Option<String>,
     /// How much it promises.
     #[serde(default)]
+    #[schema(schema_with = words::durabilities)]
     pub durability: Durability,
 }
 
+/// Answer of `POST /rooms`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct AddedRoom {
+    /// Its id.
+    pub room: String,
+}
+
 /// `POST /rooms/{id}/messages`. Who speaks becomes a member.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SendMessage {
     /// What is said.
+    #[schema(min_length = 1)]
     pub content: String,
     /// Who says it, `user:NAME` or `agent:ID`; without one the user `admin`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^(user|agent):[A-Za-z0-9._:@-]{1,128}$")]
     pub from: Option<String>,
 }
 
 /// Its answer.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SentMessage {
     /// The message's id.
     pub message_id: String,
@@ -207,7 +293,7 @@ pub struct HistoryQuery {
 }
 
 /// Its answer.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct History {
     /// The room.
     pub room: String,
@@ -225,15 +311,16 @@ pub struct TailQuery {
 }
 
 /// `POST /workspaces`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddWorkspace {
     /// Its name, which is its id.
+    #[schema(pattern = "^[A-Za-z0-9._:@-]{1,128}$")]
     pub workspace: String,
 }
 
 /// Its answer.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AddedWorkspace {
     /// Its name.
     pub workspace: String,
@@ -242,14 +329,14 @@ pub struct AddedWorkspace {
 }
 
 /// Answer of `GET /workspaces`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ListedWorkspaces {
     /// By name.
     pub workspaces: Vec<ListedWorkspace>,
 }
 
 /// A workspace in a list.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ListedWorkspace {
     /// Its name.
     pub workspace: String,
@@ -275,7 +362,7 @@ pub struct OnlyWorkspace {
 }
 
 /// Answer of `GET /rooms/{id}`.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ShownRoom {
     /// Its id.
     pub room: String,
@@ -286,10 +373,13 @@ pub struct ShownRoom {
     /// Who made it.
     pub owner: String,
     /// Whether it takes messages.
+    #[schema(schema_with = words::room_statuses)]
     pub status: RoomStatus,
     /// Who may come in.
+    #[schema(schema_with = words::entries)]
     pub entry: Entry,
     /// How much it promises.
+    #[schema(schema_with = words::durabilities)]
     pub durability: Durability,
     /// The most members it takes, if it has a limit of its own.
     pub max_members: Option<u32>,
@@ -312,7 +402,7 @@ pub struct ShownRoom {
 }
 
 /// A member of a room.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ShownMember {
     /// Who, `agent:ID`, `user:NAME` or `guest:NAME`.
     pub member: String,
@@ -324,64 +414,15 @@ pub struct ShownMember {
     pub read: Option<String>,
 }
 
-/// Answer of `GET /connections`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Connections {
-    /// The oldest first.
-    pub connections: Vec<ListedConnection>,
-}
-
-/// An open connection.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct ListedConnection {
-    /// Its id.
-    pub id: u64,
-    /// How it is open.
-    pub transport: Transport,
-    /// The listener it came in by.
-    pub listener: String,
-    /// The client's address.
-    pub peer: String,
-    /// Since when it is open, ISO 8601.
-    pub since: String,
-    /// Bytes that wait for its client.
-    pub queued_bytes: u64,
-    /// Its sessions: one, or one for each Socket.IO namespace.
-    pub sessions: Vec<ListedSession>,
-}
-
-/// How a connection is open.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Transport {
-    /// By a WebSocket.
-    WebSocket,
-    /// By requests that wait.
-    Polling,
-}
-
-/// A session of a connection.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct ListedSession {
-    /// `mxf`, `aiwm`, `hive`, `open-agi` or `megabot`.
-    pub dialect: String,
-    /// The Socket.IO namespace.
-    pub namespace: Option<String>,
-    /// Who it is, `agent:ID`, `user:NAME`, `guest:NAME` or `node:ID`, once that is known.
-    pub principal: Option<String>,
-    /// Where, once that is known.
-    pub workspace: Option<String>,
-}
-
 /// Answer of `POST /verify`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Verification {
     /// Every workspace that has a log.
     pub workspaces: Vec<Checked>,
 }
 
 /// What was found in one workspace's log.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Checked {
     /// Which workspace.
     pub workspace: String,
@@ -392,7 +433,7 @@ pub struct Checked {
 }
 
 /// A record that is not as it was written.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Broken {
     /// Its offset.
     pub offset: u64,
@@ -401,26 +442,28 @@ pub struct Broken {
 }
 
 /// `POST /backup`, and its answer.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Backup {
     /// The file to make, as an absolute path on the server's machine.
+    #[schema(pattern = "^/")]
     pub file: String,
 }
 
 /// Answer of `GET /users`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Users {
     /// By name.
     pub users: Vec<ListedUser>,
 }
 
 /// An account in a list.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ListedUser {
     /// The name.
     pub username: String,
     /// What the user may do.
+    #[schema(schema_with = words::roles)]
     pub role: UserRole,
     /// It may not come in.
     pub disabled: bool,
@@ -431,20 +474,21 @@ pub struct ListedUser {
 }
 
 /// Answer of `GET /agents`.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Agents {
     /// By id.
     pub agents: Vec<ListedAgent>,
 }
 
 /// An agent in a list.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ListedAgent {
     /// Its id.
     pub agent_id: String,
     /// Its shown name.
     pub name: String,
     /// What it is doing.
+    #[schema(schema_with = words::statuses)]
     pub status: AgentStatus,
     /// It may not connect.
     pub suspended: bool,
@@ -457,14 +501,14 @@ pub struct ListedAgent {
 }
 
 /// Answer of `GET /keys`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Keys {
     /// By public half.
     pub keys: Vec<ListedKey>,
 }
 
 /// A key in a list: for a user, or for an agent and a room.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ListedKey {
     /// The public half.
     pub key_id: String,
@@ -485,22 +529,24 @@ pub struct ListedKey {
 }
 
 /// Answer of `GET /rooms`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Rooms {
     /// By id.
     pub rooms: Vec<ListedRoom>,
 }
 
 /// A room in a list.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ListedRoom {
     /// Its id.
     pub room: String,
     /// Its shown name.
     pub name: String,
     /// How much it promises.
+    #[schema(schema_with = words::durabilities)]
     pub durability: Durability,
     /// Whether it takes messages.
+    #[schema(schema_with = words::room_statuses)]
     pub status: RoomStatus,
     /// How many members it has.
     pub members: usize,

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use serde_json::Value;
 
-use crate::admin::wire::{Connections, ListedConnection, ListedSession};
+use crate::admin::connections::{Connections, ListedConnection, ListedSession};
 use crate::cli::client::Failure;
 use crate::cli::{Target, Terminal, client, list, show};
 

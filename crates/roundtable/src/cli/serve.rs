@@ -30,15 +30,19 @@ pub struct SettingArgs {
     /// port, which is printed.
     #[arg(long, value_name = "ADDRESS:PORT[=hive|megabot|auto]")]
     listen: Vec<String>,
+    /// How the log of the process is written: lines for people, or a JSON object for each event.
+    #[arg(long, value_name = "FORMAT", value_parser = ["text", "json"])]
+    log_format: Option<String>,
     /// One setting; may be repeated.
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     set: Vec<String>,
 }
 
 fn sources(args: &SettingArgs, target: &Target) -> Sources {
+    let format = args.log_format.iter().map(|format| format!("logging.format={format}"));
     Sources {
         file: args.config.clone(),
-        set: args.set.clone(),
+        set: args.set.iter().cloned().chain(format).collect(),
         listen: args.listen.clone(),
         data: target.data.clone(),
         ..Sources::from_environment()

@@ -234,6 +234,8 @@ fn settings_are_checked_without_a_start() {
     assert_eq!(bad.exit, Exit::Settings);
     let answer: Value = serde_json::from_str(&bad.out).unwrap();
     assert_eq!((&answer["ok"], answer["problems"].as_array().unwrap().len()), (&Value::Bool(false), 2));
+    assert_eq!(typed(&["check-config", "--log-format", "json"], "").exit, Exit::Done);
+    assert_eq!(typed(&["serve", "--log-format", "xml"], "").exit, Exit::Usage);
     let refused = typed(&["serve", "--listen", "nowhere"], "");
     assert_eq!(refused.exit, Exit::Settings);
     assert!(refused.err.contains("--listen nowhere"));
