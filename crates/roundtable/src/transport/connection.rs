@@ -95,9 +95,7 @@ pub struct Wire {
 
 /// One session of a connection.
 pub struct Slot {
-    /// What the operator calls the dialect.
-    pub name: &'static str,
-    /// Where what happens in it is counted.
+    /// Of which dialect it is, and where what happens in it is counted.
     pub tally: Rc<Tally>,
     /// The dialect's state machine.
     pub session: Box<dyn Session>,
@@ -213,7 +211,6 @@ impl Slot {
         attempt: Option<Attempt>,
     ) -> Self {
         Self {
-            name: entry.name,
             tally: shard.tally(entry.name),
             session: entry.session,
             encode: entry.encode,

@@ -20,6 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What one shard counts of one dialect, from the start of the process on.
 #[derive(Debug, Default)]
 pub struct Tally {
+    /// What the operator calls the dialect.
+    pub name: &'static str,
     /// Records and signals that a session got.
     pub deliveries: Cell<u64>,
     /// Questions that the engine refused.
@@ -138,7 +140,8 @@ impl Shards {
 impl Shard {
     /// Where what happens in a dialect's sessions is counted.
     pub fn tally(&self, name: &'static str) -> Rc<Tally> {
-        Rc::clone(self.tallies.borrow_mut().entry(name).or_default())
+        let fresh = || Rc::new(Tally { name, ..Tally::default() });
+        Rc::clone(self.tallies.borrow_mut().entry(name).or_insert_with(fresh))
     }
 
     fn list(&self) -> Vec<Listed> {
@@ -170,7 +173,7 @@ impl Shard {
             // A mailbox is of the whole connection: it is counted with its first session.
             let mut queued = connection.waiting_bytes() as u64;
             for slot in connection.slots.borrow().iter().flatten() {
-                let of = all.entry(slot.name).or_default();
+                let of = all.entry(slot.tally.name).or_default();
                 of.sessions += 1;
                 of.queued_bytes += std::mem::take(&mut queued);
             }
@@ -182,7 +185,7 @@ impl Shard {
 impl Connection {
     fn listed(&self) -> Listed {
         let session = |slot: &super::connection::Slot| ListedSession {
-            dialect: slot.name,
+            dialect: slot.tally.name,
             namespace: slot.namespace.as_ref().map(ToString::to_string),
             who: slot.identity.as_ref().map(|who| (who.principal.clone(), who.workspace.clone())),
         };
