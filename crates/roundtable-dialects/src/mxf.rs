@@ -5,6 +5,7 @@ mod errors;
 mod input;
 mod login;
 mod reply;
+pub mod rest;
 mod route;
 #[cfg(test)]
 mod tests;

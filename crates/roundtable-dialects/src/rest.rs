@@ -13,7 +13,7 @@ use roundtable_core::time::{Offset, Time};
 
 use crate::figures::Figures;
 use crate::figures::history::Mean;
-use crate::session::{Ask, Credentials, Dialect, Family, Identity, Refusal};
+use crate::session::{Ask, Credentials, Dialect, Family, Identity, Refusal, query_value};
 
 /// A request, whole: the body is bounded by the server.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub struct Request<'a> {
     pub authorization: Option<&'a str>,
     /// The `X-API-Key` header.
     pub api_key: Option<&'a str>,
+    /// The `X-Key-Id` and `X-Secret-Key` headers, if both are there.
+    pub channel_key: Option<(&'a str, &'a str)>,
     /// The `X-Correlation-Id` header, or an id that the server made for this request.
     pub request_id: &'a str,
     /// The client's address.
@@ -103,6 +105,11 @@ pub struct IssuedToken {
     pub expires_at: Time,
 }
 
+/// One part of a path, percent-decoded; what cannot be decoded stays as it is and names nothing.
+pub fn decoded(part: &str) -> String {
+    query_value(&format!("p={part}"), "p").unwrap_or_else(|| part.to_owned())
+}
+
 /// What the server does for REST handlers.
 pub trait Desk: Send + Sync {
     /// The present.
@@ -144,6 +151,10 @@ pub trait Desk: Send + Sync {
             Family::OpenAgi | Family::Login => 3_600,
             Family::Refresh => 30 * 24 * 3_600,
         }
+    }
+    /// Messages per minute of one MXF agent, over everything that speaks for it; `None` is no limit. 100, as documented.
+    fn messages_per_minute(&self) -> Option<u32> {
+        Some(100)
     }
     /// Makes a token. Fails with `Internal` only.
     fn issue(&self, order: TokenOrder) -> Result<IssuedToken, Error>;

@@ -336,6 +336,7 @@ pub fn request<'a>(method: &'a str, path: &'a str, body: &'a str) -> crate::rest
         body: body.as_bytes(),
         authorization: None,
         api_key: None,
+        channel_key: None,
         request_id: "r1",
         peer: std::net::IpAddr::from([127, 0, 0, 1]),
         anonymous: true,

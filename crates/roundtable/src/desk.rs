@@ -103,6 +103,10 @@ impl Desk for Counter {
         self.hub.identity.lifetime_s(family)
     }
 
+    fn messages_per_minute(&self) -> Option<u32> {
+        self.rates.messages_per_minute()
+    }
+
     fn issue(&self, order: TokenOrder) -> Result<IssuedToken, Error> {
         self.hub.identity.issue(&order)
     }

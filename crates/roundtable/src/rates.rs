@@ -19,6 +19,7 @@ pub struct Rates {
     status: Failures,
     openagi_minute: Failures,
     openagi_hour: Failures,
+    messages_per_minute: Option<u32>,
 }
 
 impl Rates {
@@ -29,7 +30,13 @@ impl Rates {
             status: Failures::new(config.hive.status_per_minute, MINUTE_MS),
             openagi_minute: Failures::new(config.openagi.requests_per_minute, MINUTE_MS),
             openagi_hour: Failures::new(config.openagi.requests_per_hour, HOUR_MS),
+            messages_per_minute: config.mxf.messages_per_minute.most(),
         }
+    }
+
+    /// Messages of one MXF agent, counted with those of its sockets.
+    pub const fn messages_per_minute(&self) -> Option<u32> {
+        self.messages_per_minute
     }
 
     /// Counts one request. Fails with the milliseconds after which there may be another; that one did not count.

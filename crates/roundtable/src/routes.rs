@@ -19,7 +19,7 @@ use roundtable_core::time::Offset;
 use roundtable_core::users::WorkspaceCreated;
 use roundtable_dialects::rest::{Request, Response as DialectResponse};
 use roundtable_dialects::session::{Ask, Token};
-use roundtable_dialects::{aiwm, hive, megabot, open_agi};
+use roundtable_dialects::{aiwm, hive, megabot, mxf, open_agi};
 
 use crate::admin::answer::Refused;
 use crate::admin::{self, Admin, Office};
@@ -231,6 +231,7 @@ async fn dialects(
         body: &body,
         authorization: text("authorization"),
         api_key: text("x-api-key"),
+        channel_key: text("x-key-id").zip(text("x-secret-key")),
         request_id: text("x-correlation-id").unwrap_or(&fresh),
         peer: from.peer,
         anonymous: from.listener.anonymous,
@@ -239,6 +240,9 @@ async fn dialects(
     let mut answer = aiwm::rest::handle(&request, &desk).await;
     if answer.is_none() {
         answer = open_agi::rest::handle(&request, &desk).await;
+    }
+    if answer.is_none() {
+        answer = mxf::rest::handle(&request, &desk).await;
     }
     if answer.is_none() {
         answer = hive::rest::handle(&request, &desk).await;

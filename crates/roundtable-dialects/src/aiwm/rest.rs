@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::errors::{self, AtDoor, Body};
 use crate::iso::iso;
-use crate::rest::{Desk, Request, Response, TokenOrder};
+use crate::rest::{Desk, Request, Response, TokenOrder, decoded};
 use crate::session::{Ask, Credentials, Family, Identity, Proof, Refusal, Token, bearer, query_value};
 
 /// Why a request fails.
@@ -97,11 +97,6 @@ pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response>
     };
     let response = answer.unwrap_or_else(|failure| refused(&failure, request, desk));
     Some(response.header("x-correlation-id", request.request_id))
-}
-
-/// One part of a path, percent-decoded; what cannot be decoded stays as it is and names nothing.
-fn decoded(part: &str) -> String {
-    query_value(&format!("p={part}"), "p").unwrap_or_else(|| part.to_owned())
 }
 
 fn nothing_here(request: &Request<'_>) -> Failure {

@@ -39,6 +39,20 @@ pub fn encode(form: Form, delivery: &Delivery<'_>, scene: Scene<'_>) -> Messages
     out.messages
 }
 
+/// A message as a list shows it: as in `message`, with bytes as base64 text.
+pub fn shown(record: &Record, room: &RoomId) -> Option<Value> {
+    let Event::MessagePosted(message) = &record.event else { return None };
+    let (content, format) = match &message.content {
+        Content::Base64(text) => (ContentOut::Text(text), Some("base64")),
+        other => (ContentOut::flat(other), None),
+    };
+    let mut shown = shapes::value(&FlatMessage { content, ..FlatMessage::of(room, record.at, message) });
+    if let (Some(format), Some(object)) = (format, shown.as_object_mut()) {
+        object.insert("format".into(), format.into());
+    }
+    Some(shown)
+}
+
 /// The full envelope around `data`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -68,6 +82,23 @@ struct FlatMessage<'a> {
     /// Where a client that comes back goes on; a message that is not kept has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<String>,
+}
+
+impl<'a> FlatMessage<'a> {
+    fn of(room: &'a RoomId, at: Time, message: &'a Said) -> Self {
+        Self {
+            message_id: message.id.as_str(),
+            channel_id: room.as_str(),
+            from: message.from.id(),
+            from_name: &message.from_name,
+            content: ContentOut::flat(&message.content),
+            kind: kind(message.kind),
+            role: message.role,
+            metadata: message.metadata.as_ref().unwrap_or(&EMPTY),
+            timestamp: iso(at),
+            cursor: None,
+        }
+    }
 }
 
 /// `direct_message`.
@@ -150,18 +181,8 @@ impl Frames<'_> {
         let (id, from) = (message.id.as_str(), message.from.id());
         let line = Line { id, from, at, content: &message.content, metadata: message.metadata.as_ref() };
         if self.flat() {
-            let payload = FlatMessage {
-                message_id: id,
-                channel_id: room.as_str(),
-                from,
-                from_name: &message.from_name,
-                content: ContentOut::flat(&message.content),
-                kind: kind(message.kind),
-                role: message.role,
-                metadata: message.metadata.as_ref().unwrap_or(&EMPTY),
-                timestamp: iso(at),
-                cursor: cursor.map(shapes::cursor),
-            };
+            let cursor = cursor.map(shapes::cursor);
+            let payload = FlatMessage { cursor, ..FlatMessage::of(room, at, message) };
             self.message("message", &message.content, &payload);
         }
         if self.envelope() {

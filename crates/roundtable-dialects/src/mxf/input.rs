@@ -14,6 +14,8 @@ use roundtable_core::ids::Principal;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
+pub(super) use messages::part;
+
 use super::encode::{ENVELOPE, FLAT, UNDETERMINED};
 use super::errors::LOGIN_FIRST;
 use super::wire::envelope::Envelope;

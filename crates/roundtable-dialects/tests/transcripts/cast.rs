@@ -139,12 +139,14 @@ impl Cast {
         let (method, rest) = word(text);
         let (target, mut body) = word(rest);
         let (mut authorization, mut api_key) = (door.authorization.clone(), door.api_key.clone());
+        let mut channel_key = None;
         while let Some((option, value)) =
             word(body).0.split_once('=').filter(|(name, _)| !name.starts_with(['{', '[']))
         {
             match option {
                 "bearer" => authorization = Some(format!("Bearer {value}")),
                 "key" => api_key = Some(value.to_owned()),
+                "channel-key" => channel_key = value.split_once(':'),
                 _ => return Err(format!("`{option}` says nothing about a request")),
             }
             body = word(body).1;
@@ -158,6 +160,7 @@ impl Cast {
             body: body.as_bytes(),
             authorization: authorization.as_deref(),
             api_key: api_key.as_deref(),
+            channel_key,
             request_id: &format!("request-{}", self.requests),
             peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
             anonymous: !door.strict,

@@ -14,7 +14,7 @@ use roundtable_core::time::{Offset, Time};
 use roundtable_dialects::figures::Figures;
 use roundtable_dialects::rest::{Desk, IssuedToken, Request, Response, TokenOrder};
 use roundtable_dialects::session::{Ask, Credentials, Dialect, Identity, Refusal};
-use roundtable_dialects::{aiwm, hive, megabot, open_agi};
+use roundtable_dialects::{aiwm, hive, megabot, mxf, open_agi};
 
 use super::identity::{hash, workspace};
 use super::world::World;
@@ -36,7 +36,7 @@ pub fn answer(world: &mut World, dialect: Dialect, request: &Request<'_>) -> Opt
         Dialect::OpenAgi => finished(open_agi::rest::handle(request, &desk)),
         Dialect::Hive => finished(hive::rest::handle(request, &desk)),
         Dialect::MegaBot => finished(megabot::rest::handle(request, &desk)),
-        Dialect::Mxf => None,
+        Dialect::Mxf => finished(mxf::rest::handle(request, &desk)),
     }
 }
 

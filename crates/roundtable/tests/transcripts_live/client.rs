@@ -144,11 +144,13 @@ impl Client {
         let (method, rest) = word(text);
         let (target, mut body) = word(rest);
         let (mut authorization, mut api_key) = (self.door.authorization.clone(), self.door.api_key.clone());
+        let mut channel_key = None;
         while let Some((option, value)) =
             word(body).0.split_once('=').filter(|(name, _)| !name.starts_with(['{', '[']))
         {
             match option {
                 "bearer" => authorization = Some(format!("Bearer {value}")),
+                "channel-key" => channel_key = value.split_once(':'),
                 _ => api_key = Some(value.to_owned()),
             }
             body = word(body).1;
@@ -156,11 +158,13 @@ impl Client {
         let header =
             |name: &str, value: Option<String>| value.map_or(String::new(), |v| format!("{name}: {v}\r\n"));
         let head = format!(
-            "{method} {target} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{}{}\r\n",
+            "{method} {target} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{}{}{}{}\r\n",
             self.address,
             body.len(),
             header("Authorization", authorization),
             header("X-API-Key", api_key),
+            header("X-Key-Id", channel_key.map(|(id, _)| id.to_owned())),
+            header("X-Secret-Key", channel_key.map(|(_, secret)| secret.to_owned())),
         );
         let talk = || -> std::io::Result<String> {
             let mut stream = TcpStream::connect(self.address)?;

@@ -78,6 +78,7 @@ impl Table {
             body: body.as_bytes(),
             authorization: header.as_deref(),
             api_key: None,
+            channel_key: None,
             request_id: "r-1",
             peer: IpAddr::from([127, 0, 0, 1]),
             anonymous: false,

@@ -88,7 +88,7 @@ impl MxfSession {
             self.reject(call, out, scene);
             return Ok(());
         }
-        let role = part(&room, &from, scene);
+        let role = part(&room, &from, scene.state);
         self.post(call, Post { role, content, metadata, ..Post::text(room, from, "") }, client, out);
         Ok(())
     }

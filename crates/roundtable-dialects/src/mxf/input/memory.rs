@@ -6,6 +6,7 @@ use roundtable_core::command::Command;
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::ids::{AgentId, Principal, RoomId};
 use roundtable_core::rooms::visible;
+use roundtable_core::state::State;
 use roundtable_core::time::Time;
 use serde_json::{Map, Value, json};
 
@@ -17,9 +18,12 @@ use super::{Call, MxfSession, Output, Outputs, Scene, Then, acknowledge, send};
 
 /// Whose memory is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Owner {
+pub enum Owner {
+    /// An agent.
     Agent,
+    /// A channel.
     Channel,
+    /// Two agents.
     Relationship,
 }
 
@@ -57,23 +61,38 @@ impl Recall {
             Some(text) => vec![text.into_owned()],
             None => serde_json::from_str(raw.get()).unwrap_or_default(),
         };
-        let most = if owner == Owner::Relationship { 2 } else { 1 };
-        if ids.len() != most || ids.iter().any(|id| RoomId::new(id).is_err()) {
-            let rule = if most == 2 { "must name two agents" } else { "must be an id" };
-            return Err(fields.wrong(target, rule));
-        }
-        Ok(Self { owner, target: shapes::value(&raw), ids, key: fields.words("key")?, sdk: None })
+        let rule = if owner == Owner::Relationship { "must name two agents" } else { "must be an id" };
+        let found = Self::whole(owner, shapes::value(&raw), ids).ok_or_else(|| fields.wrong(target, rule))?;
+        Ok(Self { key: fields.words("key")?, ..found })
+    }
+
+    /// The whole memory of an owner, or of the two agents of a relationship.
+    pub fn of(owner: Owner, ids: &[&str]) -> Result<Self, Error> {
+        let target = if let [id] = ids { Value::from(*id) } else { json!(ids) };
+        let ids = ids.iter().map(|id| (*id).to_owned()).collect();
+        Self::whole(owner, target, ids).ok_or_else(|| Error::invalid("id", "must be an id"))
+    }
+
+    fn whole(owner: Owner, target: Value, ids: Vec<String>) -> Option<Self> {
+        let many = if owner == Owner::Relationship { 2 } else { 1 };
+        let fits = ids.len() == many && ids.iter().all(|id| RoomId::new(id).is_ok());
+        fits.then_some(Self { owner, target, ids, key: None, sdk: None })
+    }
+
+    /// The memory, if `who` may read it.
+    pub fn memory(&self, who: &Principal, state: &State) -> Result<Value, Error> {
+        self.since(who, state).map(|since| self.empty(since))
     }
 
     /// Since when there is such a memory. Fails unless `who` may read it: an agent's own, its channels', and what it has
     /// with another agent; a user those of its agents.
-    fn since(&self, who: &Principal, scene: Scene<'_>) -> Result<Time, Error> {
+    fn since(&self, who: &Principal, state: &State) -> Result<Time, Error> {
         let forbidden = || Error::forbidden("this memory may not be read here");
         if self.owner == Owner::Channel {
             let id = self.ids.first().map(String::as_str).unwrap_or_default();
-            let room = visible(scene.state, &RoomId::new(id)?, who)?;
+            let room = visible(state, &RoomId::new(id)?, who)?;
             let through =
-                |member: &Principal| member.agent().is_some() && may_act_as(scene.state, who, member).is_ok();
+                |member: &Principal| member.agent().is_some() && may_act_as(state, who, member).is_ok();
             let inside = room.members.contains_key(who) || room.members.keys().any(through);
             return if inside { Ok(room.created_at) } else { Err(forbidden()) };
         }
@@ -82,8 +101,8 @@ impl Recall {
         for id in &self.ids {
             let id = AgentId::new(id)?;
             let unknown = || Error::new(ErrorKind::AgentNotFound, format!("there is no agent {id}"));
-            since = since.max(scene.state.agent(&id).ok_or_else(unknown)?.created_at);
-            own |= may_act_as(scene.state, who, &Principal::Agent(id.clone())).is_ok();
+            since = since.max(state.agent(&id).ok_or_else(unknown)?.created_at);
+            own |= may_act_as(state, who, &Principal::Agent(id.clone())).is_ok();
         }
         if own { Ok(since) } else { Err(forbidden()) }
     }
@@ -134,7 +153,7 @@ impl MxfSession {
         scene: Scene<'_>,
         out: &mut Outputs,
     ) {
-        let since = match wish.since(&self.principal(), scene) {
+        let since = match wish.since(&self.principal(), scene.state) {
             Ok(since) => since,
             Err(error) => {
                 self.cannot_recall(wish, &error, (scene, out));

@@ -5,6 +5,7 @@ use roundtable_core::command::Command;
 use roundtable_core::error::Error;
 use roundtable_core::ids::{AgentId, ClientId, Principal, RoomId};
 use roundtable_core::messages::{Direct, MessageKind, Post, Role};
+use roundtable_core::state::State;
 
 use super::super::wire::fields::Fields;
 use super::super::wire::{BROADCASTS, Saying};
@@ -28,7 +29,7 @@ impl MxfSession {
         };
         let from = self.acting(saying.agent.as_ref(), out);
         let post = Post {
-            role: part(&room, &from, scene),
+            role: part(&room, &from, scene.state),
             kind,
             content: saying.content,
             metadata: saying.metadata,
@@ -78,7 +79,7 @@ impl MxfSession {
 }
 
 /// Whose part a message plays: an agent assists in the channel that is its own and asks everywhere else.
-pub(super) fn part(room: &RoomId, from: &Principal, scene: Scene<'_>) -> Role {
-    let serving = scene.state.room(room).and_then(|room| room.card.agent.as_ref());
+pub fn part(room: &RoomId, from: &Principal, state: &State) -> Role {
+    let serving = state.room(room).and_then(|room| room.card.agent.as_ref());
     if serving.is_some() && serving == from.agent() { Role::Assistant } else { Role::User }
 }

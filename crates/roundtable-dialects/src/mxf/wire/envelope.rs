@@ -87,7 +87,11 @@ impl CreateChannel {
     /// Reads the envelope.
     pub fn read(envelope: &Envelope<'_>) -> Result<Self, Error> {
         let fields = envelope.fields()?;
-        let room = envelope.room()?;
+        Self::of(envelope.room()?, &fields)
+    }
+
+    /// Reads what is said about a channel.
+    pub fn of(room: RoomId, fields: &Fields<'_>) -> Result<Self, Error> {
         let name = fields.loose("name").filter(|name| !name.is_empty());
         let set = |name| fields.flag(name).map(|flag| flag.unwrap_or(false));
         let entry = match (set("isPrivate")?, set("requireApproval")?) {
