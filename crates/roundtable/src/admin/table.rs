@@ -92,7 +92,8 @@ fn credentials<O: Office>() -> Vec<Mounted<O>> {
             Call::new(Post, "/tokens", "Sign a token.")
                 .takes::<IssueToken>()
                 .either(&[&["user"], &["agent"], &["node"]])
-                .answers::<IssuedToken>(201),
+                .answers::<IssuedToken>(201)
+                .refuses(409),
             tokens::issue::<O>,
         ),
         mount(

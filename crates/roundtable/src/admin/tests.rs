@@ -381,7 +381,7 @@ fn tokens_are_of_the_family_that_fits_their_bearer() {
     for (wrong, status) in [
         (json!({}), 400),
         (json!({"user": "ann", "agent": "scout"}), 400),
-        (json!({"node": "n", "dialect": "mxf"}), 400),
+        (json!({"node": "n", "dialect": "mxf"}), 409),
         (json!({"user": "ann", "ttl_ms": 999}), 400),
         (json!({"user": "ann", "ttl_ms": 60_000.5}), 400),
         (json!({"user": "nobody"}), 404),

@@ -27,6 +27,10 @@ fn wrong(message: &'static str) -> Refused {
     Error::new(ErrorKind::InvalidField, message).into()
 }
 
+fn misfit(message: &'static str) -> Refused {
+    Error::new(ErrorKind::Conflict, message).into()
+}
+
 /// `POST /keys`.
 pub async fn add_key<O: Office>(Desk(admin): Desk<O>, bytes: Bytes) -> Result<Response, Refused> {
     let wanted: AddKey = body(&bytes)?;
@@ -71,10 +75,10 @@ pub async fn issue<O: Office>(Desk(admin): Desk<O>, bytes: Bytes) -> Result<Resp
     let usual = if !at_home && usual == TokenDialect::MegaBot { TokenDialect::Aiwm } else { usual };
     let (family, life) = family(wanted.dialect.unwrap_or(usual), &admin.lives);
     if !at_home && !matches!(family, Family::Mxf | Family::Aiwm) {
-        return Err(wrong("Hive, MegaBot and Open-A.G.I work in the default workspace alone"));
+        return Err(misfit("Hive, MegaBot and Open-A.G.I work in the default workspace alone"));
     }
     if family != Family::OpenAgi && matches!(subject, Principal::Node(_)) {
-        return Err(wrong("only Open-A.G.I knows nodes"));
+        return Err(misfit("only Open-A.G.I knows nodes"));
     }
     let ttl_s = wanted.ttl_ms.map_or_else(|| life.seconds(), seconds);
     if ttl_s == 0 {
