@@ -16,7 +16,7 @@ use roundtable_core::error::Error;
 use roundtable_core::event::Event;
 use roundtable_core::feeds::Feed;
 use roundtable_core::ids::{AgentId, ConnectionId, Principal};
-use roundtable_core::time::{Cursor, Offset, Time};
+use roundtable_core::time::{Cursor, Time};
 use serde_json::{Map, Value, json};
 
 pub use encode::encode;
@@ -24,8 +24,9 @@ use encode::{FORM, lists, status};
 use errors::Fault;
 use input::{ClientFrame, Wish};
 use reply::{Draft, Numbers, Turn};
-use wire::{NUMBERS_PER_RECORD, number_of};
+use wire::number_of;
 
+use crate::cursor::{self, NUMBERS_PER_RECORD};
 use crate::iso::iso;
 use crate::session::{
     Ask, Budget, Credentials, Ending, Family, Identity, Input, Opening, Output, Outputs, Proof, Refusal,
@@ -104,7 +105,7 @@ pub struct HiveSession {
     at_home: bool,
     who: Option<Principal>,
     over: bool,
-    since: Option<u64>,
+    since: Option<String>,
     numbers: Numbers,
     /// The events it wants; all with `None`.
     filter: Option<Vec<String>>,
@@ -177,15 +178,17 @@ impl HiveSession {
     }
 
     /// Goes on after the last number of an earlier connection, if the log has come that far.
-    fn resume(&mut self, since: u64, scene: Scene<'_>, out: &mut Outputs) -> bool {
-        let offset = Offset(since / NUMBERS_PER_RECORD);
-        if offset > scene.state.head {
+    fn resume(&mut self, since: &str, scene: Scene<'_>, out: &mut Outputs) -> bool {
+        let Some(from) = cursor::read(since, scene.epoch).filter(|from| from.offset <= scene.state.head)
+        else {
             return false;
-        }
+        };
+        // A cursor stands for all that was told before the next record.
+        let since = since.parse().unwrap_or_else(|_| number_of(from.offset.next()).saturating_sub(1));
         // The number after `since`, unless that already belongs to the next event.
         let next = since.saturating_add(1);
         let first = if next.is_multiple_of(NUMBERS_PER_RECORD) { since } else { next };
-        self.begin(first, Some(Cursor { epoch: scene.epoch, offset }), scene, out);
+        self.begin(first, Some(from), scene, out);
         true
     }
 
@@ -319,7 +322,7 @@ impl Session for HiveSession {
             (opening.connection, opening.random, opening.anonymous);
         let value = |name| query_value(opening.query, name).filter(|text| !text.is_empty());
         self.filter = value("events").as_deref().and_then(input::filter_in_query);
-        self.since = value("since").and_then(|since| since.parse().ok());
+        self.since = value("since");
         let login = Family::Login;
         let bearer = opening.authorization.and_then(bearer).map(str::to_owned);
         let proof = value("token")
@@ -344,7 +347,7 @@ impl Session for HiveSession {
         if self.is_somebody() {
             out.push(Output::Ask(Ask::new(SILENT, Command::Connect(None))));
         }
-        let resumed = self.since.is_some_and(|since| self.resume(since, scene, out));
+        let resumed = self.since.take().is_some_and(|since| self.resume(&since, scene, out));
         if !resumed {
             self.numbers.expect();
             out.push(Output::Ask(Ask::new(FIRST, Command::Mark(Feed::Activity, false))));

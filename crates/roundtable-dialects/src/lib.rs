@@ -1,6 +1,7 @@
 //! The wire: codecs and one session state machine per dialect, without any I/O.
 
 pub mod aiwm;
+pub mod cursor;
 pub mod engineio;
 pub mod hive;
 pub mod megabot;

@@ -97,6 +97,8 @@ pub struct MegaBotSession {
     platform: String,
     own: Option<RoomId>,
     wanted: Option<RoomId>,
+    /// The cursor that the client gave: what it hears goes on from there.
+    since: Option<String>,
     /// Connections that sat in the same seat before.
     former: Vec<ConnectionId>,
     form: Form,
@@ -209,6 +211,7 @@ impl MegaBotSession {
             platform: String::new(),
             own: None,
             wanted: None,
+            since: None,
             former: Vec::new(),
             form: encode::TEXT,
             frames: Bucket::default(),

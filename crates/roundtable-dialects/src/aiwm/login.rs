@@ -18,9 +18,10 @@ use super::encode::{self, Door, ServerEvent};
 use super::input::{Reading, Reply};
 use super::route::Reach;
 use super::{AiwmSession, Pending, errors, wire};
+use crate::cursor;
 use crate::probes::Probes;
 use crate::session::{
-    Credentials, Ending, Family, Identity, Opening, Output, Outputs, Proof, Refusal, Scene,
+    Credentials, Ending, Family, Identity, Opening, Output, Outputs, Proof, Refusal, Scene, query_value,
 };
 
 /// What is known between the door and the CONNECT reply.
@@ -30,6 +31,8 @@ pub(super) struct Arrival {
     claims: Claims,
     /// Up to where everything is known to have reached this principal; unknown if it was never here.
     since: Option<Offset>,
+    /// The cursor that the client gave, which counts instead if it can be read.
+    asked: Option<String>,
     unread: usize,
     missed: Vec<Record>,
     /// Rooms whose newest message so far is known, with its offset.
@@ -44,6 +47,8 @@ struct Claims {
     /// The agent that a visitor talks with.
     agent_id: String,
 }
+
+const NO_SUCH_PLACE: &str = "Validation error: since must be a cursor of this server's log";
 
 /// What a token says, read before anybody has checked it.
 fn claims_of(token: &str) -> Option<Claims> {
@@ -82,6 +87,12 @@ fn token_of(opening: &Opening<'_>) -> Option<String> {
     in_auth.or_else(|| super::rest::token_of(opening.authorization, opening.query))
 }
 
+/// The cursor to go on from, if the client has one of its own.
+fn since_of(opening: &Opening<'_>) -> Option<String> {
+    let given = opening.auth.and_then(wire::auth_since).or_else(|| query_value(opening.query, "since"));
+    given.filter(|since| !since.is_empty())
+}
+
 fn door_of(opening: &Opening<'_>) -> Door {
     match opening.namespace {
         "/" if !opening.path.trim_end_matches('/').ends_with("/socket.io") => Door::Raw,
@@ -101,8 +112,11 @@ impl AiwmSession {
         let Some(token) = token_of(opening) else {
             return self.refuse(errors::at_door(Refusal::Missing), scene.now, out);
         };
-        self.arrival =
-            Some(Box::new(Arrival { claims: claims_of(&token).unwrap_or_default(), ..Arrival::default() }));
+        self.arrival = Some(Box::new(Arrival {
+            claims: claims_of(&token).unwrap_or_default(),
+            asked: since_of(opening),
+            ..Arrival::default()
+        }));
         let proof = Proof::Token(Family::Aiwm, token);
         out.push(Output::Authenticate(Credentials { domain_key: None, proof }));
     }
@@ -112,6 +126,15 @@ impl AiwmSession {
         let me = identity.principal.clone();
         if let Some(arrival) = &mut self.arrival {
             arrival.since = scene.state.presence(&me).map(|before| before.seen).filter(|seen| seen.0 > 0);
+        }
+        let place = |asked: &String| {
+            let cursor = cursor::read(asked, scene.epoch)?;
+            (cursor.epoch == scene.epoch && cursor.offset <= scene.state.head).then_some(cursor.offset)
+        };
+        if let Some(arrival) = &mut self.arrival
+            && let Some(offset) = arrival.asked.as_ref().and_then(place)
+        {
+            (arrival.since, arrival.asked) = (Some(offset), None);
         }
         self.me = Some(me.clone());
         match &me {
@@ -258,6 +281,9 @@ impl AiwmSession {
         }
         if let Some(data) = encode::presence(&me, self.own.as_ref(), scene) {
             self.emit(ServerEvent::Presence, data, out);
+        }
+        if arrival.asked.is_some() {
+            self.fail(&Reply::Nowhere, NO_SUCH_PLACE, scene.now, out);
         }
         let mut missed = arrival.missed;
         missed.sort_by_key(|record| record.offset);

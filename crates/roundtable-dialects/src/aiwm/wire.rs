@@ -67,11 +67,21 @@ pub struct Frame<'a> {
 struct Auth<'a> {
     #[serde(borrow, default)]
     token: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    since: Option<&'a RawValue>,
 }
 
 /// The token of a CONNECT payload, as the client wrote it; what is no text counts as a token nobody issued. `None` if there is none.
 pub fn auth_token(auth: &RawValue) -> Option<String> {
-    let raw = serde_json::from_str::<Auth<'_>>(auth.get()).ok()?.token?;
+    loose(serde_json::from_str::<Auth<'_>>(auth.get()).ok()?.token?)
+}
+
+/// The cursor of a CONNECT payload, text or number.
+pub fn auth_since(auth: &RawValue) -> Option<String> {
+    loose(serde_json::from_str::<Auth<'_>>(auth.get()).ok()?.since?)
+}
+
+fn loose(raw: &RawValue) -> Option<String> {
     let text = serde_json::from_str::<String>(raw.get()).unwrap_or_else(|_| raw.get().to_owned());
     (!text.is_empty()).then_some(text)
 }

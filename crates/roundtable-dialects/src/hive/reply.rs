@@ -5,7 +5,8 @@ use roundtable_core::time::Offset;
 use serde_json::Value;
 
 use super::errors::Fault;
-use super::wire::{Frame, NUMBERS_PER_RECORD, Priority, number_of, uuid};
+use super::wire::{Frame, Priority, number_of, uuid};
+use crate::cursor::NUMBERS_PER_RECORD;
 use crate::session::{Message, Scene};
 
 /// Answers that may wait for a number; a client that asks for more in that time is cut off.

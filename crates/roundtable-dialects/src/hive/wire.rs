@@ -7,11 +7,9 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::cursor::NUMBERS_PER_RECORD;
 use crate::iso::iso;
 use crate::session::Message;
-
-/// How many numbers belong to one record: the event itself and the answers that follow it on a connection.
-pub const NUMBERS_PER_RECORD: u64 = 1_024;
 /// Longest text of a client's that an answer repeats, in bytes.
 pub const MAX_ECHO_BYTES: usize = 256;
 

@@ -16,6 +16,7 @@ use serde::Serialize;
 use super::errors::Fault;
 use super::wire::MAX_PLATFORM_CHARS;
 use super::{Early, Heard, MegaBotSession, OWN_PREFIX, Phase, Waiting, encode};
+use crate::cursor;
 use crate::session::{
     Credential, Credentials, Family, Identity, Opening, Output, Outputs, Proof, Refusal, Scene, bearer,
     query_value,
@@ -45,6 +46,7 @@ impl MegaBotSession {
         }
         self.own = RoomId::new(&format!("{OWN_PREFIX}{:032x}", opening.random)).ok();
         self.wanted = query("session_id").and_then(|id| RoomId::new(&id).ok());
+        self.since = query("since").filter(|since| !since.is_empty());
         let proof = match credential(opening) {
             Some(proof) => proof,
             None if !opening.anonymous => return self.refuse(Refusal::Missing, scene, out),
@@ -90,6 +92,11 @@ impl MegaBotSession {
             self.former.clone_from(&seat.connections);
             let heard = |(room, offset): (&RoomId, &Offset)| (room.clone(), Heard::from(*offset));
             self.rooms = seat.rooms.iter().map(heard).collect();
+            if let Some(since) = self.place(scene) {
+                self.epoch = since.epoch;
+                self.feed = Heard::from(since.offset);
+                self.rooms.values_mut().for_each(|heard| *heard = Heard::from(since.offset));
+            }
         }
         self.who = Some(who);
         self.ask(Command::Connect(Some(self.platform.clone())), Waiting::Nothing, out);
@@ -134,6 +141,11 @@ impl MegaBotSession {
                 Early::Refused(id, fault) => self.error(id.as_deref(), &fault, scene, out),
             }
         }
+    }
+
+    /// The place in the log that the client's own cursor names.
+    pub(super) fn place(&self, scene: Scene<'_>) -> Option<Cursor> {
+        self.since.as_deref().and_then(|since| cursor::read(since, scene.epoch))
     }
 
     /// The question that makes somebody a member, and the room if there is none.

@@ -11,7 +11,7 @@ use roundtable_core::time::{Cursor, Time};
 use serde::Serialize;
 
 use super::errors::Fault;
-use super::{Asked, MAX_SAID, MegaBotSession, Said, Waiting, encode};
+use super::{Asked, Heard, MAX_SAID, MegaBotSession, Said, Waiting, encode};
 use crate::session::{Output, Outputs, Scene};
 
 /// What the command agent was asked.
@@ -128,7 +128,11 @@ impl MegaBotSession {
     /// holds by now some is still on its way.
     fn enter(&mut self, room: RoomId, scene: Scene<'_>, out: &mut Outputs) {
         let kept = self.has_kept(&room, scene.state);
-        out.push(Output::Subscribe(delivery::Topic::Room(room), None));
+        let from = self.place(scene).filter(|_| !kept);
+        if let (Some(from), Some(heard)) = (from, self.rooms.get_mut(&room)) {
+            *heard = Heard::from(from.offset);
+        }
+        out.push(Output::Subscribe(delivery::Topic::Room(room), from));
         if !kept {
             self.keep_seat(Waiting::Nothing, scene, out);
         }

@@ -181,7 +181,7 @@ impl Frames<'_> {
         let (id, from) = (message.id.as_str(), message.from.id());
         let line = Line { id, from, at, content: &message.content, metadata: message.metadata.as_ref() };
         if self.flat() {
-            let cursor = cursor.map(shapes::cursor);
+            let cursor = cursor.map(|cursor| cursor.to_string());
             let payload = FlatMessage { cursor, ..FlatMessage::of(room, at, message) };
             self.message("message", &message.content, &payload);
         }

@@ -13,6 +13,7 @@ use super::encode::shapes;
 use super::errors::{self, LOGIN_FAILED};
 use super::wire::fields::{Fields, string};
 use super::{Call, MxfSession, Stage, Then, acknowledge, members, send};
+use crate::cursor;
 use crate::session::{
     Credential, Credentials, Ending, Family, Identity, Opening, Output, Outputs, Proof, Refusal, Scene, Sign,
     bearer, query_value,
@@ -220,7 +221,7 @@ impl MxfSession {
             return;
         }
         self.stage = Stage::Inside;
-        self.since = attempt.since.as_deref().and_then(shapes::read_cursor);
+        self.since = attempt.since.as_deref().and_then(|since| cursor::read(since, scene.epoch));
         self.accept(out);
         let answer = self.greeting(scene);
         send("auth:success", &answer, out);

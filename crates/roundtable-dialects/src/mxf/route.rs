@@ -160,7 +160,7 @@ impl MxfSession {
         let text = format!("messages missed in channel {room} cannot be sent again");
         let error = Error::new(ErrorKind::CannotResume, text);
         let mut body = errors::body(&error);
-        let details = json!({"field": "since", "channelId": room.as_str(), "first": shapes::cursor(first)});
+        let details = json!({"field": "since", "channelId": room.as_str(), "first": first.to_string()});
         body.insert("details".into(), details);
         send("error", &body, out);
         send("channel:error", &body, out);

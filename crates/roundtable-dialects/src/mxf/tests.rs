@@ -670,7 +670,7 @@ fn who_comes_back_gets_what_it_missed_after_its_cursor() {
     let contents: Vec<Value> = rig.payloads(second, "message").iter().map(|m| m["content"].clone()).collect();
     assert_eq!(contents, ["missed 1", "missed 2"]);
     assert!(rig.payloads(second, "channel:updated").is_empty(), "what a channel was called is no news");
-    for (since, names) in [("nonsense", vec!["error"]), ("9-1", vec!["error", "channel:error"])] {
+    for (since, names) in [("nonsense", vec!["error"]), ("9:1", vec!["error", "channel:error"])] {
         auth["since"] = json!(since);
         let third = rig.connect(Some(&auth), None, "");
         assert_eq!(rig.names(third).split_off(3), names);

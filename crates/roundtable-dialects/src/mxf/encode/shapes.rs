@@ -6,7 +6,7 @@ use roundtable_core::json::Json;
 use roundtable_core::messages::Content;
 use roundtable_core::rooms::{Entry, Room};
 use roundtable_core::state::State;
-use roundtable_core::time::{Cursor, Offset, Time};
+use roundtable_core::time::Time;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -28,17 +28,6 @@ pub fn text(payload: &impl Serialize) -> String {
 /// The same as a value.
 pub fn value(payload: &impl Serialize) -> Value {
     serde_json::to_value(payload).unwrap_or_default()
-}
-
-/// A cursor as clients carry it: `epoch-offset`.
-pub fn cursor(cursor: Cursor) -> String {
-    format!("{}-{}", cursor.epoch, cursor.offset.0)
-}
-
-/// Reads what [`cursor`] wrote.
-pub fn read_cursor(text: &str) -> Option<Cursor> {
-    let (epoch, offset) = text.split_once('-')?;
-    Some(Cursor { epoch: epoch.parse().ok()?, offset: Offset(offset.parse().ok()?) })
 }
 
 /// A UUID (version 5) that depends only on the workspace and what the event is about, so that all receivers see one id.

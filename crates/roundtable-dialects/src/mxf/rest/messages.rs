@@ -13,6 +13,7 @@ use super::super::errors::WINDOW_MS;
 use super::super::input::part;
 use super::super::wire::{BROADCASTS, Saying};
 use super::{Answer, Answered, Call, Failure, digest, fields};
+use crate::cursor;
 use crate::rest::Desk;
 use crate::session::{Ask, Budget, Token, query_value};
 
@@ -35,13 +36,13 @@ pub(super) async fn page<D: Desk>(call: &Call<'_, D>, id: &str) -> Answered {
     let before = match query("before") {
         None => None,
         Some(text) => {
-            let cursor = shapes::read_cursor(&text).map(|cursor| cursor.offset);
+            let cursor = cursor::read(&text, 0).map(|cursor| cursor.offset);
             Some(cursor.ok_or_else(|| Failure::new(400, "before must be the cursor of a message"))?)
         }
     };
     let page = call.desk.page(&call.who, &room, before, limit).await?;
     let messages: Vec<Value> = page.iter().filter_map(|record| encode::shown(record, &room)).collect();
-    let oldest = page.first().map(|record| shapes::cursor(Cursor { epoch: 0, offset: record.offset }));
+    let oldest = page.first().map(|record| Cursor { epoch: 0, offset: record.offset }.to_string());
     let next = oldest.filter(|_| page.len() >= limit as usize);
     let count = messages.len();
     Ok(Answer::data(200, json!({"channelId": id, "messages": messages, "count": count, "next": next})))
