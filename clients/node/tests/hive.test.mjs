@@ -99,3 +99,20 @@ test('compression is agreed on and works both ways', async t => {
   assert.ok(agents.every(agent => data.agents.some(({ id }) => id === agent)))
   assert.equal((await socket.frame('hive_status_update', frame => frame.correlation_id !== null)).correlation_id, 'list')
 })
+
+test('a restart closes with 1012, and the connection can be made again', async () => {
+  const own = await Server.start()
+  try {
+    const socket = await webSocket(own.hive)
+    await socket.frame('hive_status_update')
+    await own.end('SIGTERM')
+    const { closed } = await socket.inbox.first('the close', item => item.closed !== undefined)
+    assert.equal(closed, 1012)
+    await own.up()
+    const again = await webSocket(own.hive)
+    await again.frame('hive_status_update')
+    again.terminate()
+  } finally {
+    await own.close()
+  }
+})

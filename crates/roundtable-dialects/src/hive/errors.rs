@@ -90,9 +90,11 @@ impl From<&Error> for Fault {
             ErrorKind::Internal => ("INTERNAL_ERROR", 500),
             ErrorKind::Unavailable => ("SERVICE_UNAVAILABLE", 503),
         };
+        // Which limit it was is the server's own word.
+        let message = if status == 429 { "Too many requests" } else { &*error.message };
         Self {
             retry_after_s: error.retry_after_ms.map(|ms| ms.div_ceil(1000)),
-            ..Self::new(code, status, error.message.clone())
+            ..Self::new(code, status, message)
         }
     }
 }
