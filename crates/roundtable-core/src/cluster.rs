@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::components::{Health, HealthChanged};
 use crate::engine::{Context, Decision};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::event::Event;
 use crate::ids::{NodeId, Principal};
+use crate::limits::MAX_NODE_KEYS;
 use crate::state::State;
 use crate::time::Time;
 
@@ -55,6 +56,16 @@ impl NodeLeft {
     }
 }
 
+/// Event and command: a node id belongs to a key from now on. A node binds its own id once, and to what it has proved; the
+/// server alone binds it anew.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NodeKeySet {
+    /// Which.
+    pub node: NodeId,
+    /// Its public key, as a text that is equal for equal keys; `None`: it belongs to none any more.
+    pub key: Option<String>,
+}
+
 /// A node as the log tells it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Node {
@@ -101,6 +112,25 @@ pub(crate) fn leave(state: &State, ctx: &Context, event: &NodeLeft) -> Result<De
     }
     let Some(node) = state.node(&event.node) else { return Ok(Decision::default()) };
     Ok(Decision::of(gone(node, &event.reason, event.last_seen.unwrap_or(ctx.now))))
+}
+
+pub(crate) fn set_key(state: &State, ctx: &Context, event: &NodeKeySet) -> Result<Decision, Error> {
+    let bound = state.node_key(&event.node);
+    if bound == event.key.as_deref() {
+        return Ok(Decision::default());
+    }
+    if ctx.actor != Principal::System {
+        if ctx.actor != Principal::Node(event.node.clone()) {
+            return Err(Error::forbidden("a node binds its own id"));
+        }
+        if bound.is_some() || event.key.is_none() {
+            return Err(Error::forbidden("this node id belongs to another key"));
+        }
+    }
+    if bound.is_none() && state.node_keys().len() >= MAX_NODE_KEYS {
+        return Err(Error::new(ErrorKind::Unavailable, "there are too many nodes with keys"));
+    }
+    Ok(Decision::of(Event::NodeKeySet(event.clone())))
 }
 
 /// The end of a node's stay.

@@ -3,7 +3,7 @@
 use crate::actions::Act;
 use crate::agents::{AgentChanges, AgentStatus, RegisterAgent};
 use crate::alerts::{AlertRaised, SecurityNoticed};
-use crate::cluster::{NodeJoined, NodeLeft, ServerStarted};
+use crate::cluster::{NodeJoined, NodeKeySet, NodeLeft, ServerStarted};
 use crate::components::{FaultNoticed, SetHealth};
 use crate::feeds::Feed;
 use crate::ids::{AgentId, AlertId, KeyId, MessageId, Principal, RoomId};
@@ -30,6 +30,8 @@ pub enum Command {
     JoinNetwork(NodeJoined),
     /// A node leaves.
     LeaveNetwork(NodeLeft),
+    /// Bind a node id to a key, or to none.
+    SetNodeKey(NodeKeySet),
     /// Make an account.
     AddUser(UserAdded),
     /// Change an account.

@@ -52,6 +52,7 @@ pub fn topics_of_record(record: &Record, state: &State) -> Topics {
         | Event::KeyAdded(_)
         | Event::TokenRevoked(_)
         | Event::TokenNoted(_)
+        | Event::NodeKeySet(_)
         | Event::AlertAcknowledged(_)
         | Event::ThresholdSet(_)
         | Event::ThresholdRemoved(_)

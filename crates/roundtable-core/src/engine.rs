@@ -131,6 +131,7 @@ pub fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Decisio
         Command::StartServer(event) => Ok(cluster::start(state, ctx, event)),
         Command::JoinNetwork(event) => cluster::join(state, ctx, event),
         Command::LeaveNetwork(event) => cluster::leave(state, ctx, event),
+        Command::SetNodeKey(event) => cluster::set_key(state, ctx, event),
         Command::AddUser(event) => users::add(state, ctx, event),
         Command::ChangeUser(event) => users::change(state, ctx, event),
         Command::AddKey(event) => users::add_key(state, ctx, event),

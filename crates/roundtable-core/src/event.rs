@@ -78,6 +78,8 @@ events! {
     "node.joined" NodeJoined(cluster::NodeJoined),
     /// A node went away.
     "node.left" NodeLeft(cluster::NodeLeft),
+    /// A node id belongs to a key from now on, or to none.
+    "node.key_set" NodeKeySet(cluster::NodeKeySet),
     /// An account was made.
     "user.added" UserAdded(users::UserAdded),
     /// An account was changed, disabled or enabled.

@@ -32,5 +32,7 @@ pub const MAX_SEAT_CONNECTIONS: usize = 16;
 pub const MAX_SEATS: usize = 100_000;
 /// Most blocks at the same time: with more attackers than that, the block that ends first makes room.
 pub const MAX_BLOCKS: usize = 65_536;
+/// Most nodes with a key of their own; beyond them the operator has to forget some.
+pub const MAX_NODE_KEYS: usize = 10_000;
 /// How long the same client id gives the first result again, in milliseconds: 24 h (MegaBot notes §2).
 pub const REPEAT_MS: i64 = 24 * 3_600_000;

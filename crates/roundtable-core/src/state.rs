@@ -62,6 +62,8 @@ pub struct State {
     #[serde(default)]
     waiting_by_age: Vector<(Time, Offset, Principal)>,
     nodes: OrdMap<NodeId, Node>,
+    #[serde(default)]
+    node_keys: OrdMap<NodeId, String>,
     alerts: OrdMap<String, Alert>,
     /// The newest of those that are over, with their ends, oldest first.
     #[serde(default)]
@@ -206,6 +208,16 @@ impl State {
         self.nodes.values()
     }
 
+    /// The nodes that belong to a key, by id, present or not, each with its key.
+    pub fn node_keys(&self) -> impl ExactSizeIterator<Item = (&NodeId, &String)> {
+        self.node_keys.iter()
+    }
+
+    /// The key that a node id belongs to.
+    pub fn node_key(&self, id: &NodeId) -> Option<&str> {
+        self.node_keys.get(id).map(String::as_str)
+    }
+
     /// A node of the network.
     pub fn node(&self, id: &NodeId) -> Option<&Node> {
         self.nodes.get(id)
@@ -297,6 +309,12 @@ impl State {
             }
             Event::NodeLeft(e) => {
                 self.nodes.remove(&e.node);
+            }
+            Event::NodeKeySet(e) => {
+                match &e.key {
+                    Some(key) => self.node_keys.insert(e.node.clone(), key.clone()),
+                    None => self.node_keys.remove(&e.node),
+                };
             }
             Event::AlertRaised(_)
             | Event::AlertAcknowledged(_)

@@ -422,6 +422,28 @@ fn presence_has_edges_at_the_first_and_the_last_connection() {
 }
 
 #[test]
+fn a_node_id_belongs_to_the_key_that_was_first() {
+    play(
+        "
+        node:n set-node-key n k1 -> node.key_set n k1
+        node:n set-node-key n k1 -> nothing
+        node:n set-node-key n k2 -> ! Forbidden
+        node:n set-node-key n -> ! Forbidden
+        node:n set-node-key m k1 -> ! Forbidden
+        user:ann set-node-key m k1 -> ! Forbidden
+        node:m set-node-key m k1 -> node.key_set m k1
+
+        // The operator binds anew, or lets the next key be the first.
+        system set-node-key n k3 -> node.key_set n k3
+        node:n set-node-key n k1 -> ! Forbidden
+        system set-node-key n -> node.key_set n -
+        system set-node-key n -> nothing
+        node:n set-node-key n k4 -> node.key_set n k4
+        ",
+    );
+}
+
+#[test]
 fn a_server_start_ends_the_stay_of_nodes_that_nobody_saw_leave() {
     play(
         "

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use roundtable_core::engine::Outcome;
 use roundtable_core::error::Error;
 use roundtable_core::event::Record;
-use roundtable_core::ids::{MessageId, Principal, RoomId, WorkspaceId};
+use roundtable_core::ids::{MessageId, NodeId, Principal, RoomId, WorkspaceId};
 use roundtable_core::state::State;
 use roundtable_core::time::{Offset, Time};
 
@@ -110,6 +110,30 @@ pub fn decoded(part: &str) -> String {
     query_value(&format!("p={part}"), "p").unwrap_or_else(|| part.to_owned())
 }
 
+/// What a node shows to prove that a key is its own.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyProof<'a> {
+    /// Who it says it is.
+    pub node: &'a NodeId,
+    /// Its Ed25519 key.
+    pub key: &'a [u8; 32],
+    /// The challenge, as it was given.
+    pub challenge: &'a str,
+    /// The signature over the node id, a line feed and the challenge.
+    pub signature: &'a [u8; 64],
+}
+
+/// Why a proof proves nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unproven {
+    /// The challenge was never given to this node and key, was answered already, or has ended.
+    Challenge,
+    /// The signature was not made with this key.
+    Signature,
+    /// More challenges were answered lately than are remembered.
+    Busy,
+}
+
 /// What the server does for REST handlers.
 pub trait Desk: Send + Sync {
     /// The present.
@@ -130,6 +154,19 @@ pub trait Desk: Send + Sync {
     /// is no limit.
     fn spend(&self, _what: Limited, _peer: IpAddr) -> Result<(), u64> {
         Ok(())
+    }
+    /// Whether the operator binds each node id to its key before the node gets a token off loopback; else the first key that
+    /// is proved is bound.
+    fn approves_nodes(&self) -> bool {
+        false
+    }
+    /// A fresh challenge for a node and its key, and when it ends. One that has ended already where no keys are checked.
+    fn challenge(&self, _node: &NodeId, _key: &[u8; 32]) -> (String, Time) {
+        (String::new(), self.now())
+    }
+    /// Checks the answer to a challenge, which is worth nothing after a good one.
+    fn proves(&self, _proof: &KeyProof<'_>) -> Result<(), Unproven> {
+        Err(Unproven::Challenge)
     }
     /// For how many milliseconds more nobody from the request's address is let in, if it is blocked.
     fn refused_ms(&self) -> Option<u64> {

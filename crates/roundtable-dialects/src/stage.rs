@@ -322,6 +322,8 @@ pub struct Counter {
     pub history: crate::figures::history::History,
     /// What addresses may ask before it is too often; `None` for any number.
     pub allowance: std::sync::Mutex<Option<u32>>,
+    /// The operator binds the keys of nodes.
+    pub approves_nodes: bool,
     /// Tokens that were ordered.
     pub orders: std::sync::Mutex<Vec<crate::rest::TokenOrder>>,
 }
@@ -371,6 +373,7 @@ impl Counter {
             figures: stage.figures.clone(),
             history: crate::figures::history::History::default(),
             allowance: std::sync::Mutex::default(),
+            approves_nodes: false,
             orders: std::sync::Mutex::default(),
         }
     }
@@ -426,6 +429,22 @@ impl crate::rest::Desk for Counter {
             }
             None => Ok(()),
         }
+    }
+
+    fn approves_nodes(&self) -> bool {
+        self.approves_nodes
+    }
+
+    fn challenge(&self, node: &roundtable_core::ids::NodeId, _: &[u8; 32]) -> (String, Time) {
+        (format!("say-{node}"), self.now.plus(60_000))
+    }
+
+    /// A signature is good when it repeats the key.
+    fn proves(&self, proof: &crate::rest::KeyProof<'_>) -> Result<(), crate::rest::Unproven> {
+        if proof.challenge != format!("say-{}", proof.node) {
+            return Err(crate::rest::Unproven::Challenge);
+        }
+        if proof.signature.starts_with(proof.key) { Ok(()) } else { Err(crate::rest::Unproven::Signature) }
     }
 
     async fn identify(

@@ -35,6 +35,7 @@ mod claims;
 pub mod connections;
 mod keeping;
 mod lists;
+pub mod nodes;
 pub mod openapi;
 mod people;
 pub mod records;

@@ -17,6 +17,7 @@ use crate::auth::tokens::{Claims, FAMILIES, Signer};
 use crate::clock;
 use crate::config;
 
+pub mod challenges;
 pub mod failures;
 pub mod first_start;
 pub mod keys;

@@ -14,6 +14,7 @@ pub mod client;
 mod connections;
 mod demo;
 mod keeping;
+mod nodes;
 mod people;
 pub mod place;
 mod rooms;
@@ -137,6 +138,9 @@ enum Command {
     /// Addresses that are refused because of what they did.
     #[command(subcommand, after_help = EXIT_CODES)]
     Block(blocks::BlockCommand),
+    /// Node ids and the keys they belong to.
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Node(nodes::NodeCommand),
     /// Check that every record of the log is as it was written. Ends with 1 and the first that is not.
     #[command(after_help = EXIT_CODES)]
     Verify,
@@ -157,7 +161,8 @@ impl Command {
             | Self::CheckConfig(_)
             | Self::Workspace(_)
             | Self::Backup(_)
-            | Self::Block(_) => false,
+            | Self::Block(_)
+            | Self::Node(_) => false,
         }
     }
 }
@@ -234,6 +239,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, terminal: &mut Terminal<'_>
         Command::Connections(command) => command.run(&target, terminal),
         Command::Send(args) => rooms::send(&args, &target, terminal),
         Command::Block(command) => command.run(&target, terminal),
+        Command::Node(command) => command.run(&target, terminal),
         Command::Verify => keeping::verify(&target, terminal),
         Command::Backup(args) => keeping::backup(&args, &target, terminal),
     };

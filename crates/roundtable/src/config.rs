@@ -234,6 +234,9 @@ section! {
         metric_interval: Span = Span::of_ms(5_000),
         /// REST requests per minute and address; `off` for any number.
         requests_per_minute: Rate = Rate::of(100),
+        /// Off loopback a node proves with a signature that it has a key. True: it gets a token only after the operator has
+        /// bound its id to that key (`roundtable node bind`). False: the first key that is proved is bound, whoever comes.
+        approve_nodes: bool = false,
         /// REST requests per hour and address; `off` for any number.
         requests_per_hour: Rate = Rate::of(1_000),
     }

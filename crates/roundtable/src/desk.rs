@@ -7,16 +7,18 @@ use roundtable_core::access;
 use roundtable_core::engine::Outcome;
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::event::Record;
-use roundtable_core::ids::{MessageId, RoomId, WorkspaceId};
+use roundtable_core::ids::{MessageId, NodeId, RoomId, WorkspaceId};
 use roundtable_core::rooms::Room;
 use roundtable_core::state::State;
 use roundtable_core::time::{Offset, Time};
 use roundtable_dialects::figures::Figures;
 use roundtable_dialects::figures::history::Mean;
-use roundtable_dialects::rest::{Desk, IssuedToken, Limited, TokenOrder};
+use roundtable_dialects::rest::{Desk, IssuedToken, KeyProof, Limited, TokenOrder, Unproven};
 use roundtable_dialects::session::{Ask, Credentials, Family, Identity, Refusal, Sign};
 
+use crate::auth::challenges::{Answered, Challenges};
 use crate::clock;
+use crate::config::Config;
 use crate::log::read_shown;
 use crate::rates::Rates;
 use crate::transport::Hub;
@@ -27,24 +29,26 @@ use crate::transport::http::From;
 pub struct Desks {
     hub: Arc<Hub>,
     rates: Arc<Rates>,
+    challenges: Arc<Challenges>,
+    approve_nodes: bool,
 }
 
 impl Desks {
     /// Over the running server.
-    pub const fn new(hub: Arc<Hub>, rates: Arc<Rates>) -> Self {
-        Self { hub, rates }
+    pub fn new(hub: Arc<Hub>, config: &Config) -> Self {
+        let (rates, approve_nodes) = (Arc::new(Rates::of(config)), config.openagi.approve_nodes);
+        Self { hub, rates, challenges: Arc::default(), approve_nodes }
     }
 
     /// A desk for a request.
     pub fn open(&self, from: From) -> Counter {
-        Counter { hub: Arc::clone(&self.hub), rates: Arc::clone(&self.rates), from }
+        Counter { desks: self.clone(), from }
     }
 }
 
 /// The server's own [`Desk`].
 pub struct Counter {
-    hub: Arc<Hub>,
-    rates: Arc<Rates>,
+    desks: Desks,
     from: From,
 }
 
@@ -64,55 +68,78 @@ impl Desk for Counter {
     }
 
     fn figures(&self) -> Arc<Figures> {
-        self.hub.figures.load_full()
+        self.desks.hub.figures.load_full()
     }
 
     fn history(&self, span: (Time, Time), step_ms: i64) -> Vec<Mean> {
-        self.hub.history.lock().map_or_else(|_| Vec::new(), |history| history.read(span, step_ms))
+        self.desks.hub.history.lock().map_or_else(|_| Vec::new(), |history| history.read(span, step_ms))
     }
 
     fn default_workspace(&self) -> WorkspaceId {
-        self.hub.workspaces.default_id().clone()
+        self.desks.hub.workspaces.default_id().clone()
     }
 
     fn state(&self, workspace: &WorkspaceId) -> Option<Arc<State>> {
-        self.hub.workspaces.get(workspace).map(|handle| Arc::clone(&handle.view().state))
+        self.desks.hub.workspaces.get(workspace).map(|handle| Arc::clone(&handle.view().state))
     }
 
     fn spend(&self, what: Limited, peer: IpAddr) -> Result<(), u64> {
-        let spent = self.rates.spend(what, peer);
+        let spent = self.desks.rates.spend(what, peer);
         if spent.is_err() {
-            self.hub.watch.saw(Sign::TooFast, self.from.spot());
+            self.desks.hub.watch.saw(Sign::TooFast, self.from.spot());
         }
         spent
     }
 
+    fn approves_nodes(&self) -> bool {
+        self.desks.approve_nodes
+    }
+
+    fn challenge(&self, node: &NodeId, key: &[u8; 32]) -> (String, Time) {
+        self.desks.challenges.make(node, key, clock::now())
+    }
+
+    fn proves(&self, proof: &KeyProof<'_>) -> Result<(), Unproven> {
+        let unproven = match self.desks.challenges.check(proof, clock::now()) {
+            Ok(()) => return Ok(()),
+            Err(Answered::Before) => {
+                self.desks.hub.watch.replayed(self.from.spot(), proof.signature);
+                Unproven::Challenge
+            }
+            Err(Answered::Not(unproven)) => unproven,
+        };
+        if unproven == Unproven::Signature {
+            self.desks.hub.watch.failed(self.from.spot());
+        }
+        Err(unproven)
+    }
+
     fn refused_ms(&self) -> Option<u64> {
-        self.hub.watch.refuses(self.from.spot())
+        self.desks.hub.watch.refuses(self.from.spot())
     }
 
     async fn identify(&self, credentials: Credentials, _: IpAddr) -> Result<Identity, Refusal> {
-        self.hub.watch.identify(&self.hub.identity, credentials, self.from.spot()).await
+        self.desks.hub.watch.identify(&self.desks.hub.identity, credentials, self.from.spot()).await
     }
 
     async fn hash_secret(&self, secret: String) -> Result<String, Error> {
-        self.hub.identity.hashing().make(secret).await
+        self.desks.hub.identity.hashing().make(secret).await
     }
 
     fn lifetime_s(&self, family: Family) -> u32 {
-        self.hub.identity.lifetime_s(family)
+        self.desks.hub.identity.lifetime_s(family)
     }
 
     fn messages_per_minute(&self) -> Option<u32> {
-        self.rates.messages_per_minute()
+        self.desks.rates.messages_per_minute()
     }
 
     fn issue(&self, order: TokenOrder) -> Result<IssuedToken, Error> {
-        self.hub.identity.issue(&order)
+        self.desks.hub.identity.issue(&order)
     }
 
     async fn ask(&self, who: &Identity, ask: Ask) -> Result<(Outcome, Arc<State>), Error> {
-        let handle = self.hub.workspaces.get(&who.workspace).ok_or_else(Self::no_workspace)?;
+        let handle = self.desks.hub.workspaces.get(&who.workspace).ok_or_else(Self::no_workspace)?;
         handle.ask(&who.principal, ask).await
     }
 
@@ -123,7 +150,7 @@ impl Desk for Counter {
         before: Option<Offset>,
         limit: u32,
     ) -> Result<Vec<Record>, Error> {
-        let handle = self.hub.workspaces.get(&who.workspace).ok_or_else(Self::no_workspace)?;
+        let handle = self.desks.hub.workspaces.get(&who.workspace).ok_or_else(Self::no_workspace)?;
         let state = Arc::clone(&handle.view().state);
         roundtable_core::rooms::visible(&state, room, &who.principal)?;
         let known = state.room(room).is_some_and(|room| access::may_read_room(&state, room, &who.principal));
@@ -131,7 +158,7 @@ impl Desk for Counter {
             return Err(Error::forbidden(format!("{} is not in room {room}", who.principal.id())));
         }
         let (log, workspace, room) =
-            (Arc::clone(self.hub.workspaces.log()), who.workspace.clone(), room.clone());
+            (Arc::clone(self.desks.hub.workspaces.log()), who.workspace.clone(), room.clone());
         let read = move || read_shown(&*log, (&workspace, &state), &room, (before, limit as usize));
         tokio::task::spawn_blocking(read)
             .await
@@ -139,9 +166,9 @@ impl Desk for Counter {
     }
 
     async fn find(&self, who: &Identity, message: &MessageId) -> Result<Option<Record>, Error> {
-        let handle = self.hub.workspaces.get(&who.workspace).ok_or_else(Self::no_workspace)?;
+        let handle = self.desks.hub.workspaces.get(&who.workspace).ok_or_else(Self::no_workspace)?;
         let state = Arc::clone(&handle.view().state);
-        let (log, workspace) = (Arc::clone(self.hub.workspaces.log()), who.workspace.clone());
+        let (log, workspace) = (Arc::clone(self.desks.hub.workspaces.log()), who.workspace.clone());
         let (who, message) = (who.principal.clone(), message.clone());
         let search = move || {
             // Its id begins with the second it was made in: rooms that were still now are not asked.

@@ -29,7 +29,6 @@ use crate::config::Config;
 use crate::desk::Desks;
 use crate::log::{Epochs, Span, Verified, read_shown};
 use crate::probes;
-use crate::rates::Rates;
 use crate::runner::Handle;
 use crate::transport::http::From;
 use crate::transport::report::{Listed, ListedSession};
@@ -161,7 +160,7 @@ impl Office for FrontOffice {
 /// All routes. `office` is that of the default workspace.
 pub fn router(office: FrontOffice, secrets: Secrets, config: &Config) -> Router {
     let hub = Arc::clone(&office.hub);
-    let desks = Desks::new(Arc::clone(&hub), Arc::new(Rates::of(config)));
+    let desks = Desks::new(Arc::clone(&hub), config);
     let for_programs = middleware::from_fn_with_state(desks.clone(), metrics_as_json);
     let document = admin::document::<FrontOffice>(&probes::calls());
     let watching = probes::Watched {

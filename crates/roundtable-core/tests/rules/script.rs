@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use roundtable_core::actions::Act;
 use roundtable_core::agents::{AgentCard, AgentChanges, Capability, RegisterAgent};
 use roundtable_core::alerts::{AlertRaised, Level, SecurityNoticed};
-use roundtable_core::cluster::{NodeJoined, NodeLeft, ServerStarted};
+use roundtable_core::cluster::{NodeJoined, NodeKeySet, NodeLeft, ServerStarted};
 use roundtable_core::command::Command;
 use roundtable_core::engine::{Context, Decision, Outcome, decide};
 use roundtable_core::error::Error;
@@ -167,6 +167,7 @@ fn text_of_event(room: Option<&RoomId>, event: &Event) -> String {
         Event::PresenceConnected(e) => format!("{}{}", e.principal, if e.first { " first" } else { "" }),
         Event::PresenceDisconnected(e) => format!("{}{}", e.principal, if e.last { " last" } else { "" }),
         Event::NodeLeft(e) => format!("{} {}", e.node, e.reason),
+        Event::NodeKeySet(e) => format!("{} {}", e.node, e.key.as_deref().unwrap_or("-")),
         Event::AlertRaised(e) => format!("{} {}", e.source, word_of(&e.level)),
         Event::AlertCleared(e) => format!("{} {}", e.source, e.alert),
         _ => String::new(),
@@ -394,6 +395,9 @@ fn other_command(verb: &str, args: &Args<'_>, ctx: &Context) -> Option<Command> 
             kind: "client".into(),
             capabilities: Vec::new(),
         }),
+        "set-node-key" => {
+            Command::SetNodeKey(NodeKeySet { node: node()?, key: args.at(1).map(str::to_owned) })
+        }
         "leave-network" => Command::LeaveNetwork(NodeLeft::new(node()?, "leave")),
         "delivered" => Command::MarkDelivered(Offset(args.number(0)?)),
         "keep-seat" => Command::KeepSeat(KeepSeat {

@@ -12,8 +12,10 @@ use serde_json::{Value, json};
 
 use super::errors::{of_engine, of_refusal, response};
 use crate::iso::iso;
-use crate::rest::{Desk, Limited, Request, Response, TokenOrder};
+use crate::rest::{Desk, Limited, Request, Response};
 use crate::session::{Ask, Credentials, Dialect, Family, Identity, Proof, Refusal, Token, bearer};
+
+mod tokens;
 
 /// Longest text or evidence of a reported incident, in bytes.
 const MAX_REPORT_BYTES: usize = 16 << 10;
@@ -42,7 +44,7 @@ pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response>
         return Some(response(405, "Method not allowed", Value::Null).header("Allow", allowed));
     }
     if path == "auth/token" {
-        return Some(issue(request, desk));
+        return Some(tokens::issue(request, desk).await);
     }
     let anonymous = open_at_home && request.anonymous && request.authorization.is_none();
     let workspace = match anonymous {
@@ -133,52 +135,6 @@ async fn report(request: &Request<'_>, desk: &impl Desk, who: &Identity) -> Resp
     }
 }
 
-/// A token for a node. On a loopback listener at once; elsewhere only the operator's command line makes them.
-fn issue(request: &Request<'_>, desk: &impl Desk) -> Response {
-    let Ok(Value::Object(body)) = serde_json::from_slice::<Value>(request.body) else {
-        return response(400, "The body must be a JSON object", Value::Null);
-    };
-    let text = |name: &str| body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let missing =
-        |name: &str| response(400, &format!("{name} must be a non-empty string"), json!({"field": name}));
-    let Some(node_id) = text("node_id") else { return missing("node_id") };
-    if text("public_key").is_none() {
-        return missing("public_key");
-    }
-    let node = match NodeId::new(node_id) {
-        Ok(node) => node,
-        Err(error) => return of_engine(&error),
-    };
-    if !request.anonymous {
-        let details = json!({"hint": "ask the operator for a token: roundtable token issue --node"});
-        return response(403, "Tokens are handed out here by the operator only", details);
-    }
-    if node.as_str() == desk.figures().node {
-        return response(403, "This id belongs to the server", json!({"field": "node_id"}));
-    }
-    let order = TokenOrder {
-        family: Family::OpenAgi,
-        subject: Principal::Node(node),
-        workspace: desk.default_workspace(),
-        ttl_s: desk.lifetime_s(Family::OpenAgi),
-        claims: json!({"roles": ["node"]}),
-    };
-    match desk.issue(order) {
-        Ok(issued) => Response::json(
-            200,
-            &json!({
-                "token": issued.token,
-                "token_type": "bearer",
-                // Tokens end at a whole second.
-                "expires_in": (issued.expires_at.since(desk.now()).max(0) + 999) / 1000,
-                "expires_at": iso(issued.expires_at),
-                "node_id": node_id,
-            }),
-        ),
-        Err(error) => of_engine(&error),
-    }
-}
-
 fn status(state: &State, desk: &impl Desk) -> Response {
     let figures = desk.figures();
     let others = state.nodes().filter(|node| node.joined.node.as_str() != figures.node).count();
@@ -257,7 +213,7 @@ fn node(state: &State, desk: &impl Desk, id: &str) -> Response {
         200,
         &json!({
             "node_id": node.joined.node.as_str(),
-            "public_key": Value::Null,
+            "public_key": state.node_key(&node.joined.node),
             "address": node.joined.address,
             "joined_at": iso(node.at),
             "last_seen": iso(last_seen),

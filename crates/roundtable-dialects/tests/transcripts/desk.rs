@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use roundtable_core::engine::Outcome;
 use roundtable_core::error::Error;
 use roundtable_core::event::Record;
-use roundtable_core::ids::{MessageId, RoomId, WorkspaceId};
+use roundtable_core::ids::{MessageId, NodeId, RoomId, WorkspaceId};
 use roundtable_core::state::State;
 use roundtable_core::time::{Offset, Time};
 use roundtable_dialects::figures::Figures;
@@ -67,6 +67,10 @@ impl Desk for Counter<'_> {
 
     fn state(&self, asked: &WorkspaceId) -> Option<Arc<State>> {
         self.with(|world| (*asked == workspace()).then(|| Arc::new(world.state.clone())))
+    }
+
+    fn challenge(&self, node: &NodeId, _: &[u8; 32]) -> (String, Time) {
+        self.with(|world| (format!("{node}-{:016x}", world.random()), world.now.plus(60_000)))
     }
 
     async fn identify(&self, credentials: Credentials, _: IpAddr) -> Result<Identity, Refusal> {

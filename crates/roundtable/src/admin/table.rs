@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::admin::blocks::{Blocks, Lift};
 use crate::admin::connections::{ClosedConnection, Connections};
+use crate::admin::nodes::{BindNode, BoundNode, BoundNodes};
 use crate::admin::openapi::Call;
 use crate::admin::openapi::Verb::{Delete, Get, Patch, Post};
 use crate::admin::records::Seen;
@@ -17,7 +18,9 @@ use crate::admin::wire::{
     IssuedToken, Keys, ListedWorkspaces, RevokeToken, RevokedKey, RevokedToken, Rooms, SendMessage,
     SentMessage, ShownRoom, Users, Verification,
 };
-use crate::admin::{Admin, Office, blocks, connections, keeping, lists, people, rooms, tokens, workspaces};
+use crate::admin::{
+    Admin, Office, blocks, connections, keeping, lists, nodes, people, rooms, tokens, workspaces,
+};
 
 /// A call and what answers it.
 pub type Mounted<O> = (Call, MethodRouter<Arc<Admin<O>>>);
@@ -171,6 +174,20 @@ fn of_server<O: Office>() -> Vec<Mounted<O>> {
                 .answers::<ClosedConnection>(200)
                 .refuses(404),
             connections::close::<O>,
+        ),
+        mount(
+            Call::new(Get, "/nodes", "Node ids that belong to a key.").answers::<BoundNodes>(200),
+            nodes::list::<O>,
+        ),
+        mount(
+            Call::new(Post, "/nodes", "Bind a node id to a key, its first or a new one.")
+                .takes::<BindNode>()
+                .answers::<BoundNode>(200),
+            nodes::bind::<O>,
+        ),
+        mount(
+            Call::new(Delete, "/nodes/{id}", "Forget the key of a node id.").answers::<BoundNode>(200),
+            nodes::forget::<O>,
         ),
         mount(
             Call::of_server(Get, "/blocks", "Addresses that a security rule keeps out.")

@@ -1,5 +1,7 @@
 //! REST over a desk in memory: tokens, what is known of the network, incidents, refusals.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use roundtable_core::alerts::{Finding, SecurityNoticed};
 use roundtable_core::cluster::NodeJoined;
 use roundtable_core::command::Command;
@@ -60,7 +62,7 @@ fn a_token_is_handed_out_at_once_at_home() {
 }
 
 #[test]
-fn a_token_order_that_is_wrong_or_from_afar_is_refused() {
+fn a_token_order_that_is_wrong_is_refused() {
     let counter = counter();
     let path = "/openagi/api/v1/auth/token";
     for (body, field) in [(r#"{"public_key":"k"}"#, "node_id"), (r#"{"node_id":"w1"}"#, "public_key")] {
@@ -75,9 +77,55 @@ fn a_token_order_that_is_wrong_or_from_afar_is_refused() {
         "the server's own"
     );
     assert_eq!(call(&counter, "GET", path, "").0, 405);
-    let afar = Request { anonymous: false, ..request("POST", path, LOGIN) };
-    assert_eq!(answered(handle(&afar, &counter)).0, 403);
     assert!(counter.orders.lock().unwrap().is_empty());
+}
+
+/// Asks for a token where nobody is a guest, with a key of 32 equal bytes.
+fn from_afar(counter: &Counter, node: &str, key: u8, more: Value) -> (u16, Value) {
+    let mut body = json!({"node_id": node, "public_key": STANDARD.encode([key; 32])});
+    for (name, value) in more.as_object().unwrap() {
+        body[name.as_str()] = value.clone();
+    }
+    let body = body.to_string();
+    let request = Request { anonymous: false, ..request("POST", "/api/v1/auth/token", &body) };
+    answered(handle(&request, counter))
+}
+
+#[test]
+fn from_afar_a_node_proves_its_key_which_is_its_only_one_from_then_on() {
+    let counter = counter();
+    let signed = |node: &str, key: u8| json!({"challenge": format!("say-{node}"), "signature": STANDARD.encode([key; 64])});
+    let asked = from_afar(&counter, "w1", 1, json!({}));
+    let details = json!({"challenge": "say-w1", "expires_at": "2026-01-01T00:01:00.000Z"});
+    assert_eq!((asked.0, &asked.1["error"]["details"]), (401, &details));
+    let wrong = from_afar(&counter, "w1", 1, signed("w1", 2));
+    assert_eq!((wrong.0, &wrong.1["error"]["details"]), (401, &details), "it may try again");
+    assert_eq!(from_afar(&counter, "w1", 1, signed("w2", 1)).0, 401, "somebody else's challenge");
+    let short = from_afar(&counter, "w1", 1, json!({"challenge": "say-w1", "signature": "AAAA"}));
+    assert_eq!((short.0, &short.1["error"]["details"]["field"]), (400, &json!("signature")));
+    assert!(counter.orders.lock().unwrap().is_empty());
+
+    let (status, answer) = from_afar(&counter, "w1", 1, signed("w1", 1));
+    assert_eq!((status, &answer["token"]), (200, &json!("node:w1")));
+    assert_eq!(from_afar(&counter, "w1", 1, signed("w1", 1)).0, 200, "again with the same key");
+    assert_eq!(from_afar(&counter, "w1", 2, json!({})).0, 403);
+    assert_eq!(from_afar(&counter, "w1", 2, signed("w1", 2)).0, 403);
+    assert_eq!(counter.orders.lock().unwrap().len(), 2);
+
+    let body = r#"{"node_id":"w1","public_key":"a2V5"}"#;
+    let request = Request { anonymous: false, ..request("POST", "/api/v1/auth/token", body) };
+    assert_eq!(answered(handle(&request, &counter)).0, 400, "that is no key");
+}
+
+#[test]
+fn where_the_operator_approves_nodes_no_key_binds_itself() {
+    let mut counter = counter();
+    counter.approves_nodes = true;
+    let (status, answer) = from_afar(&counter, "w1", 1, json!({}));
+    assert_eq!(
+        (status, answer["error"]["details"]["public_key"].as_str()),
+        (403, Some(STANDARD.encode([1; 32]).as_str()))
+    );
 }
 
 #[test]
