@@ -125,3 +125,42 @@ test('a close is answered with the same code', async t => {
   socket.close(4000, 'bye')
   assert.equal((await socket.closing()).closed, 4000)
 })
+
+test('a restart cuts the connection without a close frame, and the session goes on', async t => {
+  const own = await Server.start()
+  t.after(() => own.close())
+  const people = []
+  for (const name of ['ada', 'bob']) {
+    const { password } = await own.cli('user', 'add', name)
+    const { body } = await own.post('/api/auth/login', { username: name, password }, own.ports.megabot)
+    people.push({ name, token: body.token, socket: await webSocket(`${own.megabot}?token=${body.token}`) })
+  }
+  for (const person of people) {
+    person.session = (await person.socket.frame('connection_established')).payload.session_id
+    person.socket.tell(frame('session_join', { session_id: 'desk' }))
+    await person.socket.frame('session_joined')
+  }
+  const [ada, bob] = people
+  bob.socket.tell(frame('chat_send', { session_id: 'desk', content: 'before' }))
+  await ada.socket.frame('chat_receive', item => item.payload.content === 'before')
+  const clean = new Promise(done => ada.socket.addEventListener('close', event => done([event.wasClean, event.code])))
+  await own.end('SIGTERM')
+  // The document's client comes back only if this is false.
+  assert.deepEqual(await clean, [false, 1006])
+
+  await own.up()
+  const talking = await webSocket(`${own.megabot}?token=${bob.token}&session_id=${bob.session}`)
+  assert.equal((await talking.frame('connection_established')).payload.resumed, true)
+  talking.tell(frame('chat_send', { session_id: 'desk', content: 'meanwhile' }))
+  talking.tell(frame('ping', {}))
+  await talking.frame('pong')
+  const back = await webSocket(`${own.megabot}?token=${ada.token}&session_id=${ada.session}`)
+  t.after(() => { talking.terminate(); back.terminate() })
+  const { payload } = await back.frame('connection_established')
+  assert.deepEqual([payload.session_id, payload.resumed], [ada.session, true])
+  await back.frame('chat_receive', item => item.payload.content === 'meanwhile')
+  talking.tell(frame('chat_send', { session_id: 'desk', content: 'after' }))
+  await back.frame('chat_receive', item => item.payload.content === 'after')
+  const order = back.inbox.all(item => item.type === 'chat_receive').map(item => item.payload.content)
+  assert.deepEqual(order.slice(-2), ['meanwhile', 'after'])
+})
