@@ -29,6 +29,9 @@ use crate::runner::{Audience, Committed, Handle, View};
 
 /// Connections written in one go before the shard looks for news.
 pub const SLICE: usize = 256;
+/// Threads of a shard that wait for the disk or check passwords. When thousands come back at once, each reads the log: in
+/// hundreds of threads, as tokio would have it, each with a database connection of its own, that takes longer and much memory.
+const BLOCKING: usize = 4;
 /// Bytes of the read buffer that connections borrow in turn.
 const READ_BUFFER: usize = 64 << 10;
 
@@ -152,7 +155,8 @@ impl Prepared {
         for (number, inbox) in self.inboxes.into_iter().enumerate() {
             let number = u16::try_from(number).unwrap_or(0);
             let (hub, doors, shards) = (Arc::clone(hub), Arc::clone(doors), self.shards.clone());
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_all().max_blocking_threads(BLOCKING).build()?;
             let run = move || {
                 let _alive = EndsTheProcess;
                 let local = LocalSet::new();
