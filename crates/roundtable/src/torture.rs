@@ -10,12 +10,16 @@ use crate::line::Attempt;
 
 mod child;
 mod crowd;
+mod flood;
 mod full_disk;
+mod garbage;
 mod kill;
 mod ledger;
 mod limits;
+mod pair;
 mod person;
 mod stalled;
+mod storm;
 
 /// Settings under which nobody is refused for talking too much.
 const UNLIMITED: [&str; 4] = [
@@ -35,6 +39,12 @@ pub enum Scenario {
     FullDisk,
     /// Readers that stop reading, among others that do not.
     Stalled,
+    /// Thousands of clients that come back at once after a crash.
+    Storm,
+    /// Floods before anybody has said who they are, and after.
+    Flood,
+    /// Malformed and huge input on every port and path.
+    Garbage,
 }
 
 /// How large an attack is, and its chance.
@@ -104,6 +114,9 @@ pub async fn attack(scenario: Scenario, dir: &Path, mut scale: Scale) -> Report 
         Scenario::Kill => kill::attack(dir, &mut scale, &mut report).await,
         Scenario::FullDisk => full_disk::attack(dir, &mut scale, &mut report).await,
         Scenario::Stalled => stalled::attack(dir, &mut scale, &mut report).await,
+        Scenario::Storm => storm::attack(dir, &mut scale, &mut report).await,
+        Scenario::Flood => flood::attack(dir, &mut scale, &mut report).await,
+        Scenario::Garbage => garbage::attack(dir, &mut scale, &mut report).await,
     };
     if let Err(error) = ended {
         report.broken.push(error.to_string());

@@ -46,6 +46,8 @@ pub struct Doors {
     pub agents: SocketAddr,
     /// MegaBot.
     pub people: SocketAddr,
+    /// Open-A.G.I.
+    pub nodes: SocketAddr,
     /// What its first start drew.
     pub credentials: FirstCredentials,
 }
@@ -94,10 +96,10 @@ impl Site {
         }
         let place = Place::read(&self.data()).ok_or("the server noted no listeners")?;
         let addresses: Vec<SocketAddr> = place.listeners.iter().map(|bound| bound.address).collect();
-        let [agents, people, _] = *addresses.as_slice() else { return Err("a port is not open".into()) };
+        let [agents, people, nodes] = *addresses.as_slice() else { return Err("a port is not open".into()) };
         let credentials = FirstCredentials::read(&self.data())?.ok_or("there are no credentials")?;
         let child = starting.0.take().ok_or("the server is gone")?;
-        Ok(Server { child, pid, doors: Doors { agents, people, credentials } })
+        Ok(Server { child, pid, doors: Doors { agents, people, nodes, credentials } })
     }
 
     /// Lines in which the server tells of a fault in its own program.
@@ -144,6 +146,15 @@ impl Server {
         let kib: u64 =
             line.and_then(|text| text.split_whitespace().next()).ok_or("no such figure")?.parse()?;
         Ok(kib << 10)
+    }
+
+    /// Processor time it has used, in milliseconds.
+    pub fn processor_ms(&self) -> Attempt<u64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
+        // Behind the program's name, which may have spaces: fields 14 and 15 of the whole, in hundredths of a second.
+        let rest = stat.rsplit_once(')').ok_or("no such figure")?.1;
+        let times = rest.split_whitespace().skip(11).take(2);
+        Ok(times.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() * 10)
     }
 }
 
