@@ -43,6 +43,14 @@ pub struct Figures {
     pub records_per_second: f64,
     /// Share of the questions to the engine that it refused since the sample before, 0–1.
     pub error_rate: f64,
+    /// Messages said per second, all workspaces.
+    pub message_rate: f64,
+    /// Milliseconds within which 95 % of the questions since the sample before were answered; 0 without any.
+    pub latency_p95_ms: f64,
+    /// File descriptors of this process in use, 0–100.
+    pub descriptors_percent: f64,
+    /// How full the queue to the engine is, 0–100.
+    pub queue_percent: f64,
     /// Where warnings begin: processor, memory, disk, each 0–100.
     pub warning_percent: [f64; 3],
 }
@@ -52,14 +60,14 @@ pub struct Figures {
 pub struct Gauge {
     /// Its name in every list of metrics.
     pub name: &'static str,
-    /// `percent`, `bytes`, `bytes/s`, `ratio`, `count` or `1/s`.
+    /// `percent`, `bytes`, `bytes/s`, `ratio`, `count`, `ms` or `1/s`.
     pub unit: &'static str,
     /// Its value.
     pub of: fn(&Figures) -> f64,
 }
 
 /// How many there are.
-pub const GAUGE_COUNT: usize = 10;
+pub const GAUGE_COUNT: usize = 14;
 
 const fn gauge(name: &'static str, unit: &'static str, of: fn(&Figures) -> f64) -> Gauge {
     Gauge { name, unit, of }
@@ -77,6 +85,10 @@ pub const GAUGES: [Gauge; GAUGE_COUNT] = [
     gauge("active_connections", "count", |f| f.connections as f64),
     gauge("events_per_second", "1/s", |f| f.records_per_second),
     gauge("error_rate", "ratio", |f| f.error_rate),
+    gauge("message_rate", "1/s", |f| f.message_rate),
+    gauge("latency_p95", "ms", |f| f.latency_p95_ms),
+    gauge("file_descriptors", "percent", |f| f.descriptors_percent),
+    gauge("queue", "percent", |f| f.queue_percent),
 ];
 
 impl Figures {

@@ -79,6 +79,32 @@ pub enum Limited {
     Status,
 }
 
+/// How bad a log line is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum LogLevel {
+    /// For whoever works on the server.
+    Debug,
+    /// What happens.
+    Info,
+    /// What should not.
+    Warning,
+    /// What went wrong.
+    Error,
+}
+
+/// A line of the server's log, without secrets.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogLine {
+    /// When.
+    pub at: Time,
+    /// How bad.
+    pub level: LogLevel,
+    /// Which part of the server.
+    pub component: String,
+    /// What it says.
+    pub message: String,
+}
+
 /// A token to be made.
 #[derive(Clone, PartialEq, Debug)]
 pub struct TokenOrder {
@@ -144,6 +170,10 @@ pub trait Desk: Send + Sync {
     fn figures(&self) -> Arc<Figures>;
     /// Means of the figures over spans of `step_ms` that begin in a span of time, oldest first. Nothing where nobody samples.
     fn history(&self, _span: (Time, Time), _step_ms: i64) -> Vec<Mean> {
+        Vec::new()
+    }
+    /// The newest log lines that are at least so bad, at most so many, oldest first. Nothing where nobody keeps any.
+    fn logs(&self, _least: LogLevel, _limit: usize) -> Vec<LogLine> {
         Vec::new()
     }
     /// The workspace of the three dialects that know none.

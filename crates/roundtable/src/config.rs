@@ -130,6 +130,9 @@ section! {
         /// Whether a payload in somebody else's name is told as `spoofing`, once per address in `login_window`. It is refused
         /// in any case.
         spoofing: bool = true,
+        /// Whether answers that take more than two standard deviations longer than usual, for three samples on end, are told
+        /// as suspicious.
+        anomaly: bool = true,
     }
 }
 
@@ -220,6 +223,8 @@ section! {
         status_interval: Span = Span::of_ms(10_000),
         /// How often the lists go to connections of the older front-end.
         lists_interval: Span = Span::of_ms(5_000),
+        /// Memory use from which on dashboards are warned, percent; critical as in `alerts`.
+        memory_warning: Percent = Percent::of(85.0),
         /// Agents made per minute and address, loopback ones not counted; `off` for any number.
         agents_per_minute: Rate = Rate::of(10),
         /// Requests for the status per minute and address, loopback ones not counted; `off` for any number.
@@ -275,7 +280,7 @@ section! {
         cpu_warning: Percent = Percent::of(80.0),
         /// Processor use, percent.
         cpu_critical: Percent = Percent::of(90.0),
-        /// Memory use, percent.
+        /// Memory use, percent, for the subscribers of Open-A.G.I; `hive.memory_warning` is for dashboards.
         memory_warning: Percent = Percent::of(80.0),
         /// Memory use, percent.
         memory_critical: Percent = Percent::of(95.0),
@@ -283,6 +288,20 @@ section! {
         disk_warning: Percent = Percent::of(90.0),
         /// Use of the disk with the data directory, percent.
         disk_critical: Percent = Percent::of(95.0),
+        /// Milliseconds within which 95 % of what is asked is answered.
+        latency_warning: Count = Count::of(100),
+        /// The same.
+        latency_critical: Count = Count::of(500),
+        /// Milliseconds that a sync of the log takes on average, from which on the log counts as degraded.
+        sync_warning: Count = Count::of(250),
+        /// File descriptors of this process in use, percent of what the system grants.
+        descriptors_warning: Percent = Percent::of(80.0),
+        /// The same.
+        descriptors_critical: Percent = Percent::of(95.0),
+        /// Questions that wait for the engine, percent of 32,768.
+        queue_warning: Percent = Percent::of(50.0),
+        /// The same.
+        queue_critical: Percent = Percent::of(90.0),
         /// So many points below a threshold an alert ends: a value at the edge shall not flicker.
         hysteresis: Percent = Percent::of(5.0),
     }
@@ -345,6 +364,20 @@ impl Config {
         ] {
             if most.most().is_some_and(|most| most > 10_000) {
                 found.push(format!("security.{name} must be at most 10000, or off"));
+            }
+        }
+        let ms = |count: Count| f64::from(count.get());
+        let a = &self.alerts;
+        for (name, low, high) in [
+            ("memory", self.hive.memory_warning.get(), a.memory_critical.get()),
+            ("latency", ms(a.latency_warning), ms(a.latency_critical)),
+            ("descriptors", a.descriptors_warning.get(), a.descriptors_critical.get()),
+            ("queue", a.queue_warning.get(), a.queue_critical.get()),
+        ] {
+            if low > high {
+                found.push(format!(
+                    "alerts.{name}_warning ({low}) lies above alerts.{name}_critical ({high})"
+                ));
             }
         }
         if self.server.shards > 256 {

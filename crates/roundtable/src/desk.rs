@@ -13,7 +13,9 @@ use roundtable_core::state::State;
 use roundtable_core::time::{Offset, Time};
 use roundtable_dialects::figures::Figures;
 use roundtable_dialects::figures::history::Mean;
-use roundtable_dialects::rest::{Desk, IssuedToken, KeyProof, Limited, TokenOrder, Unproven};
+use roundtable_dialects::rest::{
+    Desk, IssuedToken, KeyProof, Limited, LogLevel, LogLine, TokenOrder, Unproven,
+};
 use roundtable_dialects::session::{Ask, Credentials, Family, Identity, Refusal, Sign};
 
 use crate::auth::challenges::{Answered, Challenges};
@@ -21,6 +23,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::log::read_shown;
 use crate::rates::Rates;
+use crate::telemetry::recent;
 use crate::transport::Hub;
 use crate::transport::http::From;
 
@@ -73,6 +76,10 @@ impl Desk for Counter {
 
     fn history(&self, span: (Time, Time), step_ms: i64) -> Vec<Mean> {
         self.desks.hub.history.lock().map_or_else(|_| Vec::new(), |history| history.read(span, step_ms))
+    }
+
+    fn logs(&self, least: LogLevel, limit: usize) -> Vec<LogLine> {
+        recent::lines(least, limit)
     }
 
     fn default_workspace(&self) -> WorkspaceId {

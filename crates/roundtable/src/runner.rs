@@ -6,6 +6,7 @@
 pub mod batch;
 mod budget;
 pub mod counters;
+pub mod latency;
 
 use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
@@ -36,6 +37,9 @@ use counters::Counters;
 const MAX_BATCH: usize = 2_048;
 /// A sync that takes longer, in microseconds, is worth a moment's wait for those who are about to ask again.
 const SLOW_SYNC_US: u64 = 2_000;
+/// Questions in the queue to the engine that count as a full one: as many as sixteen batches hold. Whoever asks then waits
+/// for fifteen syncs of others. (The queue itself is bounded by what each connection may have unanswered.)
+pub const QUEUE_BOUND: u64 = 16 * MAX_BATCH as u64;
 /// That moment.
 const MOMENT: Duration = Duration::from_millis(1);
 /// Records after which a snapshot is kept even before its time: what a start has to read again at most.
@@ -57,6 +61,9 @@ impl Default for Pace {
         Self { relaxed_sync: Duration::from_secs(1), snapshot: Duration::from_secs(60) }
     }
 }
+
+/// A question, and when it was asked: monotonic, in microseconds.
+type Asked = (u64, Question<ReplyTo>);
 
 /// Whom an answer goes to.
 #[derive(Debug)]
@@ -140,7 +147,7 @@ pub trait Audience: Send + Sync {
 #[derive(Clone)]
 pub struct Handle {
     workspace: WorkspaceId,
-    inbox: mpsc::UnboundedSender<Question<ReplyTo>>,
+    inbox: mpsc::UnboundedSender<Asked>,
     view: Arc<ArcSwap<View>>,
     head: watch::Receiver<Offset>,
     counters: Arc<Counters>,
@@ -177,7 +184,8 @@ impl Handle {
 
     /// Asks without waiting. What is asked after the runner ended is lost with its answer: the process is ending too.
     pub fn put(&self, question: Question<ReplyTo>) {
-        let _ = self.inbox.send(question);
+        self.counters.asked();
+        let _ = self.inbox.send((clock::monotonic_us(), question));
     }
 
     /// Asks and waits until the answer is durable. Fails as the engine does, or with `Unavailable` at the end.
@@ -305,7 +313,7 @@ struct Runner {
     may_be_early: bool,
     view: Arc<ArcSwap<View>>,
     head_at: watch::Sender<Offset>,
-    questions: mpsc::UnboundedReceiver<Question<ReplyTo>>,
+    questions: mpsc::UnboundedReceiver<Asked>,
     budgets: Budgets,
     /// Records of relaxed rooms that were handed out and are not in the log yet, oldest first.
     unsynced: Vector<Arc<Record>>,
@@ -359,8 +367,9 @@ impl Runner {
                         synced_at = clock::monotonic_ms();
                     }
                     self.gather(&mut waiting).await;
-                    self.answer(std::mem::take(&mut waiting)).await;
-                    waiting.reserve(MAX_BATCH);
+                    let (asked_at, questions): (Vec<u64>, Vec<_>) = waiting.drain(..).unzip();
+                    self.answer(questions).await;
+                    self.counters.answered(&asked_at, clock::monotonic_us());
                     self.snapshot(false);
                 }
             }
@@ -377,7 +386,7 @@ impl Runner {
 
     /// On a slow disk, waits a moment when fewer ask than were just answered: the others' next questions are on their way,
     /// and would otherwise wait for a whole sync of their own.
-    async fn gather(&mut self, waiting: &mut Vec<Question<ReplyTo>>) {
+    async fn gather(&mut self, waiting: &mut Vec<Asked>) {
         let (took_us, served) = self.synced;
         if took_us < SLOW_SYNC_US || waiting.len() >= served {
             return;
@@ -480,6 +489,8 @@ impl Runner {
         self.state = batch.state;
         let mut news = Vec::with_capacity(batch.steps.len());
         let mut callers = Vec::new();
+        let said = batch.steps.iter().filter(|step| step.is_message()).count();
+        self.counters.said(said as u64);
         let refusals = batch.steps.iter().filter(|step| matches!(step, Step::Reply(_, Err(_)))).count();
         self.counters.refused(refusals as u64);
         let mut replies: Vec<Option<ReplyTo>> = questions.into_iter().map(|q| Some(q.reply)).collect();

@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use roundtable_core::components::Health;
 use roundtable_core::error::Error;
 use roundtable_core::ids::{NodeId, WorkspaceId};
 
 use crate::auth::first_start::{self, WORKSPACE};
 use crate::auth::{Directory, Identifier};
 use crate::clock;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::doors::FrontDoors;
 use crate::log::Log;
 use crate::log::sqlite::{OpenError, SqliteLog};
@@ -24,7 +25,7 @@ use crate::transport::listen::{Bound, Crowd, Door, bind};
 use crate::transport::{Doors, Hub, Settings, Shards, Started, Watched};
 use crate::workspaces::{Announcement, EngineThread, ask};
 
-use crate::jobs::{self, summaries};
+use crate::jobs::{self, components, summaries};
 use crate::routes;
 use crate::watch::{self, Watch};
 
@@ -101,7 +102,7 @@ impl Server {
         pairs.note(&dir)?;
         let bound = open_addresses(config)?;
         let addresses: Vec<Option<SocketAddr>> =
-            bound.iter().map(|b| b.as_ref().map(|b| b.address)).collect();
+            bound.iter().map(|b| b.as_ref().ok().map(|b| b.address)).collect();
         let node = Announcement {
             node: node_id(config, &dir)?,
             address: addresses.iter().flatten().next().copied(),
@@ -118,7 +119,7 @@ impl Server {
             watched: Watched::default(),
             settings,
             tls: Arc::new(pairs),
-            ports: addresses.iter().flatten().map(SocketAddr::port).collect(),
+            ports: ports(config, &addresses),
         });
         for home in workspaces.all() {
             node.begin(&home).await?;
@@ -158,44 +159,102 @@ impl Server {
 }
 
 /// Opens what can be opened; the others are reported.
-fn open_addresses(config: &Config) -> Result<Vec<Option<Bound>>, ServeError> {
-    let mut failures = Vec::new();
-    let mut bound = Vec::new();
+fn open_addresses(config: &Config) -> Result<Vec<std::io::Result<Bound>>, ServeError> {
     let listeners = config.server.listen.as_slice();
-    for listener in listeners {
-        match bind(listener.address) {
-            Ok(socket) => bound.push(Some(socket)),
-            Err(error) => {
-                tracing::error!(address = %listener.address, %error, "this address could not be opened");
-                failures.push(format!("{}: {error}", listener.address));
-                bound.push(None);
-            }
-        }
-    }
-    if bound.iter().all(Option::is_none) {
+    let bound: Vec<_> = listeners.iter().map(|listener| bind(listener.address)).collect();
+    let failures: Vec<String> = listeners
+        .iter()
+        .zip(&bound)
+        .filter_map(|(listener, bound)| {
+            let error = bound.as_ref().err()?;
+            tracing::error!(address = %listener.address, %error, "this address could not be opened");
+            Some(format!("{}: {error}", listener.address))
+        })
+        .collect();
+    if bound.iter().all(Result::is_err) {
         return Err(ServeError::Addresses(failures.join("\n")));
     }
     Ok(bound)
 }
 
+/// The ports of the installation: those that are open, and those that are still to be opened.
+fn ports(config: &Config, addresses: &[Option<SocketAddr>]) -> Vec<u16> {
+    let listeners = config.server.listen.as_slice().iter();
+    let of = |(open, asked): (&Option<SocketAddr>, &config::Listener)| {
+        open.map_or(asked.address.port(), |open| open.port())
+    };
+    addresses.iter().zip(listeners).map(of).filter(|port| *port > 0).collect()
+}
+
 fn serve_addresses(
     config: &Config,
-    bound: Vec<Option<Bound>>,
+    bound: Vec<std::io::Result<Bound>>,
     shards: &Shards,
-    hub: &Hub,
+    hub: &Arc<Hub>,
 ) -> Vec<tokio::task::JoinHandle<()>> {
     let listeners = config.server.listen.as_slice();
     let crowd = Crowd::new(config.server.connections_per_address.most());
     let opened = bound.into_iter().zip(listeners).enumerate();
     opened
-        .filter_map(|(number, (bound, listener))| {
+        .map(|(number, (bound, listener))| {
             let anonymous = listener.lets_guests_in(config.auth.anonymous);
             let tls = listener.tls.as_ref().and_then(|files| hub.tls.of(files));
             let door =
                 Door { number, anonymous, tls, crowd: Arc::clone(&crowd), watch: Arc::clone(&hub.watch) };
-            bound.map(|bound| bound.serve(shards.clone(), door))
+            match bound {
+                Ok(bound) => bound.serve(shards.clone(), door),
+                Err(error) => {
+                    let every = Duration::from_millis(config.figures.interval.ms());
+                    let late = Late { address: listener.address, every, hub: Arc::clone(hub) };
+                    tokio::spawn(late.open(error, shards.clone(), door))
+                }
+            }
         })
         .collect()
+}
+
+/// An address that could not be opened at the start.
+struct Late {
+    address: SocketAddr,
+    /// How often it is tried again.
+    every: Duration,
+    hub: Arc<Hub>,
+}
+
+impl Late {
+    /// Says so, and tries until it can be opened; then serves it.
+    async fn open(self, error: std::io::Error, shards: Shards, door: Door) {
+        let name = format!("listener {}", self.address);
+        let details = serde_json::json!({"address": self.address.to_string(), "cause": error.to_string()});
+        let noted = components::fault(
+            &name,
+            "LISTENER_NOT_OPENED",
+            format!("{} cannot be opened", self.address),
+            &details,
+        );
+        let is = components::health(&name, Health::Unhealthy, error.to_string(), &["connections"]);
+        components::tell(&self.hub, vec![noted, is]).await;
+        let bound = loop {
+            tokio::time::sleep(self.every).await;
+            if let Ok(bound) = bind(self.address) {
+                break bound;
+            }
+        };
+        tracing::info!(address = %self.address, "this address is open now");
+        let _serving = EndsWithIt(bound.serve(shards, door));
+        let is = components::health(&name, Health::Healthy, "it is open now".into(), &[]);
+        components::tell(&self.hub, vec![is]).await;
+        std::future::pending().await
+    }
+}
+
+/// A task that ends with whoever holds this.
+struct EndsWithIt(tokio::task::JoinHandle<()>);
+
+impl Drop for EndsWithIt {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// The name of this server process: from the settings, or drawn once and kept beside the log.

@@ -4,24 +4,28 @@ use std::io;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{LogFormat, Logging};
 
+mod descriptors;
 pub mod figures;
+pub mod recent;
 pub mod redact;
 
-/// Sends log lines to standard error from now on. Every line passes [`redact::redacted`], whoever wrote it.
-/// Fails when logging was set up before.
+/// Sends log lines to standard error from now on, and keeps the newest of them in [`recent`]. Every line passes
+/// [`redact::redacted`], whoever wrote it. Fails when logging was set up before.
 pub fn begin(settings: &Logging) -> Result<(), String> {
     let filter = EnvFilter::try_new(settings.level.as_str()).map_err(|error| error.to_string())?;
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(Redacting(io::stderr))
         .with_ansi(false)
         .log_internal_errors(false);
+    let kept = tracing_subscriber::registry().with(filter).with(recent::Keep);
     let done = match settings.format {
-        LogFormat::Text => lines.try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+        LogFormat::Text => kept.with(lines).try_init(),
+        LogFormat::Json => kept.with(lines.json().flatten_event(true)).try_init(),
     };
     done.map_err(|error| error.to_string())
 }

@@ -8,6 +8,10 @@
     reason = "a test that cannot set its stage has failed"
 )]
 
+#[path = "server/components.rs"]
+mod components;
+#[path = "server/monitoring.rs"]
+mod monitoring;
 #[path = "server/openapi.rs"]
 mod openapi;
 #[path = "server/rig.rs"]

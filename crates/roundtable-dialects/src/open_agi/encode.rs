@@ -139,9 +139,10 @@ fn raised(e: &AlertRaised, scene: Scene<'_>) -> Vec<(&'static str, Value)> {
     let details: Map<String, Value> = e.details.read().unwrap_or_default();
     let node = scene.figures.node.as_str();
     let metric = details.get("metric").and_then(Value::as_str).unwrap_or(metric_of(&e.source));
-    if let Some(duration) = details.get("duration_seconds") {
+    let component = details.get("component").and_then(Value::as_str);
+    if let (Some(component), Some(duration)) = (component, details.get("duration_seconds")) {
         let data = json!({
-            "component": details.get("component").and_then(Value::as_str).unwrap_or(&e.source),
+            "component": component,
             "metric": metric,
             "value": e.value,
             "threshold": e.threshold,
@@ -161,9 +162,11 @@ fn raised(e: &AlertRaised, scene: Scene<'_>) -> Vec<(&'static str, Value)> {
         "node_id": node,
     });
     let mut events = vec![("alert_raised", alert)];
-    if e.level == Level::Critical && RESOURCES.contains(&e.source.as_str()) {
+    let named = details.get("resource").and_then(Value::as_str);
+    let resource = named.or_else(|| RESOURCES.into_iter().find(|known| *known == e.source));
+    if let (Level::Critical, Some(resource)) = (e.level, resource) {
         let data = json!({
-            "resource": e.source,
+            "resource": resource,
             "usage_percent": e.value,
             "threshold_percent": e.threshold,
             "node_id": node,

@@ -12,13 +12,19 @@ use serde_json::{Value, json};
 
 use super::errors::{of_engine, of_refusal, response};
 use crate::iso::iso;
-use crate::rest::{Desk, Limited, Request, Response};
-use crate::session::{Ask, Credentials, Dialect, Family, Identity, Proof, Refusal, Token, bearer};
+use crate::rest::{Desk, Limited, LogLevel, LogLine, Request, Response};
+use crate::session::{
+    Ask, Credentials, Dialect, Family, Identity, Proof, Refusal, Token, bearer, query_value,
+};
 
 mod tokens;
 
 /// Longest text or evidence of a reported incident, in bytes.
 const MAX_REPORT_BYTES: usize = 16 << 10;
+/// Log lines that are shown unless the request says how many (Open-A.G.I notes §8).
+const LOG_LINES: usize = 50;
+/// Most that may be asked for: as many as the server keeps.
+const MOST_LOG_LINES: usize = 1_000;
 
 /// Answers a request under `/api/v1` or `/openagi/api/v1`; `None` if the path is not one of this dialect's.
 pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response> {
@@ -32,7 +38,7 @@ pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response>
         "auth/token" => ("POST", true),
         "security/incident" => ("POST", false),
         "status" | "network/stats" => ("GET", true),
-        "network/peers" | "security/status" | "monitoring/metrics" => ("GET", false),
+        "network/peers" | "security/status" | "monitoring/metrics" | "monitoring/logs" => ("GET", false),
         node if node.strip_prefix("node/").is_some_and(|id| !id.contains('/')) => ("GET", false),
         _ => return None,
     };
@@ -64,6 +70,7 @@ pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response>
         "network/peers" => peers(&state),
         "security/status" => security(&state, desk),
         "monitoring/metrics" => metrics(desk),
+        "monitoring/logs" => logs(request, desk),
         other => node(&state, desk, other.trim_start_matches("node/")),
     })
 }
@@ -260,6 +267,33 @@ fn metrics(desk: &impl Desk) -> Response {
             "timestamp": iso(figures.at),
         }),
     )
+}
+
+/// The newest log lines: those of a level and worse.
+fn logs(request: &Request<'_>, desk: &impl Desk) -> Response {
+    let wrong = |name: &str, rule: &str| response(400, &format!("{name} {rule}"), json!({ "field": name }));
+    let least = match query_value(request.query, "level").as_deref().map(str::to_ascii_lowercase).as_deref() {
+        None | Some("debug") => LogLevel::Debug,
+        Some("info") => LogLevel::Info,
+        Some("warning" | "warn") => LogLevel::Warning,
+        Some("error" | "critical") => LogLevel::Error,
+        Some(_) => return wrong("level", "must be debug, info, warning or error"),
+    };
+    let limit = query_value(request.query, "limit").map_or(Ok(LOG_LINES), |text| text.parse());
+    let Some(limit) = limit.ok().filter(|limit| (1..=MOST_LOG_LINES).contains(limit)) else {
+        return wrong("limit", &format!("must be a number from 1 to {MOST_LOG_LINES}"));
+    };
+    let line = |line: LogLine| {
+        let level = match line.level {
+            LogLevel::Debug => "debug",
+            LogLevel::Info => "info",
+            LogLevel::Warning => "warning",
+            LogLevel::Error => "error",
+        };
+        json!({"timestamp": iso(line.at), "level": level, "message": line.message, "component": line.component})
+    };
+    let lines: Vec<Value> = desk.logs(least, limit).into_iter().map(line).collect();
+    Response::json(200, &json!({ "logs": lines }))
 }
 
 #[cfg(test)]

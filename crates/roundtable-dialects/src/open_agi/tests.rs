@@ -252,7 +252,7 @@ fn alerts_become_monitoring_events() {
     stage.system(alert(
         "cpu_lasting",
         Level::Warning,
-        json!({"duration_seconds": 15, "metric": "cpu_usage"}),
+        json!({"component": "machine", "duration_seconds": 15, "metric": "cpu_usage"}),
     ));
     let got = stage.got(a);
     let events: Vec<&Value> = got.iter().map(|frame| &frame["event"]).collect();

@@ -8,7 +8,7 @@ use roundtable_core::error::Error;
 use roundtable_core::event::{Event, Record};
 use roundtable_core::ids::{ConnectionId, Principal};
 use roundtable_core::rooms::Durability;
-use roundtable_core::signal::Signal;
+use roundtable_core::signal::{Signal, SignalBody};
 use roundtable_core::state::State;
 use roundtable_core::time::Time;
 use roundtable_dialects::session::Ask;
@@ -49,6 +49,19 @@ pub enum Step {
     },
     /// A question is answered; the number counts the questions of the batch from 0.
     Reply(usize, Result<Outcome, Error>),
+}
+
+impl Step {
+    /// Whether somebody said something.
+    pub fn is_message(&self) -> bool {
+        match self {
+            Self::Record { record, .. } => {
+                matches!(record.event, Event::MessagePosted(_) | Event::MessageDirect(_))
+            }
+            Self::Signal { signal, .. } => matches!(signal.body, SignalBody::Message(_)),
+            Self::Reply(..) => false,
+        }
+    }
 }
 
 /// What a batch of questions comes to.

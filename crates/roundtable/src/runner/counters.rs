@@ -4,6 +4,8 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::latency::Latencies;
+
 /// Upper bounds of the buckets of batch sizes, in questions; the last is the largest batch.
 const SIZES: [u64; 8] = [1, 4, 16, 64, 256, 512, 1_024, 2_048];
 /// Upper bounds of the buckets of sync times, in microseconds: from a fast disk to one that hangs.
@@ -63,9 +65,15 @@ pub struct Counters {
     pub batch_sizes: Histogram,
     /// How long each append took until it was synced, in microseconds.
     pub sync_us: Histogram,
+    /// How long each question took until its answer was on its way to the shards.
+    pub latencies: Latencies,
+    asked: AtomicU64,
+    answered: AtomicU64,
+    messages: AtomicU64,
     refusals: AtomicU64,
     refused_appends: AtomicU64,
-    trouble: Mutex<Option<String>>,
+    /// Why the last append that was refused was, and whether the log has taken one since.
+    trouble: Mutex<(Option<String>, bool)>,
 }
 
 impl Default for Counters {
@@ -73,6 +81,10 @@ impl Default for Counters {
         Self {
             batch_sizes: Histogram::new(&SIZES),
             sync_us: Histogram::new(&TIMES_US),
+            latencies: Latencies::default(),
+            asked: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            messages: AtomicU64::new(0),
             refusals: AtomicU64::new(0),
             refused_appends: AtomicU64::new(0),
             trouble: Mutex::default(),
@@ -86,6 +98,33 @@ impl Counters {
         self.batch_sizes.note(questions as u64);
     }
 
+    /// A question is asked.
+    pub(super) fn asked(&self) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Questions that were asked at these times are answered now. All times monotonic, in microseconds.
+    pub(super) fn answered(&self, asked_at: &[u64], now: u64) {
+        asked_at.iter().for_each(|at| self.latencies.note(now.saturating_sub(*at)));
+        self.answered.fetch_add(asked_at.len() as u64, Ordering::Relaxed);
+    }
+
+    /// Messages were said.
+    pub(super) fn said(&self, messages: u64) {
+        self.messages.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    /// Messages said so far, those that are kept nowhere included.
+    pub fn messages(&self) -> u64 {
+        self.messages.load(Ordering::Relaxed)
+    }
+
+    /// Questions that wait for their answer.
+    pub fn waiting(&self) -> u64 {
+        let answered = self.answered.load(Ordering::Relaxed);
+        self.asked.load(Ordering::Relaxed).saturating_sub(answered)
+    }
+
     /// Questions were answered with an error.
     pub(super) fn refused(&self, questions: u64) {
         self.refusals.fetch_add(questions, Ordering::Relaxed);
@@ -94,13 +133,13 @@ impl Counters {
     /// The log took an append.
     pub(super) fn took(&self, sync_us: u64) {
         self.sync_us.note(sync_us);
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
     }
 
     /// The log refused an append.
     pub(super) fn refused_append(&self, why: String) {
         self.refused_appends.fetch_add(1, Ordering::Relaxed);
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = (Some(why), false);
     }
 
     /// Questions that were answered with an error.
@@ -115,7 +154,13 @@ impl Counters {
 
     /// Why the log refused the last append; `None` if it took it, or if there was none yet.
     pub fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.0.clone().filter(|_| !trouble.1)
+    }
+
+    /// Why the last append that was refused was, however long ago.
+    pub fn last_refusal(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
     }
 }
 
@@ -143,6 +188,7 @@ mod tests {
         counters.refused_append("the disk is full".into());
         assert_eq!(counters.trouble().as_deref(), Some("the disk is full"));
         counters.took(300);
+        assert_eq!(counters.last_refusal().as_deref(), Some("the disk is full"));
         assert_eq!((counters.trouble(), counters.refused_appends(), counters.sync_us.sum()), (None, 1, 300));
     }
 }

@@ -8,7 +8,10 @@ use sysinfo::{
     DiskRefreshKind, Disks, MemoryRefreshKind, Networks, Pid, ProcessRefreshKind, ProcessesToUpdate, System,
 };
 
+use super::descriptors;
 use crate::config::Alerts;
+use crate::runner::QUEUE_BOUND;
+use crate::runner::latency::Tally;
 
 /// What the server itself has counted since it began.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,6 +24,21 @@ pub struct Counts {
     pub questions: u64,
     /// Those of them that it refused.
     pub refusals: u64,
+    /// Messages said.
+    pub messages: u64,
+    /// Questions that wait for an answer now.
+    pub waiting: u64,
+    /// How long questions took.
+    pub latencies: Tally,
+}
+
+/// What was counted between two samples.
+#[derive(Default)]
+struct Since {
+    records_per_second: f64,
+    error_rate: f64,
+    message_rate: f64,
+    latency_p95_ms: f64,
 }
 
 /// Takes samples. Needs some milliseconds per sample, so it belongs on a blocking thread.
@@ -70,7 +88,8 @@ impl Sampler {
     /// A sample. What the system does not tell is 0; the first sample knows no network rates.
     pub fn sample(&mut self, now: Time, counts: Counts) -> Figures {
         let (cpu_percent, total_memory, available_memory) = self.machine();
-        let (records_per_second, error_rate) = self.since_the_last(now, counts);
+        let Since { records_per_second, error_rate, message_rate, latency_p95_ms } =
+            self.since_the_last(now, counts);
         let (network_in, network_out) = self.network(now);
         let load = System::load_average().map_or(0.0, |load| load.one);
         Figures {
@@ -92,6 +111,10 @@ impl Sampler {
             simd: self.simd.clone(),
             records_per_second,
             error_rate,
+            message_rate,
+            latency_p95_ms,
+            descriptors_percent: descriptors::used_percent(),
+            queue_percent: share(counts.waiting, QUEUE_BOUND),
             warning_percent: self.warning_percent,
         }
     }
@@ -113,15 +136,20 @@ impl Sampler {
         system.process(pid).map_or(0, sysinfo::Process::memory)
     }
 
-    /// Records per second, and the share of refused questions, since the sample before.
-    fn since_the_last(&mut self, now: Time, counts: Counts) -> (f64, f64) {
-        let Some((at, before)) = self.counted.replace((now, counts)) else { return (0.0, 0.0) };
+    /// What was counted since the sample before.
+    fn since_the_last(&mut self, now: Time, counts: Counts) -> Since {
+        let Some((at, before)) = self.counted.replace((now, counts)) else { return Since::default() };
         let records = counts.records.saturating_sub(before.records) as f64;
         let questions = counts.questions.saturating_sub(before.questions) as f64;
         let refusals = counts.refusals.saturating_sub(before.refusals) as f64;
         let ms = now.since(at);
-        let per_second = if ms > 0 { records * 1000.0 / ms as f64 } else { 0.0 };
-        (per_second, if questions > 0.0 { (refusals / questions).clamp(0.0, 1.0) } else { 0.0 })
+        let per_second = |count: f64| if ms > 0 { count * 1000.0 / ms as f64 } else { 0.0 };
+        Since {
+            records_per_second: per_second(records),
+            error_rate: if questions > 0.0 { (refusals / questions).clamp(0.0, 1.0) } else { 0.0 },
+            message_rate: per_second(counts.messages.saturating_sub(before.messages) as f64),
+            latency_p95_ms: p95_ms(&counts, &before, ms),
+        }
     }
 
     fn network(&mut self, now: Time) -> (f64, f64) {
@@ -172,6 +200,14 @@ fn simd() -> Vec<&'static str> {
     found.into_iter().filter_map(|(name, has)| has.then_some(name)).collect()
 }
 
+/// Within how many milliseconds 95 % of what was answered was answered. If nothing was although something waited then and waits
+/// now, it has waited for the whole time in between.
+fn p95_ms(counts: &Counts, before: &Counts, between_ms: i64) -> f64 {
+    let stuck = counts.waiting > 0 && before.waiting > 0;
+    let answered = counts.latencies.since(&before.latencies).quantile_ms(0.95);
+    answered.unwrap_or(if stuck { between_ms as f64 } else { 0.0 })
+}
+
 fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { (part as f64 * 100.0 / whole as f64).clamp(0.0, 100.0) }
 }
@@ -191,7 +227,7 @@ mod tests {
         assert_eq!((first.connections, first.warning_percent), (3, [80.0, 80.0, 90.0]));
         assert_eq!((first.network_in, first.network_out), (0.0, 0.0), "one sample knows no rate");
         assert_eq!((first.records_per_second, first.error_rate), (0.0, 0.0), "nor what was written");
-        let counts = Counts { connections: 0, records: 30, questions: 8, refusals: 2 };
+        let counts = Counts { connections: 0, records: 30, questions: 8, refusals: 2, ..Counts::default() };
         let second = sampler.sample(Time(3_000), counts);
         assert_eq!((second.records_per_second, second.error_rate), (10.0, 0.25));
         assert!(
@@ -202,6 +238,13 @@ mod tests {
         }
         assert!((0.0..=1.0).contains(&second.load));
         assert!(second.memory_percent > 0.0 && second.network_in >= 0.0);
+    }
+
+    #[test]
+    fn a_question_that_waits_all_the_time_is_slow() {
+        let waiting = |waiting| Counts { waiting, ..Counts::default() };
+        let p95 = |now, then| super::p95_ms(&waiting(now), &waiting(then), 5_000);
+        assert_eq!([p95(1, 1), p95(1, 0), p95(0, 1), p95(0, 0)], [5_000.0, 0.0, 0.0, 0.0]);
     }
 
     #[test]

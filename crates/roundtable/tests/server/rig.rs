@@ -155,16 +155,70 @@ impl Client {
 
     /// The `data` of the next frame with this event or type, and the time it was sent; others are passed over.
     pub async fn event(&mut self, name: &str) -> Value {
-        loop {
-            let frame = self.next().await;
-            if frame["event"] == name || frame["type"] == name {
-                return frame["data"].clone();
+        self.event_where(name, |_| true).await
+    }
+
+    /// The same, of which something is so.
+    pub async fn event_where(&mut self, name: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let found = async {
+            loop {
+                let frame = self.next().await;
+                if (frame["event"] == name || frame["type"] == name) && is_so(&frame["data"]) {
+                    return frame["data"].clone();
+                }
             }
-        }
+        };
+        tokio::time::timeout(2 * PATIENCE, found).await.unwrap_or_else(|_| panic!("{name} must come"))
     }
 
     /// Waits until the server has cut or closed it.
     pub async fn end(&mut self) {
         while self.text().await.is_some() {}
+    }
+}
+
+/// Somebody else who writes to the log's file: while it does, the server's own writes have to wait.
+pub struct Lock(std::sync::Arc<std::sync::atomic::AtomicBool>, Option<std::thread::JoinHandle<()>>);
+
+impl Lock {
+    /// Holds it once, for so many milliseconds; returns when it is held.
+    pub fn once(folder: &std::path::Path, ms: u64) -> Self {
+        Self::hold(folder, ms, false)
+    }
+
+    /// Holds it for so many milliseconds at a time, as often as it can, until it is dropped.
+    pub fn again_and_again(folder: &std::path::Path, ms: u64) -> Self {
+        Self::hold(folder, ms, true)
+    }
+
+    fn hold(folder: &std::path::Path, ms: u64, again: bool) -> Self {
+        let over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let file = rusqlite::Connection::open(folder.join("roundtable.db")).unwrap();
+        file.busy_timeout(PATIENCE).unwrap();
+        let (held, is_held) = std::sync::mpsc::channel();
+        let flag = std::sync::Arc::clone(&over);
+        let work = move || {
+            loop {
+                file.execute_batch("BEGIN IMMEDIATE").unwrap();
+                let _ = held.send(());
+                std::thread::sleep(Duration::from_millis(ms));
+                file.execute_batch("ROLLBACK").unwrap();
+                if !again || flag.load(std::sync::atomic::Ordering::Relaxed) {
+                    return;
+                }
+                // The server gets its turn: it looks again every 100 ms.
+                std::thread::sleep(Duration::from_millis(150));
+            }
+        };
+        let thread = std::thread::spawn(work);
+        is_held.recv().unwrap();
+        Self(over, Some(thread))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+        let _ = self.1.take().map(std::thread::JoinHandle::join);
     }
 }

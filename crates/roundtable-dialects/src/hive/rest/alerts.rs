@@ -2,6 +2,7 @@
 
 use roundtable_core::alerts::{Alert, Level};
 use roundtable_core::command::Command;
+use roundtable_core::feeds::Feed;
 use roundtable_core::ids::AlertId;
 use roundtable_core::thresholds::{Side, Threshold};
 use roundtable_core::time::Time;
@@ -80,13 +81,15 @@ fn threshold(set: &Threshold) -> Value {
 /// What is active, what was, and what is asked for.
 pub(super) fn list<D: Desk>(call: &Call<'_, D>) -> Answer {
     let state = &call.state;
-    let of = |wanted: Level| state.alerts().filter(|alert| alert.raised.level == wanted).count();
-    let mut over: Vec<Map<String, Value>> = state.ended_alerts().map(ended).collect();
+    let active = || state.alerts_for(Feed::Activity);
+    let of = |wanted: Level| active().filter(|alert| alert.raised.level == wanted).count();
+    let here = |(over, _): &&(Alert, Time)| over.raised.feed.is_none_or(|feed| feed == Feed::Activity);
+    let mut over: Vec<Map<String, Value>> = state.ended_alerts().filter(here).map(ended).collect();
     over.reverse();
     let data = json!({
-        "active_alerts": state.alerts().map(alert).collect::<Vec<_>>(),
+        "active_alerts": active().map(alert).collect::<Vec<_>>(),
         "alert_summary": {
-            "total_active": state.alerts().len(),
+            "total_active": active().count(),
             "critical": of(Level::Critical),
             "warning": of(Level::Warning),
             "info": of(Level::Info),

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use roundtable_core::feeds::Feed;
 use roundtable_core::time::Time;
 use serde_json::{Map, Value, json};
 
@@ -90,7 +91,7 @@ fn flat<D: Desk>(call: &Call<'_, D>, figures: &Figures) -> Vec<(&'static str, f6
         ("learning_progress", swarm.learning),
         ("events_total", call.state.head.0 as f64),
         ("messages_total", call.state.messages as f64),
-        ("active_alerts", call.state.alerts().len() as f64),
+        ("active_alerts", call.state.alerts_for(Feed::Activity).count() as f64),
         ("uptime_seconds", (call.desk.now().since(figures.started_at).max(0) / 1000) as f64),
     ]);
     all

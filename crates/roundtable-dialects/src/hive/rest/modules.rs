@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use roundtable_core::agents::AgentStatus;
 use roundtable_core::components::Health;
+use roundtable_core::feeds::Feed;
 use roundtable_core::state::State;
 use serde_json::{Value, json};
 
@@ -127,7 +128,7 @@ pub(super) fn metrics(state: &State, figures: &Figures, name: &str) -> Value {
             "pending_tasks": 0, "running_tasks": 0, "completed_tasks": 0, "failed_tasks": 0,
         }),
         "background_processes" => json!({
-            "active_alerts": state.alerts().len(),
+            "active_alerts": state.alerts_for(Feed::Activity).count(),
             "alert_thresholds": state.thresholds().len(),
         }),
         "metrics_collection" => json!({
@@ -153,8 +154,9 @@ fn checks(state: &State, (figures, age_ms): (&Figures, i64), name: &str) -> Vec<
             checks.push(("failed_agents", failed == 0, format!("{failed} agents have failed")));
         }
         "background_processes" => {
-            let critical =
-                state.alerts().filter(|a| a.raised.level == roundtable_core::alerts::Level::Critical);
+            let critical = state
+                .alerts_for(Feed::Activity)
+                .filter(|a| a.raised.level == roundtable_core::alerts::Level::Critical);
             let critical = critical.count();
             checks.push(("critical_alerts", critical == 0, format!("{critical} critical alerts are active")));
         }
