@@ -41,7 +41,7 @@ pub struct Person {
     pub card: Card,
     /// Where it stopped: MXF's cursor, MegaBot's session.
     left_off: Option<String>,
-    /// Ids of MegaBot frames that arrived: what is sent again after a crash keeps its id.
+    /// Ids of MegaBot's frames and AIWM's messages that arrived: what is sent again after a crash keeps its id.
     known: HashSet<String>,
     /// Frames that came again under an id that was known.
     pub repeats: usize,
@@ -221,6 +221,10 @@ impl Person {
                 }
                 _ => answer(name, data, *ack),
             },
+            Card::Aiwm { .. } if name == "message:new" && !self.known.insert(text(data, "/_id")) => {
+                self.repeats += 1;
+                Came::Other
+            }
             Card::Aiwm { .. } if name == "message:new" => Came::Said(first_word(&text(data, "/content"))),
             Card::Aiwm { .. } => answer(name, data, *ack),
             Card::MegaBot => match name.as_str() {
