@@ -57,6 +57,8 @@ pub struct Settings {
     /// Shortest time between two records of what has arrived, in milliseconds: what came within it before the server dies
     /// is sent again to a client that resumes.
     pub keep_ms: i64,
+    /// Most missed frames that a session gets when it is taken up again, the newest of all its rooms (MegaBot notes §7).
+    pub missed_frames: usize,
 }
 
 impl Default for Settings {
@@ -72,6 +74,7 @@ impl Default for Settings {
             answer_timeout_ms: 60_000,
             probe_ms: 1_000,
             keep_ms: 5_000,
+            missed_frames: 1_000,
         }
     }
 }
@@ -93,6 +96,12 @@ pub struct MegaBotSession {
     who: Option<Principal>,
     verified: bool,
     resumed: bool,
+    /// Some of what was missed is not sent any more; the client is still to be told.
+    lost_some: bool,
+    /// The seat is in the log, so that the client can come back to it.
+    seat_kept: bool,
+    /// Rooms of the seat that could not be entered again yet, and when that is tried next.
+    again: (Vec<RoomId>, Option<Time>),
     key: bool,
     platform: String,
     own: Option<RoomId>,
@@ -207,6 +216,9 @@ impl MegaBotSession {
             who: None,
             verified: false,
             resumed: false,
+            lost_some: false,
+            seat_kept: false,
+            again: (Vec::new(), None),
             key: false,
             platform: String::new(),
             own: None,
@@ -274,7 +286,7 @@ impl MegaBotSession {
     /// Asks to be woken at the earliest thing that is due, if that changed.
     fn arm(&mut self, out: &mut Outputs) {
         let answers = self.said.iter().filter_map(|said| said.due);
-        let next = answers.chain(self.probes.due()).chain(self.kept.due).min();
+        let next = answers.chain(self.probes.due()).chain(self.kept.due).chain(self.again.1).min();
         if let Some(at) = next.filter(|at| self.armed.is_none_or(|armed| armed > *at)) {
             self.armed = Some(at);
             out.push(Output::WakeAt(at));
@@ -319,6 +331,15 @@ impl Session for MegaBotSession {
         }
     }
 
+    fn reaches(&self, delivery: &Delivery<'_>, scene: Scene<'_>) -> bool {
+        self.missed(delivery, scene)
+    }
+
+    fn surveyed(&mut self, last_lost: Option<Offset>, scene: Scene<'_>, out: &mut Outputs) {
+        self.resume_after(last_lost, scene, out);
+        self.arm(out);
+    }
+
     fn route(&mut self, delivery: &Delivery<'_>, scene: Scene<'_>) -> Route {
         self.hear(delivery, scene)
     }
@@ -334,6 +355,7 @@ impl Session for MegaBotSession {
             self.complain(scene, out);
             self.probe_if_due(scene, out);
             self.keep_if_due(scene, out);
+            self.rejoin_if_due(scene, out);
             self.arm(out);
         }
     }

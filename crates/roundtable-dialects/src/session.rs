@@ -347,6 +347,14 @@ pub enum Output {
         /// At most so many, the newest of them, oldest first.
         limit: u32,
     },
+    /// Find out from where on at most `most` of what a client missed in some topics reaches it. The server shows each record
+    /// after the cursors to [`Session::reaches`], and [`Session::surveyed`] gets the answer.
+    Survey {
+        /// The topics, each with the cursor after which something was missed.
+        missed: Vec<(Topic, Cursor)>,
+        /// How many of all of them together.
+        most: usize,
+    },
     /// Plain WebSocket: a protocol ping with this number, in its place after everything sent before (not ahead of it).
     /// [`Session::proven`] is called when its pong comes.
     Probe(u32),
@@ -403,6 +411,14 @@ pub trait Session: Send {
         _out: &mut Outputs,
     ) {
     }
+
+    /// Whether a record that is read back would reach this client; asked for [`Output::Survey`] only.
+    fn reaches(&self, _delivery: &Delivery<'_>, _scene: Scene<'_>) -> bool {
+        true
+    }
+
+    /// The answer to [`Output::Survey`]: the newest record that is too many, if there is one. Those after it are few enough.
+    fn surveyed(&mut self, _last_lost: Option<Offset>, _scene: Scene<'_>, _out: &mut Outputs) {}
 
     /// What this connection gets of a delivery. The session may note things here (it may have to leave a room).
     fn route(&mut self, delivery: &Delivery<'_>, scene: Scene<'_>) -> Route;

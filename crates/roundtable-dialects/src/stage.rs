@@ -300,7 +300,11 @@ impl Stage {
                     session.replied(ask.token, reply.as_ref(), scene, out);
                 });
             }
-            Output::Accept | Output::Refuse { .. } | Output::Read { .. } | Output::Probe(_) => {
+            Output::Accept
+            | Output::Refuse { .. }
+            | Output::Read { .. }
+            | Output::Survey { .. }
+            | Output::Probe(_) => {
                 panic!("no dialect on this stage does that")
             }
         }

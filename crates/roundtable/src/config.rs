@@ -262,6 +262,8 @@ section! {
         agent: AgentName = AgentName::default(),
         /// How long an answer to a chat message may take before the sender is told that none came.
         answer_timeout: Span = Span::of_ms(60_000),
+        /// Most missed frames that a session gets when it is taken up again; of more, the newest.
+        replay: Count = Count::of(1_000),
     }
 }
 

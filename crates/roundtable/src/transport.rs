@@ -18,6 +18,7 @@ pub mod report;
 mod shard;
 mod socket;
 mod stream;
+mod survey;
 mod wheel;
 
 use std::net::SocketAddr;

@@ -214,6 +214,7 @@ impl World {
                     self.links[n].session.proven(number, scene, &mut more);
                 }
                 Output::Probe(_) => {}
+                Output::Survey { .. } => panic!("not asked for here"),
                 Output::End(_) => self.links[n].ended = true,
             }
             for output in more.into_iter().rev() {

@@ -103,8 +103,40 @@ impl MegaBotSession {
         self.keep_seat(Waiting::Seat, scene, out);
     }
 
+    /// The seat is taken, or cannot be now. Where more was missed than is sent again, it is found out first what that is.
+    pub(super) fn seated(&mut self, kept: bool, scene: Scene<'_>, out: &mut Outputs) {
+        self.seat_kept = kept;
+        let since = |heard: &Heard| Cursor { epoch: self.epoch, offset: heard.arrived };
+        let rooms = self.rooms.iter().map(|(room, heard)| (Topic::Room(room.clone()), since(heard)));
+        let mut missed: Vec<_> = rooms.collect();
+        if self.who.as_ref().is_some_and(|who| access::may_operate(scene.state, who)) {
+            missed.push((Topic::Feed(Feed::Activity), since(&self.feed)));
+        }
+        let most = self.settings.missed_frames;
+        let oldest = missed.iter().map(|(_, since)| since.offset).min().unwrap_or(scene.state.head);
+        // Each record is one frame at most.
+        if self.resumed && scene.state.head.0.saturating_sub(oldest.0) > most as u64 {
+            return out.push(Output::Survey { missed, most });
+        }
+        self.begin(scene, out);
+    }
+
+    /// What was missed up to here is too much to be sent again.
+    pub(super) fn resume_after(&mut self, last_lost: Option<Offset>, scene: Scene<'_>, out: &mut Outputs) {
+        if self.phase != Phase::Door {
+            return;
+        }
+        if let Some(last) = last_lost {
+            self.lost_some = true;
+            for heard in self.rooms.values_mut().chain([&mut self.feed]).filter(|h| h.arrived < last) {
+                *heard = Heard::from(last);
+            }
+        }
+        self.begin(scene, out);
+    }
+
     /// The session begins: the client is told, then gets what it missed, then what it sent early is done.
-    pub(super) fn begin(&mut self, kept: bool, scene: Scene<'_>, out: &mut Outputs) {
+    fn begin(&mut self, scene: Scene<'_>, out: &mut Outputs) {
         #[derive(Serialize)]
         struct Established<'a> {
             session_id: Option<&'a RoomId>,
@@ -114,6 +146,7 @@ impl MegaBotSession {
             resumed: bool,
         }
         let Some(who) = self.who.clone() else { return };
+        let kept = self.seat_kept;
         let (own, known) = (self.own.clone(), CAPABILITIES.iter().filter(|c| kept || **c != "resume"));
         let payload = Established {
             session_id: own.as_ref(),
@@ -124,6 +157,9 @@ impl MegaBotSession {
         };
         self.phase = Phase::Open;
         self.send("connection_established", payload, scene, out);
+        if std::mem::take(&mut self.lost_some) {
+            self.tell_of_loss(scene, out);
+        }
         let since = |heard: Heard, epoch| Cursor { epoch, offset: heard.arrived };
         if access::may_operate(scene.state, &who) {
             let from = self.resumed.then(|| since(self.feed, self.epoch));

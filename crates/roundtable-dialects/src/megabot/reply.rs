@@ -14,6 +14,9 @@ use super::errors::Fault;
 use super::{Asked, Heard, MAX_SAID, MegaBotSession, Said, Waiting, encode};
 use crate::session::{Output, Outputs, Scene};
 
+/// How long to wait before a room is tried again that could not be entered, in milliseconds.
+const REJOIN_MS: i64 = 1_000;
+
 /// What the command agent was asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Topic {
@@ -77,8 +80,9 @@ impl MegaBotSession {
         out: &mut Outputs,
     ) {
         match (purpose, reply) {
-            (Waiting::Seat, reply) => self.begin(reply.is_ok(), scene, out),
+            (Waiting::Seat, reply) => self.seated(reply.is_ok(), scene, out),
             (Waiting::Rejoin(room), Ok(_)) => self.rejoined(room, out),
+            (Waiting::Rejoin(room), Err(error)) if passing(error) => self.rejoin_later(room, scene, out),
             (Waiting::Rejoin(room), Err(_)) => self.lost(&room, scene, out),
             (Waiting::OwnRoom, reply) => self.own_room(reply.is_ok(), scene, out),
             (Waiting::Join(..) | Waiting::Chat(_), Ok(Outcome::Repeated(_))) => {}
@@ -102,9 +106,37 @@ impl MegaBotSession {
     }
 
     fn rejoined(&mut self, room: RoomId, out: &mut Outputs) {
+        self.again.0.retain(|waiting| *waiting != room);
         if let Some(heard) = self.rooms.get(&room) {
             let since = Cursor { epoch: self.epoch, offset: heard.arrived };
             out.push(Output::Subscribe(delivery::Topic::Room(room), Some(since)));
+        }
+    }
+
+    /// A room cannot be entered again just now. It stays in the seat; what was missed there comes when it is entered.
+    fn rejoin_later(&mut self, room: RoomId, scene: Scene<'_>, out: &mut Outputs) {
+        let (waiting, due) = &mut self.again;
+        let first = !waiting.contains(&room);
+        due.get_or_insert(scene.now.plus(REJOIN_MS));
+        if first {
+            let message = format!("Session {room} cannot be entered at present; this is tried again");
+            waiting.push(room);
+            self.send("notification", encode::Notice::warning("Session waits", &message), scene, out);
+        }
+    }
+
+    /// Tries once more to enter the rooms that the session was in.
+    pub(super) fn rejoin_if_due(&mut self, scene: Scene<'_>, out: &mut Outputs) {
+        let Some(who) = self.who.clone().filter(|_| self.again.1.is_some_and(|at| at <= scene.now)) else {
+            return;
+        };
+        let (waiting, due) = &mut self.again;
+        *due = None;
+        // What was left or lost meanwhile stays so.
+        waiting.retain(|room| self.rooms.contains_key(room));
+        for room in waiting.clone() {
+            let join = self.joining(&room, &who);
+            self.ask(join, Waiting::Rejoin(room), out);
         }
     }
 
@@ -127,6 +159,9 @@ impl MegaBotSession {
     /// From now on the connection hears a room. What has arrived there stays as it was noted when it asked: of what the head
     /// holds by now some is still on its way.
     fn enter(&mut self, room: RoomId, scene: Scene<'_>, out: &mut Outputs) {
+        if self.again.0.contains(&room) {
+            return self.rejoined(room, out);
+        }
         let kept = self.has_kept(&room, scene.state);
         let from = self.place(scene).filter(|_| !kept);
         if let (Some(from), Some(heard)) = (from, self.rooms.get_mut(&room)) {
@@ -222,6 +257,11 @@ impl MegaBotSession {
             self.error(Some(&request), &Fault::no_answer(), scene, out);
         }
     }
+}
+
+/// Whether the same question may find another answer in a moment.
+fn passing(error: &Error) -> bool {
+    matches!(error.kind, ErrorKind::Unavailable | ErrorKind::RateLimited)
 }
 
 /// Why a session cannot be entered; whether it exists is nobody's business.

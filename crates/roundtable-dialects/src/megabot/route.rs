@@ -28,7 +28,19 @@ impl MegaBotSession {
             let Some(heard) = heard else { return Route::Skip };
             heard.sent = record.offset;
         }
-        let wanted = match (delivery.item, delivery.topic) {
+        let wanted = self.wanted(delivery, scene);
+        let begins =
+            matches!((wanted, delivery.item), (Route::Shared(_), Item::Record(_))) && !self.probes.open();
+        match wanted {
+            Route::Shared(_) if begins => Route::Own,
+            Route::Shared(_) => Route::Shared(self.form),
+            other => other,
+        }
+    }
+
+    /// What would reach this connection of a delivery, whether or not it has begun.
+    fn wanted(&self, delivery: &Delivery<'_>, scene: Scene<'_>) -> Route {
+        match (delivery.item, delivery.topic) {
             (Item::Record(record), Topic::Room(room)) => match &record.event {
                 // When a session is taken up again, its own leaving is among what it missed.
                 Event::RoomLeft(e) if Some(&e.member) == self.who.as_ref() => {
@@ -48,14 +60,16 @@ impl MegaBotSession {
                 }
             }
             _ => Route::Skip,
-        };
-        let begins =
-            matches!((wanted, delivery.item), (Route::Shared(_), Item::Record(_))) && !self.probes.open();
-        match wanted {
-            Route::Shared(_) if begins => Route::Own,
-            Route::Shared(_) => Route::Shared(self.form),
-            other => other,
         }
+    }
+
+    /// Whether a record that was missed makes a frame. A leaving of its own does not: the room is entered again.
+    pub(super) fn missed(&self, delivery: &Delivery<'_>, scene: Scene<'_>) -> bool {
+        let own_leaving = match delivery.item {
+            Item::Record(Record { event: Event::RoomLeft(e), .. }) => Some(&e.member) == self.who.as_ref(),
+            _ => false,
+        };
+        !own_leaving && self.wanted(delivery, scene) != Route::Skip
     }
 
     /// Whether another connection that shares the session has opened the session's own room.
@@ -201,9 +215,13 @@ impl MegaBotSession {
         let Some(heard) = heard else { return };
         *heard = Heard::from(first.offset);
         self.epoch = first.epoch;
+        self.tell_of_loss(scene, out);
+        out.push(Output::Subscribe(topic.clone(), Some(first)));
+    }
+
+    pub(super) fn tell_of_loss(&mut self, scene: Scene<'_>, out: &mut Outputs) {
         let notice = encode::Notice::warning("Messages lost", "Some older messages are no longer kept");
         self.send("notification", notice, scene, out);
-        out.push(Output::Subscribe(topic.clone(), Some(first)));
     }
 }
 

@@ -16,11 +16,11 @@ use roundtable_core::ids::{
     AgentId, AlertId, ClientId, ConnectionId, GuestId, NodeId, Principal, RoomId, UserId, WorkspaceId,
 };
 use roundtable_core::json::Json;
-use roundtable_core::messages::Post;
+use roundtable_core::messages::{Content, Post};
 use roundtable_core::rooms::{CreateRoom, Durability, Entry, JoinRoom, RoomCard};
 use roundtable_core::signal::Signal;
 use roundtable_core::state::State;
-use roundtable_core::time::Time;
+use roundtable_core::time::{Cursor, Time};
 use roundtable_core::users::{UserAdded, UserRole};
 use serde_json::{Value, json};
 
@@ -198,6 +198,7 @@ impl World {
                     }
                 }
                 Output::Unsubscribe(topic) => self.clients[n].topics.retain(|t| *t != topic),
+                Output::Survey { missed, most } => self.survey(n, &missed, most),
                 Output::Probe(number) => self.clients[n].probe = Some(number),
                 Output::WakeAt(at) => self.clients[n].wake = Some(at),
                 Output::End(ending) => self.clients[n].ended = Some(ending),
@@ -207,6 +208,20 @@ impl World {
         for (token, reply) in asks {
             self.run(n, |s, scene, out| s.replied(token, reply.as_ref(), scene, out));
         }
+    }
+
+    fn survey(&mut self, n: usize, missed: &[(Topic, Cursor)], most: usize) {
+        let scene = Scene { now: self.now, state: &self.state, epoch: EPOCH, figures: &self.figures };
+        let reaches = |record: &&Record| {
+            missed.iter().any(|(topic, since)| {
+                let delivery = Delivery { item: Item::Record(record), topic, origin: None };
+                record.offset > since.offset
+                    && topics_of_record(record, &self.state).contains(topic)
+                    && self.clients[n].session.reaches(&delivery, scene)
+            })
+        };
+        let last = self.log.iter().rev().filter(reaches).nth(most).map(|record| record.offset);
+        self.run(n, |s, scene, out| s.surveyed(last, scene, out));
     }
 
     fn receive(&mut self, n: usize, message: &Message) {

@@ -288,12 +288,29 @@ impl World {
             Output::Read { token, room, before, limit } => {
                 self.work.push_back(Work::Page { link, token, room, before, limit });
             }
+            Output::Survey { missed, most } => self.survey(link, &missed, most),
             // A client in memory has everything that was sent to it.
             Output::Probe(number) => {
                 self.with(link, |session, scene, out| session.proven(number, scene, out));
             }
             Output::WakeAt(at) => self.links[link].wake = Some(at),
         }
+    }
+
+    fn survey(&mut self, link: usize, missed: &[(Topic, Cursor)], most: usize) {
+        let scene = self.scene();
+        let session = self.links[link].session.as_ref().expect("it is not at work");
+        let reaches = |record: &&Record| {
+            missed.iter().any(|(topic, since)| {
+                let delivery = Delivery { item: Item::Record(record), topic, origin: None };
+                record.offset > since.offset
+                    && replays(record, topic)
+                    && !self.state.is_deleted(record)
+                    && session.reaches(&delivery, scene)
+            })
+        };
+        let last = self.records.iter().rev().filter(reaches).nth(most).map(|record| record.offset);
+        self.with(link, |session, scene, out| session.surveyed(last, scene, out));
     }
 
     fn subscribe(&mut self, link: usize, topic: Topic, since: Option<Cursor>) {

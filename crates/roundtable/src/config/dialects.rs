@@ -52,6 +52,7 @@ impl Dialects {
                 max_message_bytes: config.websocket.max_message.bytes(),
                 default_agent: config.megabot.agent.get(),
                 answer_timeout_ms: signed(config.megabot.answer_timeout.ms()),
+                missed_frames: config.megabot.replay.get() as usize,
                 ..megabot::Settings::default()
             },
         }

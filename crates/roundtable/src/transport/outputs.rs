@@ -26,7 +26,7 @@ use crate::log::{Span, read_shown};
 use crate::runner::{News, ReplyTo, View, batch::Question};
 
 /// Records read from the log at a time while a subscription catches up.
-const PAGE: usize = 200;
+pub(super) const PAGE: usize = 200;
 
 /// A page of a room's history that a session asked for.
 struct PageRequest {
@@ -57,6 +57,10 @@ impl Shard {
                 Output::Read { token, room, before, limit } => {
                     let request = PageRequest { token, room, before, limit };
                     tokio::task::spawn_local(Rc::clone(self).read_page(Rc::clone(connection), slot, request));
+                }
+                Output::Survey { missed, most } => {
+                    let survey = Rc::clone(self).survey(Rc::clone(connection), slot, missed, most);
+                    tokio::task::spawn_local(survey);
                 }
                 Output::Notice(sign) => self.hub.watch.saw(sign, connection.from.spot()),
                 Output::Probe(number) => self.probe(connection, Probe { slot, number }),

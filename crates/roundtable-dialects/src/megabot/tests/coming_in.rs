@@ -85,7 +85,7 @@ fn what_is_sent_before_the_greeting_is_done_after_it() {
     let waiting = std::mem::take(&mut session.early);
     world.clients[n].session.early = waiting;
     world.clients[n].frames.clear();
-    world.run(n, |s, scene, out| s.begin(true, scene, out));
+    world.run(n, |s, scene, out| s.seated(true, scene, out));
     let told = world.told(n);
     assert_eq!(told[0].0, "connection_established");
     assert_eq!(told[1], ("pong".into(), json!({})));

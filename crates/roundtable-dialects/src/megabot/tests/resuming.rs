@@ -244,3 +244,77 @@ fn a_room_that_closed_meanwhile_is_told() {
     let told = pair.ann_again();
     assert_eq!((told.len(), told[1].0.as_str()), (2, "notification"));
 }
+
+#[test]
+fn of_too_much_the_newest_comes_and_the_loss_is_told() {
+    let mut pair = pair();
+    pair.world.settings.missed_frames = 3;
+    pair.world.send(pair.ann, "own", "chat_send", json!({"content": "in the own room"}));
+    pair.world.heard(pair.ann);
+    pair.world.cut(pair.ann);
+    // The other room has its share.
+    let own = RoomId::new(&pair.session).unwrap();
+    let agent = pair.world.agent("helper", Some(own.as_str()));
+    pair.world.post(&agent, own.as_str(), |post| post.content = Content::Text("first".into()));
+    for text in ["one", "two"] {
+        pair.ben_says(text);
+    }
+    pair.world.post(&agent, own.as_str(), |post| post.content = Content::Text("last".into()));
+    let told = pair.ann_again();
+    let kinds: Vec<_> = told.iter().take(2).map(|t| t.0.as_str()).collect();
+    assert_eq!(kinds, ["connection_established", "notification"]);
+    assert_eq!((&told[0].1["resumed"], &told[1].1["title"]), (&json!(true), &json!("Messages lost")));
+    let mut contents: Vec<_> = told.iter().filter_map(|t| t.1["content"].as_str()).collect();
+    contents.sort_unstable();
+    assert_eq!(contents, ["last", "one", "two"]);
+    pair.ben_says("three");
+    assert_eq!(pair.world.contents(pair.ann), ["three"]);
+}
+
+#[test]
+fn exactly_as_much_as_is_kept_is_no_loss() {
+    let mut pair = pair();
+    pair.world.settings.missed_frames = 2;
+    pair.world.cut(pair.ann);
+    for text in ["one", "two"] {
+        pair.ben_says(text);
+        // What makes no frame does not count.
+        pair.world.pong(pair.ben);
+        pair.world.wait(10_000);
+    }
+    let told = pair.ann_again();
+    let kinds: Vec<_> = told.iter().map(|t| t.0.as_str()).collect();
+    assert_eq!(kinds, ["connection_established", "chat_receive", "chat_receive"]);
+}
+
+#[test]
+fn a_room_that_cannot_be_entered_while_the_log_is_full_waits_for_that() {
+    let mut pair = pair();
+    pair.world.cut(pair.ann);
+    pair.ben_says("missed");
+    pair.world.full = true;
+    let told = pair.ann_again();
+    assert_eq!((told.len(), &told[1].1["title"]), (2, &json!("Session waits")), "{told:?}");
+    pair.world.wait(3_000);
+    assert_eq!(pair.world.told(pair.ann), [], "told once");
+    pair.world.full = false;
+    pair.world.wait(1_000);
+    assert_eq!(pair.world.contents(pair.ann), ["missed"]);
+    pair.ben_says("new");
+    assert_eq!(pair.world.contents(pair.ann), ["new"]);
+}
+
+#[test]
+fn a_room_that_waits_is_entered_once_by_asking_for_it() {
+    let mut pair = pair();
+    pair.world.cut(pair.ann);
+    pair.ben_says("missed");
+    pair.world.full = true;
+    pair.ann_again();
+    pair.world.full = false;
+    pair.world.send(pair.ann, "join again", "session_join", json!({"session_id": "lobby"}));
+    pair.world.wait(5_000);
+    assert_eq!(pair.world.contents(pair.ann), ["missed"]);
+    pair.ben_says("new");
+    assert_eq!(pair.world.contents(pair.ann), ["new"]);
+}

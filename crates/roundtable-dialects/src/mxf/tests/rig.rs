@@ -298,7 +298,9 @@ impl Rig {
                 }
                 Output::WakeAt(time) => self.sockets[at].wake = Some(time),
                 Output::End(_) => self.sockets[at].ended = true,
-                Output::Read { .. } | Output::Probe(_) => panic!("not asked for here"),
+                Output::Read { .. } | Output::Survey { .. } | Output::Probe(_) => {
+                    panic!("not asked for here")
+                }
             }
         }
     }
