@@ -228,9 +228,14 @@ pub fn unpack(bytes: &[u8], most: usize) -> Result<String, Fault> {
     }
     let mut text = Vec::new();
     let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
-    flate2::read::GzDecoder::new(bytes).take(limit).read_to_end(&mut text).map_err(|_| Fault::not_json())?;
+    let mut gzip = flate2::bufread::GzDecoder::new(bytes);
+    gzip.by_ref().take(limit).read_to_end(&mut text).map_err(|_| Fault::not_json())?;
     if text.len() > most {
         return Err(Fault::too_large());
+    }
+    // A frame is one message: what stands behind it would be lost without a word.
+    if !gzip.into_inner().is_empty() {
+        return Err(Fault::not_json());
     }
     String::from_utf8(text).map_err(|_| Fault::not_json())
 }
@@ -344,7 +349,9 @@ mod tests {
         };
         assert_eq!(unpack(&pack(b"{}"), 2).unwrap(), "{}");
         assert_eq!(unpack(&pack(&[b'x'; 3]), 2).unwrap_err().code, 413);
-        for bad in [b"\x00\x01".as_slice(), b"\x1f\x8bnonsense", &pack(b"\xff\xfe")] {
+        let behind = [pack(b"{}"), b"x".to_vec()].concat();
+        let twice = [pack(b"{}"), pack(b"{}")].concat();
+        for bad in [b"\x00\x01".as_slice(), b"\x1f\x8bnonsense", &pack(b"\xff\xfe"), &behind, &twice] {
             assert_eq!(unpack(bad, 100).unwrap_err().error, "invalid_json");
         }
     }

@@ -89,7 +89,8 @@ fn from_auth(fields: &Fields<'_>) -> Found {
         agent: fields.raw("agentId").map(|raw| string(raw).unwrap_or_default().into_owned()),
         capabilities: fields.strings("capabilities").ok().flatten().unwrap_or_default(),
         allowed_tools: fields.strings("allowedTools").ok().flatten(),
-        since: fields.loose("since"),
+        // The number of a watched frame may stand without quotes.
+        since: fields.loose("since").or_else(|| fields.raw("since").map(|raw| raw.get().to_owned())),
     };
     // No credential at all is an empty token: the domain key is looked at all the same, and nobody has issued it.
     let proof = proof.unwrap_or_else(|| Proof::Token(Family::Mxf, String::new()));

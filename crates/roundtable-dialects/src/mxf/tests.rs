@@ -665,13 +665,26 @@ fn who_comes_back_gets_what_it_missed_after_its_cursor() {
         rig.send(ann, "message:send", json!({"channelId": "lobby", "content": text}));
     }
     rig.send(ann, "channel:update", json!({"channelId": "lobby", "updates": {"name": "Hall"}}));
-    let mut auth = json!({"domainKey": "domain", "keyId": "key_1", "secretKey": "s1", "since": cursor});
+    let mut auth =
+        json!({"domainKey": "domain", "keyId": "key_1", "secretKey": "s1", "since": cursor.clone()});
     let second = rig.connect(Some(&auth), None, "");
     let contents: Vec<Value> = rig.payloads(second, "message").iter().map(|m| m["content"].clone()).collect();
     assert_eq!(contents, ["missed 1", "missed 2"]);
     assert!(rig.payloads(second, "channel:updated").is_empty(), "what a channel was called is no news");
-    for (since, names) in [("nonsense", vec!["error"]), ("9:1", vec!["error", "channel:error"])] {
-        auth["since"] = json!(since);
+    let offset: u64 = cursor.as_str().unwrap().split_once(':').unwrap().1.parse().unwrap();
+    auth["since"] = json!(offset * 1_024);
+    let by_number = rig.connect(Some(&auth), None, "");
+    assert_eq!(
+        rig.payloads(by_number, "message").len(),
+        2,
+        "the number of a watched frame names the same place"
+    );
+    for (since, names) in [
+        (json!("nonsense"), vec!["error"]),
+        (json!(1.5), vec!["error"]),
+        (json!("9:1"), vec!["error", "channel:error"]),
+    ] {
+        auth["since"] = since;
         let third = rig.connect(Some(&auth), None, "");
         assert_eq!(rig.names(third).split_off(3), names);
         assert_eq!(rig.payload(third, "error")["details"]["field"], "since");
