@@ -290,6 +290,17 @@ export async function upgraded(socket) {
   if (engine.transport.name !== 'websocket') await once(engine, 'upgrade', { signal: AbortSignal.timeout(PATIENCE) })
 }
 
+/** What `look` finds once it finds something; it is asked again and again until then. */
+export async function eventually(look, missing = 'nothing came') {
+  const deadline = Date.now() + PATIENCE
+  for (;;) {
+    const found = await look()
+    if (found) return found
+    if (Date.now() > deadline) throw new Error(missing)
+    await new Promise(done => setTimeout(done, 20))
+  }
+}
+
 let number = 0
 /** A name that no other test of this run uses. */
 export const fresh = stem => `${stem}-${process.pid}-${++number}`

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { generateKeyPairSync, sign } from 'node:crypto'
 import { after, before, describe, test } from 'node:test'
 
-import { Server, fresh, webSocket } from '../harness.mjs'
+import { Server, eventually, fresh, webSocket } from '../harness.mjs'
 
 /** A node with a key of its own. */
 class Node {
@@ -47,10 +47,12 @@ describe('the first key that is proved', () => {
     assert.equal(body.node_id, node.id)
     const socket = await webSocket(`${server.openAgi}?token=${body.token}`)
     t.after(() => socket.close())
-    socket.tell({ type: 'ping' })
-    await socket.frame('pong')
-    const shown = await fetch(`http://127.0.0.1:${server.ports.openAgi}/api/v1/node/${node.id}`, { headers: { Authorization: `Bearer ${body.token}` } })
-    assert.equal((await shown.json()).public_key, node.publicKey)
+    // A node is shown once it has joined, which is a moment after its socket has opened.
+    const shown = await eventually(async () => {
+      const answer = await fetch(`http://127.0.0.1:${server.ports.openAgi}/api/v1/node/${node.id}`, { headers: { Authorization: `Bearer ${body.token}` } })
+      return answer.ok && await answer.json()
+    })
+    assert.equal(shown.public_key, node.publicKey)
     const { nodes } = await server.cli('node', 'list')
     assert.equal(nodes.find(one => one.node_id === node.id).public_key, node.publicKey)
   })

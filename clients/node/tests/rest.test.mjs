@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 
-import { Server, fresh, socketIo, webSocket } from '../harness.mjs'
+import { Server, eventually, fresh, socketIo, webSocket } from '../harness.mjs'
 
 let server
 before(async () => { server = await Server.start(['figures.interval=200ms']) })
@@ -23,7 +23,7 @@ async function ask(route, { method, body, headers = {} } = {}) {
 
 test('/metrics is Prometheus\' text, or Hive\'s JSON for who names it', async () => {
   const plain = await ask('/metrics')
-  assert.match(plain.text, /^# HELP roundtable_connections/)
+  assert.match(plain.text, /^# HELP roundtable_connections/m)
   const json = await ask('/metrics', { headers: { Accept: 'application/json' } })
   assert.equal(json.body.data.architecture, 'modular')
   assert.equal((await ask('/api/metrics')).body.data.architecture, 'modular')
@@ -34,9 +34,11 @@ test('/metrics is Prometheus\' text, or Hive\'s JSON for who names it', async ()
 test('what is measured is measured, and a history of it is kept', async () => {
   const { system_resources: system } = (await ask('/api/resources')).body
   assert.ok(system.available_memory > 1 << 20 && system.cpu_cores > 0, JSON.stringify(system))
-  const history = (await ask('/metrics/history?interval=1m&metrics=process_memory')).body.data
-  const points = history.metrics.process_memory
-  assert.ok(points.length >= 1 && points.every(point => point.value > 1 << 20), JSON.stringify(history))
+  const points = await eventually(async () => {
+    const history = (await ask('/metrics/history?interval=1m&metrics=process_memory')).body.data
+    return history.metrics.process_memory.length > 0 && history.metrics.process_memory
+  })
+  assert.ok(points.every(point => point.value > 1 << 20), JSON.stringify(points))
 })
 
 test('an alert that a user asks for is raised, outlives a restart, and ends with its threshold', async t => {

@@ -7,7 +7,7 @@ import path from 'node:path'
 import { after, before, test } from 'node:test'
 import tls from 'node:tls'
 
-import { EncryptedServer, fresh, refusedUpgrade, socketIo, upgraded, webSocket } from '../harness.mjs'
+import { EncryptedServer, eventually, fresh, refusedUpgrade, socketIo, upgraded, webSocket } from '../harness.mjs'
 
 let server
 before(async () => { server = await EncryptedServer.start() })
@@ -95,11 +95,7 @@ function shown() {
 }
 
 async function until(name) {
-  const end = Date.now() + 10_000
-  while ((await shown()) !== name) {
-    if (Date.now() > end) throw new Error(`${name} is not shown`)
-    await new Promise(done => setTimeout(done, 50))
-  }
+  await eventually(async () => (await shown()) === name, `${name} is not shown`)
 }
 
 test('a new certificate is taken while a connection lives, a broken one is not, and SIGHUP asks at once', async t => {
@@ -110,11 +106,7 @@ test('a new certificate is taken while a connection lives, a broken one is not, 
   await until('second')
   await writeFile(path.join(server.data, 'certificate.pem'), 'broken')
   server.child.kill('SIGHUP')
-  const end = Date.now() + 10_000
-  while (!server.said.includes('the old one stays')) {
-    if (Date.now() > end) throw new Error(`nothing is said of it:\n${server.said}`)
-    await new Promise(done => setTimeout(done, 20))
-  }
+  await eventually(() => server.said.includes('the old one stays'), 'nothing is said of the broken one')
   assert.equal(await shown(), 'second')
   await server.issue('third')
   server.child.kill('SIGHUP')

@@ -36,8 +36,10 @@ pub struct BoundNode {
 #[serde(deny_unknown_fields)]
 pub struct BindNode {
     /// The id.
+    #[schema(pattern = "^[A-Za-z0-9._:@-]{1,128}$")]
     pub node_id: String,
     /// An Ed25519 key: 32 bytes in base64.
+    #[schema(pattern = "^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$")]
     pub public_key: String,
 }
 
