@@ -68,6 +68,33 @@ impl Response {
     }
 }
 
+/// Why no handler gets a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unserved {
+    /// Nothing is served at its path.
+    UnknownPath,
+    /// Its body is larger than the server reads.
+    TooLarge,
+}
+
+impl Unserved {
+    /// The HTTP status.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::UnknownPath => 404,
+            Self::TooLarge => 413,
+        }
+    }
+
+    /// A sentence for people.
+    pub const fn message(self) -> &'static str {
+        match self {
+            Self::UnknownPath => "Nothing is served here",
+            Self::TooLarge => "The body is larger than allowed",
+        }
+    }
+}
+
 /// What an address may ask only so often.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Limited {

@@ -106,7 +106,7 @@ pub trait Office: Clone + Send + Sync + 'static {
 }
 
 /// Under which path all of it is.
-const BASE: &str = "/admin/v1";
+pub(crate) const BASE: &str = "/admin/v1";
 
 /// What the routes share.
 #[derive(Clone, Debug)]
@@ -154,6 +154,7 @@ pub fn router<O: Office>(admin: Arc<Admin<O>>) -> Router {
     let routes = all.fold(Router::new(), |routes, (call, answer)| routes.route(call.path, answer));
     let routes = routes
         .fallback(unknown)
+        .method_not_allowed_fallback(answer::wrong_method)
         .layer(middleware::from_fn_with_state(admin.clone(), only_operators::<O>))
         .with_state(admin);
     Router::new().nest(BASE, routes)

@@ -22,7 +22,7 @@ use roundtable_dialects::session::bearer;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::admin::answer::{Refused, json_response};
+use crate::admin::answer::{Refused, json_response, wrong_method};
 use crate::admin::openapi::{Call, Verb};
 use crate::auth::first_start::WORKSPACE;
 use crate::auth::secrets::Secrets;
@@ -101,6 +101,7 @@ pub fn calls() -> Vec<Call> {
 pub fn router(watched: Watched, secrets: Secrets) -> Router {
     let routes =
         table().into_iter().fold(Router::new(), |routes, (call, answer)| routes.route(call.path, answer));
+    let routes = routes.method_not_allowed_fallback(wrong_method);
     routes.layer(middleware::from_fn_with_state(Arc::new(secrets), admitted)).with_state(watched)
 }
 

@@ -17,8 +17,8 @@ use roundtable_core::ids::{ConnectionId, Principal, RoomId, WorkspaceId};
 use roundtable_core::state::State;
 use roundtable_core::time::Offset;
 use roundtable_core::users::WorkspaceCreated;
-use roundtable_dialects::rest::{Request, Response as DialectResponse};
-use roundtable_dialects::session::{Ask, Token};
+use roundtable_dialects::rest::{Desk, Request, Response as DialectResponse, Unserved};
+use roundtable_dialects::session::{Ask, Dialect, Token};
 use roundtable_dialects::{aiwm, hive, megabot, mxf, open_agi};
 
 use crate::admin::answer::Refused;
@@ -30,7 +30,7 @@ use crate::desk::Desks;
 use crate::log::{Epochs, Span, Verified, read_shown};
 use crate::probes;
 use crate::runner::Handle;
-use crate::transport::http::From;
+use crate::transport::http::{From, Oversized};
 use crate::transport::report::{Listed, ListedSession};
 use crate::transport::{Hub, Shards};
 use crate::workspaces::{Announcement, EngineThread, ask};
@@ -172,7 +172,90 @@ pub fn router(office: FrontOffice, secrets: Secrets, config: &Config) -> Router 
     let admin = Admin { office, identifier: (*hub.identity).clone(), secrets, lives: config.auth.clone() };
     let watched = middleware::from_fn_with_state(hub, guarded);
     let own = admin::router(Arc::new(admin)).merge(watching).layer(watched);
-    own.fallback_service(Router::new().fallback(dialects).with_state(desks))
+    let all = own.fallback_service(Router::new().fallback(dialects).with_state(desks.clone()));
+    all.layer(middleware::from_fn_with_state(desks, read_whole))
+}
+
+/// Beginnings of paths, each with the dialect that says there why nothing is served; the first one that fits counts.
+const PREFIXES: [(&str, Dialect); 13] = [
+    ("/dev/aiwm", Dialect::Aiwm),
+    ("/openagi", Dialect::OpenAgi),
+    ("/api/v1", Dialect::OpenAgi),
+    ("/api/auth", Dialect::MegaBot),
+    ("/api/messages", Dialect::MegaBot),
+    ("/api/users", Dialect::Mxf),
+    ("/api/channels", Dialect::Mxf),
+    ("/api/memory", Dialect::Mxf),
+    ("/api/agents/context", Dialect::Mxf),
+    ("/api/agents/memory", Dialect::Mxf),
+    ("/api", Dialect::Hive),
+    ("/health", Dialect::Hive),
+    ("/metrics", Dialect::Hive),
+];
+
+/// Answers a request that no handler gets, in the form of the dialect that its path belongs to.
+fn unserved(request: &Request<'_>, desk: &impl Desk, why: Unserved) -> DialectResponse {
+    let within = |prefix: &str| {
+        request.path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    match PREFIXES.into_iter().find(|(prefix, _)| within(prefix)).map(|(_, dialect)| dialect) {
+        Some(Dialect::Aiwm) => aiwm::rest::unserved(request, desk, why),
+        Some(Dialect::OpenAgi) => open_agi::rest::unserved(why),
+        Some(Dialect::MegaBot) => megabot::rest::unserved(request, why),
+        Some(Dialect::Mxf) => mxf::rest::unserved(why),
+        Some(Dialect::Hive) => hive::rest::unserved(request, desk, why),
+        None => {
+            let error = match why {
+                Unserved::UnknownPath => "Not found",
+                Unserved::TooLarge => "Payload too large",
+            };
+            DialectResponse::json(
+                why.status(),
+                &serde_json::json!({"error": error, "message": why.message()}),
+            )
+        }
+    }
+}
+
+/// Refuses requests whose body was too large to be read.
+async fn read_whole(
+    Shared(desks): Shared<Desks>,
+    axum::Extension(from): axum::Extension<From>,
+    request: axum::extract::Request,
+    next: Next,
+) -> Response {
+    if request.extensions().get::<Oversized>().is_none() {
+        return next.run(request).await;
+    }
+    let path = request.uri().path();
+    if path.strip_prefix(admin::BASE).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+        return Refused::from(Error::new(ErrorKind::TooLarge, Unserved::TooLarge.message())).into_response();
+    }
+    let fresh = format!("{:032x}", clock::random_u128());
+    let asked = asked((request.method(), request.uri(), request.headers()), &[], &fresh, &from);
+    respond(unserved(&asked, &desks.open(from.clone()), Unserved::TooLarge))
+}
+
+/// A request as dialects read it; `fresh` is its id unless it brings one.
+fn asked<'a>(
+    (method, uri, headers): (&'a Method, &'a Uri, &'a HeaderMap),
+    body: &'a [u8],
+    fresh: &'a str,
+    from: &From,
+) -> Request<'a> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    Request {
+        method: method.as_str(),
+        path: uri.path(),
+        query: uri.query().unwrap_or_default(),
+        body,
+        authorization: text("authorization"),
+        api_key: text("x-api-key"),
+        channel_key: text("x-key-id").zip(text("x-secret-key")),
+        request_id: text("x-correlation-id").unwrap_or(fresh),
+        peer: from.peer,
+        anonymous: from.listener.anonymous,
+    }
 }
 
 /// The operator's paths: a wrong token counts as a failed login, and who is blocked is refused. Not so on this machine itself:
@@ -221,20 +304,8 @@ async fn dialects(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let fresh = format!("{:032x}", clock::random_u128());
-    let request = Request {
-        method: method.as_str(),
-        path: uri.path(),
-        query: uri.query().unwrap_or_default(),
-        body: &body,
-        authorization: text("authorization"),
-        api_key: text("x-api-key"),
-        channel_key: text("x-key-id").zip(text("x-secret-key")),
-        request_id: text("x-correlation-id").unwrap_or(&fresh),
-        peer: from.peer,
-        anonymous: from.listener.anonymous,
-    };
+    let request = asked((&method, &uri, &headers), &body, &fresh, &from);
     let desk = desks.open(from);
     let mut answer = aiwm::rest::handle(&request, &desk).await;
     if answer.is_none() {
@@ -249,12 +320,7 @@ async fn dialects(
     if answer.is_none() {
         answer = megabot::rest::handle(&request, &desk).await;
     }
-    respond(answer.unwrap_or_else(|| {
-        DialectResponse::json(
-            404,
-            &serde_json::json!({ "error": "Not found", "message": "Nothing is served here" }),
-        )
-    }))
+    respond(answer.unwrap_or_else(|| unserved(&request, &desk, Unserved::UnknownPath)))
 }
 
 fn respond(answer: DialectResponse) -> Response {

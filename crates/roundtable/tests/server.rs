@@ -16,6 +16,8 @@ mod components;
 mod monitoring;
 #[path = "server/openapi.rs"]
 mod openapi;
+#[path = "server/refusals.rs"]
+mod refusals;
 #[path = "server/rig.rs"]
 mod rig;
 #[path = "server/security.rs"]

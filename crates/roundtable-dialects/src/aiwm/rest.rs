@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::errors::{self, AtDoor, Body};
 use crate::iso::iso;
-use crate::rest::{Desk, Request, Response, TokenOrder, decoded};
+use crate::rest::{Desk, Request, Response, TokenOrder, Unserved, decoded};
 use crate::session::{Ask, Credentials, Family, Identity, Proof, Refusal, Token, bearer, query_value};
 
 /// Why a request fails.
@@ -84,6 +84,10 @@ pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response>
     let path = request.path.strip_prefix("/dev/aiwm/")?;
     let parts: Vec<String> = path.trim_end_matches('/').split('/').map(decoded).collect();
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    if let Some(allowed) = methods(&parts).filter(|allowed| !allowed.contains(&request.method)) {
+        let failure = Failure::new(405, format!("Cannot {} {}", request.method, request.path));
+        return Some(refused(&failure, request, desk).header("Allow", allowed.join(", ")));
+    }
     let answer = match (request.method, parts.as_slice()) {
         ("GET", ["chat"]) => plain_socket(request, desk).await,
         (_, ["chat", ..] | ["ws", "socket.io", ..]) => return None,
@@ -95,8 +99,39 @@ pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response>
         ("GET", ["ws", "health"]) => Ok(health(desk)),
         _ => Err(nothing_here(request)),
     };
-    let response = answer.unwrap_or_else(|failure| refused(&failure, request, desk));
-    Some(response.header("x-correlation-id", request.request_id))
+    Some(match answer {
+        Ok(response) => response.header("x-correlation-id", request.request_id),
+        Err(failure) => refused(&failure, request, desk),
+    })
+}
+
+/// What may be done at a path; `None` if nothing is there.
+fn methods(parts: &[&str]) -> Option<&'static [&'static str]> {
+    Some(match parts {
+        ["chat"] | ["ws"] | ["ws", "health"] => &["GET"],
+        ["auth", "login"] | ["messages"] => &["POST"],
+        ["agents" | "conversations"] => &["GET", "POST"],
+        ["agents", _, "connect" | "heartbeat" | "disconnect" | "anonymous-token"]
+        | ["agents", _, "credentials", "regenerate"] => &["POST"],
+        ["agents", _, "config" | "anonymous-tokens"] => &["GET"],
+        ["agents", _, "anonymous-tokens", _] => &["DELETE"],
+        ["conversations", "my-conversations"] | ["conversations", "agent", _] => &["GET"],
+        ["conversations", _, "archive" | "close" | "participants" | "summary"] => &["POST"],
+        ["conversations", _, "participants", _, _] => &["DELETE"],
+        ["agents" | "conversations", _] => &["GET", "PUT", "DELETE"],
+        ["messages", "thread", _] | ["messages", "conversation", _, ..] => &["GET"],
+        ["messages", _] => &["GET", "DELETE"],
+        _ => return None,
+    })
+}
+
+/// A request under `/dev/aiwm` that no handler gets.
+pub fn unserved(request: &Request<'_>, desk: &impl Desk, why: Unserved) -> Response {
+    let failure = match why {
+        Unserved::UnknownPath => nothing_here(request),
+        Unserved::TooLarge => Failure::new(why.status(), why.message()),
+    };
+    refused(&failure, request, desk)
 }
 
 fn nothing_here(request: &Request<'_>) -> Failure {
@@ -112,7 +147,7 @@ fn refused(failure: &Failure, request: &Request<'_>, desk: &impl Desk) -> Respon
         correlation_id: request.request_id,
         errors: &failure.errors,
     };
-    let response = Response::json(failure.status, &body);
+    let response = Response::json(failure.status, &body).header("x-correlation-id", request.request_id);
     match failure.retry_after_s {
         Some(seconds) => response.header("Retry-After", seconds.to_string()),
         None => response,

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::errors::Fault;
 use crate::iso::iso;
-use crate::rest::{Desk, Limited, Request, Response};
+use crate::rest::{Desk, Limited, Request, Response, Unserved};
 use crate::session::{Credentials, Family, Identity, Proof, Refusal, bearer, query_value};
 
 mod agents;
@@ -54,16 +54,17 @@ struct Call<'a, D: Desk> {
 /// Answers a request; `None` if the path is not one of this dialect's.
 pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response> {
     let path = request.path.trim_end_matches('/');
+    let allowed = methods(path)?;
+    if !allowed.contains(&request.method) {
+        let fault = Fault::new("METHOD_NOT_ALLOWED", 405, "This method does nothing here");
+        return Some(respond(request, desk, Err(fault)).header("Allow", allowed.join(", ")));
+    }
     let result = match path {
-        "/health" | "/api/health" | "/api/monitoring/health" if !is(request, &["GET", "HEAD"]) => {
-            Err(wrong_method())
-        }
         "/health" => whole::health(desk),
         // The front-end gives up for good on anything but 200, so this only says that the process serves (notes §9).
         "/api/health" | "/api/monitoring/health" => {
             whole::health(desk).map(|answer| Answer { status: 200, ..answer })
         }
-        "/api/hive/status" if !is(request, &["GET"]) => Err(wrong_method()),
         "/api/hive/status" => match spend_status(request, desk) {
             Ok(()) => whole::status(request, desk).await,
             Err(fault) => Err(fault),
@@ -82,8 +83,29 @@ pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response>
     Some(respond(request, desk, result))
 }
 
-fn is(request: &Request<'_>, methods: &[&str]) -> bool {
-    methods.contains(&request.method)
+/// What may be done at a path; `None` if it is none of this dialect's.
+fn methods(path: &str) -> Option<&'static [&'static str]> {
+    Some(match path {
+        "/health" | "/api/health" | "/api/monitoring/health" => &["GET", "HEAD"],
+        "/api/hive/status" => &["GET"],
+        _ => match path.strip_prefix("/api/agents") {
+            Some(rest) => agents::methods(&route(rest)?)?,
+            None => match shown(path)? {
+                Shown::Alerts => &["GET", "POST"],
+                Shown::Alert(_) => &["DELETE"],
+                _ => &["GET"],
+            },
+        },
+    })
+}
+
+/// A request under a path of this dialect that no handler gets.
+pub fn unserved(request: &Request<'_>, desk: &impl Desk, why: Unserved) -> Response {
+    let code = match why {
+        Unserved::UnknownPath => "NOT_FOUND",
+        Unserved::TooLarge => "PAYLOAD_TOO_LARGE",
+    };
+    respond(request, desk, Err(Fault::new(code, why.status(), why.message())))
 }
 
 /// Requests for the state of the whole are counted per address.
@@ -123,14 +145,6 @@ fn shown(path: &str) -> Option<Shown<'_>> {
 /// Figures, modules and alerts; `None` if the path is none of theirs.
 async fn figures<D: Desk>(request: &Request<'_>, desk: &D, path: &str) -> Option<Result<Answer, Fault>> {
     let shown = shown(path)?;
-    let method_fits = match shown {
-        Shown::Alerts => is(request, &["GET", "POST"]),
-        Shown::Alert(_) => is(request, &["DELETE"]),
-        _ => is(request, &["GET"]),
-    };
-    if !method_fits {
-        return Some(Err(wrong_method()));
-    }
     if request.method == "GET"
         && let Err(fault) = spend_status(request, desk)
     {
@@ -160,10 +174,6 @@ fn route(rest: &str) -> Option<Vec<&str>> {
     }
     let parts: Vec<&str> = rest.strip_prefix('/')?.split('/').collect();
     (!matches!(parts.first(), Some(&("context" | "memory")))).then_some(parts)
-}
-
-fn wrong_method() -> Fault {
-    Fault::new("METHOD_NOT_ALLOWED", 405, "This method does nothing here")
 }
 
 fn respond(request: &Request<'_>, desk: &impl Desk, result: Result<Answer, Fault>) -> Response {

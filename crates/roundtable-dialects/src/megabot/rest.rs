@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::encode;
 use crate::iso::iso;
-use crate::rest::{Desk, IssuedToken, Request, Response, TokenOrder};
+use crate::rest::{Desk, IssuedToken, Request, Response, TokenOrder, Unserved};
 use crate::session::{Ask, Credential, Credentials, Family, Identity, Proof, Refusal, Token, bearer};
 
 /// What a client may call itself at login; the first is the default.
@@ -61,19 +61,30 @@ type Answer = Result<Value, Failure>;
 
 /// Answers a request under `/api/auth/` and `/api/messages/`. `None`: not one of these paths.
 pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response> {
-    if let Some(id) = request.path.strip_prefix("/api/messages/").filter(|id| !id.contains('/')) {
-        return Some(told(message(id, request, desk).await, request));
-    }
-    let route = request.path.strip_prefix("/api/auth/")?;
-    let answer = match (request.method, route) {
-        ("POST", "login") => login(request, desk).await,
-        ("POST", "refresh") => refresh(request, desk).await,
-        ("POST", "logout") => logout(request, desk).await,
-        ("GET", "me") => me(request, desk).await,
-        (_, "login" | "refresh" | "logout" | "me") => Err(Failure::new(405, "Method not allowed")),
+    let id = request.path.strip_prefix("/api/messages/").filter(|id| !id.contains('/'));
+    let route = request.path.strip_prefix("/api/auth/");
+    let allowed = match (id, route) {
+        (Some(_), _) | (_, Some("me")) => "GET",
+        (_, Some("login" | "refresh" | "logout")) => "POST",
         _ => return None,
     };
+    if request.method != allowed {
+        let failure = Failure::new(405, "Method not allowed");
+        return Some(told(Err(failure), request).header("Allow", allowed));
+    }
+    let answer = match (id, route) {
+        (Some(id), _) => message(id, request, desk).await,
+        (_, Some("login")) => login(request, desk).await,
+        (_, Some("refresh")) => refresh(request, desk).await,
+        (_, Some("logout")) => logout(request, desk).await,
+        _ => me(request, desk).await,
+    };
     Some(told(answer, request))
+}
+
+/// A request under `/api/auth` or `/api/messages` that no handler gets.
+pub fn unserved(request: &Request<'_>, why: Unserved) -> Response {
+    told(Err(Failure::new(why.status(), why.message())), request)
 }
 
 fn told(answer: Answer, request: &Request<'_>) -> Response {
@@ -177,9 +188,6 @@ async fn logout(request: &Request<'_>, desk: &impl Desk) -> Answer {
 
 /// `GET /api/messages/{id}`: the whole of a message that did not fit into one frame (protocol README §3).
 async fn message(id: &str, request: &Request<'_>, desk: &impl Desk) -> Answer {
-    if request.method != "GET" {
-        return Err(Failure::new(405, "Method not allowed"));
-    }
     let (who, _) = shown(request, desk).await?;
     let missing = Failure::new(404, "No such message");
     let Ok(id) = MessageId::new(id) else { return Err(missing) };

@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 
 use super::errors;
 use super::wire::fields::Fields;
-use crate::rest::{Desk, Request, Response, decoded};
+use crate::rest::{Desk, Request, Response, Unserved, decoded};
 use crate::session::{Ask, Credential, Credentials, Family, Identity, Proof, Refusal, Token, bearer};
 
 /// Why a request fails.
@@ -107,12 +107,16 @@ pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response>
     let parts: Vec<String> = inner.split('/').map(decoded).collect();
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let methods = methods(&parts)?;
-    let result = if methods.contains(&request.method) {
-        answer(request, desk, &parts).await
-    } else {
-        Err(Failure::new(405, "This method does nothing here"))
-    };
-    Some(respond(result))
+    if !methods.contains(&request.method) {
+        let failure = Failure::new(405, "This method does nothing here");
+        return Some(respond(Err(failure)).header("Allow", methods.join(", ")));
+    }
+    Some(respond(answer(request, desk, &parts).await))
+}
+
+/// A request under a path of this dialect that no handler gets.
+pub fn unserved(why: Unserved) -> Response {
+    respond(Err(Failure::new(why.status(), why.message())))
 }
 
 /// What may be done at a path; `None` if it is none of this dialect's.

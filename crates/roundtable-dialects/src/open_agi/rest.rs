@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::errors::{of_engine, of_refusal, response};
 use crate::iso::iso;
-use crate::rest::{Desk, Limited, LogLevel, LogLine, Request, Response};
+use crate::rest::{Desk, Limited, LogLevel, LogLine, Request, Response, Unserved};
 use crate::session::{
     Ask, Credentials, Dialect, Family, Identity, Proof, Refusal, Token, bearer, query_value,
 };
@@ -73,6 +73,11 @@ pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response>
         "monitoring/logs" => logs(request, desk),
         other => node(&state, desk, other.trim_start_matches("node/")),
     })
+}
+
+/// A request under `/api/v1` that no handler gets.
+pub fn unserved(why: Unserved) -> Response {
+    response(why.status(), why.message(), Value::Null)
 }
 
 /// The answer to an address that is blocked, whatever it shows (Open-A.G.I notes §1, §6). Who needs to show nothing and shows

@@ -61,6 +61,11 @@ impl IntoResponse for Refused {
     }
 }
 
+/// The answer where a path is served, but not with this method; the router adds which ones are.
+pub async fn wrong_method() -> Refused {
+    Refused { status: 405, error: Error::new(ErrorKind::InvalidField, "this method does nothing here") }
+}
+
 /// An answer with a JSON body.
 pub fn json_response(status: u16, body: &impl Serialize) -> Response {
     let text = serde_json::to_vec(body).unwrap_or_else(|_| b"null".to_vec());

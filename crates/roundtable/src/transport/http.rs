@@ -51,6 +51,10 @@ impl From {
     }
 }
 
+/// The body of a request was larger than the server reads, and is left out (a request extension).
+#[derive(Clone, Copy, Debug)]
+pub struct Oversized;
+
 /// Serves one TCP connection until it ends or becomes a WebSocket.
 pub async fn serve(shard: Rc<Shard>, stream: TcpStream, (listener, place): (Arc<Listener>, Arc<Place>)) {
     let _ = stream.set_nodelay(true);
@@ -137,13 +141,13 @@ fn plain(status: StatusCode, body: impl Into<Body>, content_type: &'static str) 
 
 async fn rest(shard: &Shard, from: From, mut request: Request<HyperBody>) -> Response<Body> {
     request.extensions_mut().insert(from);
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     // Read whole before it is answered: a body left unread would cut off the end of a long answer.
     let body = match Limited::new(body, shard.hub.settings.max_body).collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            let told = r#"{"error":"Payload too large","message":"The body is larger than allowed"}"#;
-            return plain(StatusCode::PAYLOAD_TOO_LARGE, told, "application/json");
+            head.extensions.insert(Oversized);
+            Bytes::new()
         }
         Err(_) => return plain(StatusCode::BAD_REQUEST, "", "text/plain"),
     };

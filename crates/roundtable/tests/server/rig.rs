@@ -84,6 +84,12 @@ impl House {
     /// One request to a listener.
     pub async fn http(&self, number: usize, what: &str, bearer: &str, body: &Value) -> (u16, Value) {
         let body = if body.is_null() { String::new() } else { body.to_string() };
+        let (status, _, body) = self.whole(number, what, bearer, &body).await;
+        (status, serde_json::from_str(&body).unwrap_or(Value::Null))
+    }
+
+    /// The same with any body; the status, the head and the body of the answer.
+    pub async fn whole(&self, number: usize, what: &str, bearer: &str, body: &str) -> (u16, String, String) {
         let credential =
             if bearer.is_empty() { String::new() } else { format!("Authorization: Bearer {bearer}\r\n") };
         let head =
@@ -94,7 +100,7 @@ impl House {
         tokio::time::timeout(PATIENCE, socket.read_to_string(&mut answer)).await.unwrap().unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, serde_json::from_str(body).unwrap_or(Value::Null))
+        (status, head.to_lowercase(), body.to_owned())
     }
 
     /// One request of the operator's.

@@ -8,7 +8,7 @@ use roundtable_core::json::Json;
 use roundtable_core::state::State;
 use serde_json::{Map, Value, json};
 
-use super::{Answer, Call, wrong_method};
+use super::{Answer, Call};
 use crate::hive::encode::{kind, lists, status, word};
 use crate::hive::errors::Fault;
 use crate::hive::wire::{self, FieldError};
@@ -35,7 +35,6 @@ pub(super) async fn handle<D: Desk>(call: &Call<'_, D>, parts: &[&str]) -> Optio
         ("POST", []) => create(call).await,
         ("POST", ["bulk", "create"]) => create_many(call).await,
         ("POST", ["bulk", "delete"]) => remove_many(call).await,
-        (_, [] | ["bulk", "create" | "delete"]) => Err(wrong_method()),
         ("GET", [id]) => one(call, id),
         ("PUT", [id]) => change(call, id).await,
         ("DELETE", [id]) => remove(call, id).await,
@@ -43,7 +42,17 @@ pub(super) async fn handle<D: Desk>(call: &Call<'_, D>, parts: &[&str]) -> Optio
         ("POST", [id, "resume"]) => resume(call, id).await,
         ("GET", [id, "tasks"]) => tasks(call, id),
         ("GET", [id, "performance"]) => performance(call, id),
-        (_, [_] | [_, "pause" | "resume" | "tasks" | "performance"]) => Err(wrong_method()),
+        _ => return None,
+    })
+}
+
+/// What may be done at a path below `/api/agents`; `None` if nothing is there.
+pub(super) fn methods(parts: &[&str]) -> Option<&'static [&'static str]> {
+    Some(match parts {
+        [] => &["GET", "POST"],
+        ["bulk", "create" | "delete"] | [_, "pause" | "resume"] => &["POST"],
+        [_] => &["GET", "PUT", "DELETE"],
+        [_, "tasks" | "performance"] => &["GET"],
         _ => return None,
     })
 }
