@@ -237,6 +237,10 @@ section! {
     Openagi {
         /// How often each metric goes to its subscribers.
         metric_interval: Span = Span::of_ms(5_000),
+        /// A connection that has sent nothing for so long is subscribed to `network_events`.
+        grace: Span = Span::of_ms(10_000),
+        /// Frames of one connection that are read in a second; `off` for any number.
+        frames_per_second: Rate = Rate::of(100),
         /// REST requests per minute and address; `off` for any number.
         requests_per_minute: Rate = Rate::of(100),
         /// Off loopback a node proves with a signature that it has a key. True: it gets a token only after the operator has

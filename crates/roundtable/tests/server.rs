@@ -12,6 +12,8 @@
 mod coming_back;
 #[path = "server/components.rs"]
 mod components;
+#[path = "server/limits.rs"]
+mod limits;
 #[path = "server/monitoring.rs"]
 mod monitoring;
 #[path = "server/openapi.rs"]

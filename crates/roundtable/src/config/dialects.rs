@@ -43,7 +43,10 @@ impl Dialects {
                 status_per_minute: config.hive.status_per_minute.most(),
                 ..hive::Settings::default()
             },
-            open_agi: open_agi::Settings::default(),
+            open_agi: open_agi::Settings {
+                grace_ms: Some(signed(config.openagi.grace.ms())),
+                frames_per_second: config.openagi.frames_per_second.most(),
+            },
             megabot: megabot::Settings {
                 frames_per_second: config.megabot.frames_per_second.most(),
                 frame_burst: config.megabot.frame_burst.get(),

@@ -177,6 +177,34 @@ impl Client {
         tokio::time::timeout(2 * PATIENCE, found).await.unwrap_or_else(|_| panic!("{name} must come"))
     }
 
+    /// The next binary message.
+    pub async fn binary(&mut self) -> Vec<u8> {
+        loop {
+            match tokio::time::timeout(PATIENCE, self.0.next()).await.expect("something must come") {
+                Some(Ok(Message::Binary(bytes))) => return bytes.to_vec(),
+                Some(Ok(Message::Close(_)) | Err(_)) | None => panic!("it ended"),
+                Some(Ok(_)) => {}
+            }
+        }
+    }
+
+    pub async fn send_binary(&mut self, bytes: Vec<u8>) {
+        self.0.send(Message::binary(bytes)).await.unwrap();
+    }
+
+    /// Reads on to the end; code and reason of the close frame.
+    pub async fn closed(&mut self) -> (u16, String) {
+        loop {
+            match tokio::time::timeout(PATIENCE, self.0.next()).await.expect("something must come") {
+                Some(Ok(Message::Close(Some(close)))) => {
+                    return (close.code.into(), close.reason.to_string());
+                }
+                Some(Ok(Message::Close(None)) | Err(_)) | None => panic!("it ended without a reason"),
+                Some(Ok(_)) => {}
+            }
+        }
+    }
+
     /// Waits until the server has cut or closed it.
     pub async fn end(&mut self) {
         while self.text().await.is_some() {}
