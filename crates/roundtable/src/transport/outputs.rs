@@ -7,7 +7,7 @@ use roundtable_core::access;
 use roundtable_core::delivery::{Delivery, Item, Topic};
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::event::Record;
-use roundtable_core::ids::Principal;
+use roundtable_core::ids::{Principal, WorkspaceId};
 use roundtable_core::time::{Cursor, Offset};
 use roundtable_dialects::session::{
     Ask, Credentials, Ending as SessionEnding, Identity, Message, Output, Outputs, Refusal, Sign, Token,
@@ -26,7 +26,7 @@ use crate::log::{Span, read_shown};
 use crate::runner::{News, ReplyTo, View, batch::Question};
 
 /// Records read from the log at a time while a subscription catches up.
-pub(super) const PAGE: usize = 200;
+const PAGE: usize = 200;
 
 /// A page of a room's history that a session asked for.
 struct PageRequest {
@@ -239,20 +239,14 @@ impl Shard {
         topic: &Topic,
         (view, after): (&View, Offset),
     ) -> bool {
-        let mut span = Span { after, upto: view.state.head, limit: PAGE };
+        let mut span = Span { upto: view.state.head, ..Span::after(after) };
         let mut last = after;
         let workspace = connection.with_slot(number, |slot| slot.home.handle.workspace().clone());
         let Some(workspace) = workspace else { return false };
         while span.after < span.upto && connection.lives() {
-            let (log, of, which) = (Arc::clone(self.hub.workspaces.log()), workspace.clone(), topic.clone());
-            let page = tokio::task::spawn_blocking(move || log.read_topic(&of, &which, span)).await;
-            let Ok(Ok(page)) = page else {
-                tracing::error!(%workspace, "the log could not be read for a resume");
-                self.overflow(connection);
+            let Some(page) = self.next_page(connection, &workspace, topic, &mut span).await else {
                 return false;
             };
-            let full = page.len() >= PAGE;
-            span.after = page.last().filter(|_| full).map_or(span.upto, |record| record.offset);
             for record in &page {
                 last = record.offset;
                 if view.state.is_deleted(record) {
@@ -269,6 +263,27 @@ impl Shard {
             self.at_its_pace(connection).await;
         }
         connection.lives()
+    }
+
+    /// The next records of a topic that are read back; `span` goes on behind them. Without an answer the connection ends.
+    pub(super) async fn next_page(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        workspace: &WorkspaceId,
+        topic: &Topic,
+        span: &mut Span,
+    ) -> Option<Vec<Record>> {
+        let (log, of, which) = (Arc::clone(self.hub.workspaces.log()), workspace.clone(), topic.clone());
+        let asked = Span { limit: PAGE, ..*span };
+        let page = tokio::task::spawn_blocking(move || log.read_topic(&of, &which, asked)).await;
+        let Ok(Ok(page)) = page else {
+            tracing::error!(%workspace, "the log could not be read for a resume");
+            self.overflow(connection);
+            return None;
+        };
+        let full = page.len() >= PAGE;
+        span.after = page.last().filter(|_| full).map_or(span.upto, |record| record.offset);
+        Some(page)
     }
 
     /// A slow reader sets the pace, so that what it missed never fills its mailbox.

@@ -3,14 +3,12 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use roundtable_core::delivery::{Delivery, Item, Topic};
 use roundtable_core::event::Record;
 use roundtable_core::time::{Cursor, Offset};
 
 use super::connection::Connection;
-use super::outputs::PAGE;
 use super::shard::Shard;
 use crate::clock;
 use crate::log::Span;
@@ -71,18 +69,12 @@ impl Shard {
         if !view.epochs.holds(since, head) {
             return true;
         }
-        let mut span = Span { after: since.offset, upto: head, limit: PAGE };
+        let mut span = Span { upto: head, ..Span::after(since.offset) };
         let mut last = since.offset;
         while span.after < span.upto && connection.lives() {
-            let (log, of, which) = (Arc::clone(self.hub.workspaces.log()), workspace.clone(), topic.clone());
-            let page = tokio::task::spawn_blocking(move || log.read_topic(&of, &which, span)).await;
-            let Ok(Ok(page)) = page else {
-                tracing::error!(%workspace, "the log could not be read for a resume");
-                self.overflow(connection);
+            let Some(page) = self.next_page(connection, &workspace, topic, &mut span).await else {
                 return false;
             };
-            let full = page.len() >= PAGE;
-            span.after = page.last().filter(|_| full).map_or(span.upto, |record| record.offset);
             last = page.last().map_or(last, |record| record.offset);
             let shown = page.iter().filter(|record| !view.state.is_deleted(record));
             self.count_missed(connection, number, (topic, shown), newest);
