@@ -1,9 +1,11 @@
-// Peer: rooms on Node socket.io, WebSocket transport, events `join` and `msg`.
+// Peer: rooms on Node socket.io, WebSocket transport, events `join` and `msg`; with the argument `recovery`, clients that come
+// back get what they missed.
 import { createServer } from 'node:http';
 import { Server } from 'socket.io';
 
 const http = createServer();
-const io = new Server(http, { transports: ['websocket'], perMessageDeflate: false, httpCompression: false, serveClient: false });
+const recovery = process.argv[3] === 'recovery' ? { connectionStateRecovery: {} } : {};
+const io = new Server(http, { transports: ['websocket'], perMessageDeflate: false, httpCompression: false, serveClient: false, ...recovery });
 io.on('connection', (socket) => {
   socket.on('join', (room) => {
     socket.join(room);

@@ -1,8 +1,10 @@
 //! Child processes that never outlive the driver: killed by process id when dropped, on an error, or on a signal.
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -25,19 +27,39 @@ pub struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 
 impl Running {
-    pub fn start(name: &str, mut command: Command) -> Result<Self, String> {
-        let child = command.stdin(Stdio::null()).spawn().map_err(|e| format!("{name}: {e}"))?;
+    /// Its standard input is what the command says.
+    pub fn start(name: &str, command: &mut Command) -> Result<Self, String> {
+        let child = command.spawn().map_err(|e| format!("{name}: {e}"))?;
         Ok(Running { child, name: name.into() })
     }
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Ends the process as a crash would.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Waits until somebody listens on this address.
+    pub fn reachable(&mut self, addr: &str) -> Result<(), String> {
+        let began = Instant::now();
+        while TcpStream::connect(addr).is_err() {
+            self.alive()?;
+            go_on()?;
+            if began.elapsed() > Duration::from_secs(20) {
+                return Err(format!("{} does not listen on {addr}", self.name));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
     }
 
     /// An error if the process has ended by itself.
@@ -52,40 +74,91 @@ impl Running {
     /// Waits for the line `ready PORT` on standard output.
     pub fn ready(&mut self) -> Result<u16, String> {
         let out = self.child.stdout.take().ok_or("no standard output to read")?;
-        let (tell, told) = mpsc::channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(out).lines().map_while(Result::ok) {
-                if let Some(port) = line.strip_prefix("ready ").and_then(|p| p.trim().parse().ok()) {
-                    let _ = tell.send(port);
-                }
-            }
-        });
-        told.recv_timeout(Duration::from_secs(20)).map_err(|_| format!("{} did not become ready", self.name))
+        let line = lines(out)
+            .recv_timeout(Duration::from_secs(20))
+            .map_err(|_| format!("{} did not become ready", self.name))?;
+        let port = line.strip_prefix("ready ").and_then(|p| p.trim().parse().ok());
+        port.ok_or_else(|| format!("{} said {line:?} instead of its port", self.name))
     }
+
+    /// Waits for the end, doing `meanwhile` again and again; an error holds what `err` read, if it ended badly.
+    fn end(
+        &mut self,
+        limit: Duration,
+        err: JoinHandle<String>,
+        mut meanwhile: impl FnMut() -> Result<(), String>,
+    ) -> Result<(), String> {
+        let began = Instant::now();
+        let status = loop {
+            go_on()?;
+            match self.child.try_wait() {
+                Ok(Some(status)) => break status,
+                Ok(None) if began.elapsed() > limit => {
+                    return Err(format!("{} took more than {limit:?}", self.name));
+                }
+                Ok(None) => meanwhile()?,
+                Err(e) => return Err(format!("{}: {e}", self.name)),
+            }
+        };
+        if status.success() {
+            return Ok(());
+        }
+        Err(format!("{}: {}", self.name, err.join().unwrap_or_default().trim()))
+    }
+}
+
+/// The lines of a pipe, which is read to its end whether anybody wants them or not.
+fn lines(pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            let _ = tell.send(line);
+        }
+    });
+    told
 }
 
 /// Runs a program to its end and gives its standard output; an error holds what it wrote to standard error.
 pub fn output(name: &str, mut command: Command, limit: Duration) -> Result<String, String> {
-    let mut running = Running::start(name, {
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    })?;
+    let mut running =
+        Running::start(name, command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
     let (out, err) = (drain(running.child.stdout.take()), drain(running.child.stderr.take()));
-    let began = Instant::now();
-    let status = loop {
-        go_on()?;
-        match running.child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) if began.elapsed() > limit => return Err(format!("{name} took more than {limit:?}")),
-            Ok(None) => std::thread::sleep(Duration::from_millis(10)),
-            Err(e) => return Err(format!("{name}: {e}")),
-        }
-    };
-    let (out, err) = (out.join().unwrap_or_default(), err.join().unwrap_or_default());
-    if status.success() { Ok(out) } else { Err(format!("{name}: {}", err.trim())) }
+    running.end(limit, err, || {
+        std::thread::sleep(Duration::from_millis(10));
+        Ok(())
+    })?;
+    Ok(out.join().unwrap_or_default())
 }
 
-fn drain<R: Read + Send + 'static>(pipe: Option<R>) -> std::thread::JoinHandle<String> {
+/// The same for a program that asks: each line `cut` is answered on its standard input with the line that `cut` returns.
+pub fn conversation(
+    name: &str,
+    mut command: Command,
+    limit: Duration,
+    mut cut: impl FnMut() -> Result<String, String>,
+) -> Result<String, String> {
+    let mut running =
+        Running::start(name, command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+    let err = drain(running.child.stderr.take());
+    let mut input = running.child.stdin.take().ok_or("no standard input to write")?;
+    let lines = lines(running.child.stdout.take().ok_or("no standard output to read")?);
+    let mut text = String::new();
+    running.end(limit, err, || {
+        match lines.recv_timeout(Duration::from_millis(10)) {
+            Ok(line) if line == "cut" => {
+                let answer = cut()?;
+                writeln!(input, "{answer}").map_err(|e| format!("{name} does not listen: {e}"))?;
+            }
+            Ok(line) => text.push_str(&line),
+            Err(_) => {}
+        }
+        Ok(())
+    })?;
+    text.extend(lines.iter());
+    Ok(text)
+}
+
+fn drain<R: Read + Send + 'static>(pipe: Option<R>) -> JoinHandle<String> {
     std::thread::spawn(move || {
         let mut text = Vec::new();
         if let Some(mut pipe) = pipe {

@@ -2,8 +2,10 @@
 use crate::child::Running;
 use crate::prepare::Tools;
 use crate::roundtable;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// A server in one of the ways it is measured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,6 +38,8 @@ pub enum Dialect {
 pub struct Setting<'a> {
     /// Rooms PREFIX-0, PREFIX-1, … that are made beforehand where a server wants that.
     pub rooms: usize,
+    /// Whether those who come back get what they missed, where a server has to be told.
+    pub recovery: bool,
     /// Processors the server may use, in the words of taskset.
     pub cpus: Option<&'a str>,
 }
@@ -48,6 +52,8 @@ pub struct Started {
     pub auth: Option<String>,
     /// Goes with the server: its data.
     _data: Option<tempfile::TempDir>,
+    /// By which the process was started.
+    command: Command,
 }
 
 pub const PREFIX: &str = "bench";
@@ -100,10 +106,19 @@ impl Contender {
         if let (Some(script), Some(node)) = (script, &tools.node) {
             command.arg(node.join(script)).current_dir(node);
         }
-        command.stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut process = Running::start(&self.name(), command)?;
+        let port = free_port()?;
+        match self {
+            Contender::TokioWebsockets | Contender::Socketioxide => command.arg("--port"),
+            _ => &mut command,
+        }
+        .arg(port.to_string());
+        if setting.recovery {
+            command.arg("recovery");
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut process = Running::start(&self.name(), &mut command)?;
         let addr = format!("127.0.0.1:{}", process.ready()?);
-        Ok(Started { process, addr, auth: None, _data: None })
+        Ok(Started { process, addr, auth: None, _data: None, command })
     }
 
     fn program(self, tools: &Tools) -> Result<(PathBuf, Option<&'static str>), String> {
@@ -121,9 +136,29 @@ impl Contender {
 }
 
 impl Started {
-    pub fn with_data(process: Running, addr: String, auth: String, data: tempfile::TempDir) -> Self {
-        Started { process, addr, auth: Some(auth), _data: Some(data) }
+    pub fn with_data(
+        (process, command): (Running, Command),
+        addr: String,
+        auth: String,
+        data: tempfile::TempDir,
+    ) -> Self {
+        Started { process, addr, auth: Some(auth), _data: Some(data), command }
     }
+
+    /// Kills the server and starts it again at the same address with the same data; how long it could not be reached.
+    pub fn crash(&mut self) -> Result<Duration, String> {
+        let began = Instant::now();
+        self.process.kill();
+        self.process = Running::start("the server, after its crash,", &mut self.command)?;
+        self.process.reachable(&self.addr)?;
+        Ok(began.elapsed())
+    }
+}
+
+/// A port nobody has now; taken again a moment later by the server.
+pub fn free_port() -> Result<u16, String> {
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(|e| format!("free port: {e}"))?;
+    Ok(listener.local_addr().map_err(|e| format!("free port: {e}"))?.port())
 }
 
 /// A command that may run on the given processors only. The process id stays the program's own.

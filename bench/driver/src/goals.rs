@@ -7,8 +7,8 @@ use crate::rows::{megabot, mxf};
 #[derive(Clone, Copy)]
 enum Beside {
     Server(Contender),
-    /// The goal is the number itself.
-    Nothing,
+    /// The goal is the number itself, in this unit.
+    Nothing(&'static str),
 }
 
 /// `figure` of `ours` in `row` is at most (or at least) `bound` times that of the other.
@@ -25,6 +25,8 @@ const CPU: &str = "cpu_us_per_delivery";
 const RATE: &str = "deliveries_per_s";
 const ACKS: &str = "acks_per_s";
 const KIB: &str = "rss_kib_each";
+const BACK: &str = "back_s";
+const REFUSED: &str = "refused_most";
 
 fn cpu(row: &'static str, ours: Contender, bound: f64, other: Contender) -> Goal {
     Goal { row, figure: CPU, ours, at_most: true, bound, beside: Beside::Server(other) }
@@ -35,7 +37,11 @@ fn at_least(row: &'static str, figure: &'static str, ours: Contender, bound: f64
 }
 
 fn memory(ours: Contender, bound: f64) -> Goal {
-    Goal { row: "idle", figure: KIB, ours, at_most: true, bound, beside: Beside::Nothing }
+    Goal { row: "idle", figure: KIB, ours, at_most: true, bound, beside: Beside::Nothing("KiB") }
+}
+
+fn storm(figure: &'static str, ours: Contender, bound: f64, unit: &'static str) -> Goal {
+    Goal { row: "storm", figure, ours, at_most: true, bound, beside: Beside::Nothing(unit) }
 }
 
 fn goals() -> Vec<Goal> {
@@ -59,6 +65,10 @@ fn goals() -> Vec<Goal> {
         at_least("acks-64", ACKS, mxf(true), 15.0, Sqlite { batch: 1 }),
         memory(megabot(true), 2.0),
         memory(mxf(true), 7.0),
+        storm(BACK, megabot(true), 8.0, "s"),
+        storm(BACK, mxf(true), 8.0, "s"),
+        storm(REFUSED, megabot(true), 1.0, "times"),
+        storm(REFUSED, mxf(true), 1.0, "times"),
     ]
 }
 
@@ -76,7 +86,7 @@ pub fn lines(rows: &[Measured]) -> Vec<String> {
 fn line(rows: &[Measured], g: &Goal) -> Option<String> {
     let ours = find(rows, g.row, g.ours, g.figure)?;
     let (value, than) = match g.beside {
-        Beside::Nothing => (ours, String::from("KiB")),
+        Beside::Nothing(unit) => (ours, unit.to_string()),
         Beside::Server(other) => (ours / find(rows, g.row, other, g.figure)?, format!("x {}", other.name())),
     };
     let met = if g.at_most { value <= g.bound } else { value >= g.bound };
@@ -86,6 +96,8 @@ fn line(rows: &[Measured], g: &Goal) -> Option<String> {
         CPU => "processor time per delivery",
         RATE => "deliveries/s",
         ACKS => "acknowledged/s",
+        BACK => "time until the last is back",
+        REFUSED => "refused attempts of one client",
         _ => "memory per connection",
     };
     Some(format!(

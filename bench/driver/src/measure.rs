@@ -66,9 +66,9 @@ fn one(plan: &Plan, tools: &Tools, row: &Row, server: Contender) -> Result<Figur
     }
     let (server_cpus, own_cpu) =
         if row.pin && plan.pin && tools.taskset { processors() } else { (None, None) };
-    let setting = Setting { rooms: row.rooms, cpus: server_cpus.as_deref() };
+    let setting = Setting { rooms: row.rooms, recovery: row.recovery, cpus: server_cpus.as_deref() };
     let mut started = server.start(tools, &setting)?;
-    let loaded = load(plan, tools, row, server, &started, own_cpu.as_deref());
+    let loaded = load(plan, tools, row, server, &mut started, own_cpu.as_deref());
     // That the server died is a better reason than what its clients saw of it.
     started.process.alive()?;
     loaded
@@ -88,7 +88,7 @@ fn load(
     tools: &Tools,
     row: &Row,
     server: Contender,
-    started: &Started,
+    started: &mut Started,
     cpu: Option<&str>,
 ) -> Result<Figures, String> {
     let mut command = pinned(&tools.built.join("bench-load"), cpu);
@@ -102,7 +102,14 @@ fn load(
         command.args(["--identities", "100"]);
     }
     command.args(&row.load);
-    figures(&child::output("bench-load", command, PATIENCE + Duration::from_secs_f64(plan.seconds))?)
+    let (mut away, limit) = (None, PATIENCE + Duration::from_secs_f64(plan.seconds));
+    let text = child::conversation("bench-load", command, limit, || {
+        away = Some(started.crash()?);
+        Ok(started.process.pid().to_string())
+    })?;
+    let mut figures = figures(&text)?;
+    figures.extend(away.map(|a| ("away_s".to_string(), a.as_secs_f64())));
+    Ok(figures)
 }
 
 fn sqlite(plan: &Plan, tools: &Tools, batch: usize) -> Result<Figures, String> {

@@ -1,16 +1,18 @@
 //! Starts Roundtable on a fresh data directory with its limits on message rates off, and makes the rooms of a row.
 use crate::child::{self, Running};
-use crate::contender::{PREFIX, Setting, Started, pinned};
+use crate::contender::{PREFIX, Setting, Started, free_port, pinned};
 use crate::prepare::Tools;
 use serde_json::Value;
 use std::fs;
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Limits that protect a server from its clients and would measure only themselves here.
 const UNLIMITED: &[&str] = &["megabot.frames_per_second=off", "mxf.messages_per_minute=off"];
+
+/// As much as the rows about coming back let clients miss, and their comings and goings.
+const REPLAY: &str = "megabot.replay=20000";
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -21,12 +23,13 @@ pub fn start(tools: &Tools, setting: &Setting, durable: bool) -> Result<Started,
     let addr = format!("127.0.0.1:{}", free_port()?);
     let mut command = pinned(program, setting.cpus);
     command.arg("serve").arg("--data").arg(data.path()).args(["--listen", &addr]);
-    for key in UNLIMITED {
+    let replayed = setting.recovery.then_some(REPLAY);
+    for key in UNLIMITED.iter().copied().chain(replayed) {
         command.args(["--set", key]);
     }
-    command.stdout(Stdio::null()).stderr(log);
-    let mut process = Running::start("roundtable", command)?;
-    let ready = wait(&mut process, &addr).and_then(|()| {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    let mut process = Running::start("roundtable", &mut command)?;
+    let ready = process.reachable(&addr).and_then(|()| {
         let durability = if durable { "durable" } else { "ephemeral" };
         for room in 0..setting.rooms {
             let name = format!("{PREFIX}-{room}");
@@ -35,32 +38,13 @@ pub fn start(tools: &Tools, setting: &Setting, durable: bool) -> Result<Started,
         auth(program, data.path())
     });
     match ready {
-        Ok(auth) => Ok(Started::with_data(process, addr, auth, data)),
+        Ok(auth) => Ok(Started::with_data((process, command), addr, auth, data)),
         Err(e) => {
             let said = fs::read_to_string(data.path().join("stderr")).unwrap_or_default();
             let last: Vec<&str> = said.lines().rev().take(5).collect();
             Err(format!("{e}; {}", last.into_iter().rev().collect::<Vec<_>>().join(" | ")))
         }
     }
-}
-
-/// A port nobody has now; taken again a moment later by the server.
-fn free_port() -> Result<u16, String> {
-    let listener = TcpListener::bind("127.0.0.1:0").map_err(|e| format!("free port: {e}"))?;
-    Ok(listener.local_addr().map_err(|e| format!("free port: {e}"))?.port())
-}
-
-fn wait(process: &mut Running, addr: &str) -> Result<(), String> {
-    let began = Instant::now();
-    while TcpStream::connect(addr).is_err() {
-        process.alive()?;
-        child::go_on()?;
-        if began.elapsed() > PATIENCE {
-            return Err(format!("roundtable does not listen on {addr}"));
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
 }
 
 fn cli(program: &Path, data: &Path, args: &[&str]) -> Result<String, String> {

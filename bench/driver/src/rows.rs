@@ -11,6 +11,8 @@ pub struct Row {
     pub servers: Vec<Contender>,
     /// Rooms to be made beforehand.
     pub rooms: usize,
+    /// Whether clients that come back shall get what they missed.
+    pub recovery: bool,
     /// Whether server and generator get processors of their own.
     pub pin: bool,
     pub repeat: usize,
@@ -68,6 +70,27 @@ const IDLE: &[(&str, &str)] = &[
     ("idle_cpu_share", "busy while idle"),
 ];
 
+const STORM: &[(&str, &str)] = &[
+    ("back_s", "s until the last is back"),
+    ("p50_s", "p50 s"),
+    ("refused", "attempts refused"),
+    ("refused_most", "most of one client"),
+    ("server_cpu_s", "s of processor"),
+    ("peak_mib", "MiB at most"),
+    ("away_s", "s away"),
+    ("generator_cpu_share", "generator busy"),
+];
+
+const RESUME: &[(&str, &str)] = &[
+    ("resumed_s", "s until the last has all"),
+    ("messages_per_s", "messages/s"),
+    ("server_cpu_s", "s of processor"),
+    ("cpu_us_per_message", "µs of processor per message"),
+    ("repeated", "came again"),
+    ("peak_mib", "MiB at most"),
+    ("generator_cpu_share", "generator busy"),
+];
+
 /// (id, rooms, receivers in each, under way for each sender)
 const FANOUTS: [(&str, usize, usize, usize); 5] = [
     ("fanout-100-w1", 1, 100, 1),
@@ -82,6 +105,9 @@ pub fn all(plan: &Plan) -> Vec<Row> {
     rows.push(acks(plan, "acks-64", 64));
     rows.push(acks(plan, "acks-1024", 1_024));
     rows.push(idle(plan));
+    rows.push(storm(plan));
+    rows.push(resume(plan, "resume-1", 1));
+    rows.push(resume(plan, "resume-100", 100));
     rows.retain(|r| plan.only.is_empty() || plan.only.iter().any(|o| r.id.contains(o.as_str())));
     for row in &mut rows {
         let wanted = |c: &Contender| {
@@ -117,6 +143,7 @@ fn fanout(plan: &Plan, (id, rooms, receivers, window): (&'static str, usize, usi
         )),
         servers: EVERYBODY.to_vec(),
         rooms,
+        recovery: false,
         pin: true,
         repeat: plan.repeat,
         columns: FANOUT,
@@ -137,6 +164,7 @@ fn acks(plan: &Plan, id: &'static str, inflight: usize) -> Row {
             Contender::NodeSocketIo,
         ],
         rooms: 16,
+        recovery: false,
         // The disk's side of the server works on a thread of its own; it may have a processor of its own as well.
         pin: false,
         repeat: plan.repeat,
@@ -157,10 +185,49 @@ fn idle(plan: &Plan) -> Row {
             .collect(),
         // Made beforehand: whoever made a room would be in it, and so hear all of them.
         rooms: n.div_ceil(10),
+        recovery: false,
         pin: false,
         // Memory hardly varies from run to run.
         repeat: 1,
         columns: IDLE,
         compare: ("rss_kib_each", true),
+    }
+}
+
+fn storm(plan: &Plan) -> Row {
+    let n = plan.idle_connections;
+    Row {
+        id: "storm",
+        title: format!("{n} clients in rooms of 10 come back at once after a crash"),
+        load: words(&format!("storm --connections {n}")),
+        servers: vec![
+            megabot(true),
+            mxf(true),
+            Contender::UWebSockets,
+            Contender::NodeWs,
+            Contender::NodeSocketIo,
+        ],
+        rooms: n.div_ceil(10),
+        recovery: false,
+        pin: false,
+        repeat: plan.repeat,
+        columns: STORM,
+        compare: ("back_s", true),
+    }
+}
+
+fn resume(plan: &Plan, id: &'static str, clients: usize) -> Row {
+    let who = if clients == 1 { "One client that".into() } else { format!("{clients} clients that each") };
+    Row {
+        id,
+        title: format!("{who} missed 10,000 messages of a room"),
+        load: words(&format!("resume --clients {clients} --missed 10000")),
+        servers: vec![megabot(true), mxf(true), Contender::NodeSocketIo],
+        rooms: 1,
+        recovery: true,
+        pin: false,
+        repeat: plan.repeat,
+        columns: RESUME,
+        compare: ("resumed_s", true),
     }
 }

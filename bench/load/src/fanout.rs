@@ -189,7 +189,7 @@ pub fn run(common: &Common, o: &Options) -> Result<Report, String> {
     r.put("generator_cpu_share", CpuTime::read(me)?.since(&own).best().as_secs_f64() / seconds);
     r.put("p50_us", load.latencies.quantile(0.5) / 1e3);
     r.put("p99_us", load.latencies.quantile(0.99) / 1e3);
-    r.put("opening_s", opening.as_secs_f64());
+    r.put("opening_s", opening.took.as_secs_f64());
     Ok(r)
 }
 

@@ -37,7 +37,7 @@ pub fn run(common: &Common, o: &Options) -> Result<Report, String> {
         })
         .collect();
     let mut net = Net::new(common.protocol.engineio())?;
-    let took = open(&mut net, common, &seats)?;
+    let took = open(&mut net, common, &seats)?.took;
     let peak = Memory::read(pid)?;
     let settled = Instant::now() + Duration::from_secs_f64(o.settle);
     let cpu = CpuTime::read(pid)?;

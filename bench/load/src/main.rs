@@ -11,6 +11,9 @@ mod net;
 mod opening;
 mod process;
 mod report;
+mod resume;
+mod returning;
+mod storm;
 mod tag;
 mod target;
 mod ws;
@@ -58,6 +61,10 @@ enum Mode {
     Acks(acks::Options),
     /// Connections that do nothing: memory per connection.
     Idle(idle::Options),
+    /// The server is killed and started again by whoever reads this program's output; all come back at once.
+    Storm(storm::Options),
+    /// Clients that were away while much was said come back.
+    Resume(resume::Options),
 }
 
 fn main() -> ExitCode {
@@ -68,6 +75,8 @@ fn main() -> ExitCode {
         Mode::Fanout(o) => fanout::run(&cli.common, o),
         Mode::Acks(o) => acks::run(&cli.common, o),
         Mode::Idle(o) => idle::run(&cli.common, o),
+        Mode::Storm(o) => storm::run(&cli.common, o),
+        Mode::Resume(o) => resume::run(&cli.common, o),
     };
     match result {
         Ok(report) => {

@@ -4,7 +4,7 @@ use crate::ws;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Protocol, Socket, Type};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// Takes the text frames as they come; heartbeats are answered before.
@@ -13,6 +13,10 @@ pub trait Handler {
     fn upgraded(&mut self, _conn: usize) {}
     /// `at` is when the bytes were read.
     fn text(&mut self, conn: usize, payload: &[u8], at: Instant) -> Result<(), String>;
+    /// The connection is no more; an error ends the run.
+    fn failed(&mut self, conn: usize, reason: String) -> Result<(), String> {
+        Err(format!("connection {conn}: {reason}"))
+    }
 }
 
 pub struct Net {
@@ -44,7 +48,18 @@ impl Net {
 
     /// Starts a connection and asks for the upgrade; it has the number `len()` had before.
     pub fn connect(&mut self, addr: SocketAddr, path: &str) -> Result<(), String> {
-        let number = self.connections.len();
+        let c = self.begin(self.connections.len(), addr, path)?;
+        self.connections.push(c);
+        Ok(())
+    }
+
+    /// Starts a connection in the place of one that is no more.
+    pub fn connect_again(&mut self, conn: usize, addr: SocketAddr, path: &str) -> Result<(), String> {
+        self.connections[conn] = self.begin(conn, addr, path)?;
+        Ok(())
+    }
+
+    fn begin(&self, number: usize, addr: SocketAddr, path: &str) -> Result<Connection, String> {
         let mut socket = open(addr, number / PORTS_PER_ADDRESS).map_err(|e| format!("connect: {e}"))?;
         self.poll
             .registry()
@@ -52,8 +67,12 @@ impl Net {
             .map_err(|e| format!("epoll: {e}"))?;
         let mut c = Connection::new(socket);
         c.out().extend_from_slice(ws::upgrade(&addr.to_string(), path).as_bytes());
-        self.connections.push(c);
-        Ok(())
+        Ok(c)
+    }
+
+    /// Closes a connection without a word, as a client does whose network is gone.
+    pub fn cut(&mut self, conn: usize) {
+        close(&self.poll, &mut self.connections[conn]);
     }
 
     /// Queues a text frame; `flush` sends what is queued.
@@ -74,19 +93,34 @@ impl Net {
         for event in &self.events {
             let Token(number) = event.token();
             let conn = &mut self.connections[number];
-            if event.is_writable() {
-                if let Ok(Some(e)) = conn.socket.take_error() {
-                    return Err(format!("connection {number}: {e}"));
+            let written = if event.is_writable() { written(conn) } else { Ok(()) };
+            let done = match written {
+                Ok(()) if event.is_readable() => {
+                    let mut one = Reader { conn, number, engineio: self.engineio, handler };
+                    one.drain(&mut self.buf)
                 }
-                conn.flush().map_err(|e| format!("connection {number}: {e}"))?;
-            }
-            if event.is_readable() {
-                let mut one = Reader { conn, number, engineio: self.engineio, handler };
-                one.drain(&mut self.buf).map_err(|e| format!("connection {number}: {e}"))?;
+                other => other,
+            };
+            if let Err(e) = done {
+                close(&self.poll, &mut self.connections[number]);
+                handler.failed(number, e)?;
             }
         }
         Ok(())
     }
+}
+
+fn written(conn: &mut Connection) -> Result<(), String> {
+    match conn.socket.take_error() {
+        Ok(Some(e)) => Err(e.to_string()),
+        _ => conn.flush(),
+    }
+}
+
+/// Nothing is heard of the socket any more; its descriptor goes when another takes its place.
+fn close(poll: &Poll, conn: &mut Connection) {
+    let _ = poll.registry().deregister(&mut conn.socket);
+    let _ = conn.socket.shutdown(Shutdown::Both);
 }
 
 fn open(addr: SocketAddr, source: usize) -> std::io::Result<TcpStream> {

@@ -1,7 +1,7 @@
 //! Opens many connections, a bounded number at a time, and takes each through its protocol's way into its room.
 use crate::Common;
 use crate::net::{Handler, Net};
-use crate::target::Step;
+use crate::target::{Protocol, Step};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -17,13 +17,23 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// After this long without an answer a question is asked again, if the protocol has a server that loses some.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// How the opening went.
+pub struct Opened {
+    pub took: Duration,
+    /// By which a client takes up its session again, for each connection; empty where a protocol has none.
+    pub sessions: Vec<String>,
+}
+
 struct Opening {
+    protocol: Protocol,
     steps: Vec<VecDeque<Step>>,
     /// What each connection asked last.
     asked: Vec<String>,
     /// Connections whose next step may have something to send.
     moved: Vec<usize>,
     ready: usize,
+    /// The session of each connection, where a protocol has one.
+    sessions: Vec<String>,
     /// The last frame that was not the expected one, for the error message.
     unexpected: String,
 }
@@ -43,6 +53,9 @@ impl Handler for Opening {
             return Ok(());
         }
         steps.pop_front();
+        if let Some(session) = self.protocol.session(payload) {
+            self.sessions[conn] = session;
+        }
         if steps.is_empty() {
             self.ready += 1;
         } else {
@@ -52,14 +65,16 @@ impl Handler for Opening {
     }
 }
 
-/// Opens all seats; returns how long that took.
-pub fn open(net: &mut Net, common: &Common, seats: &[Seat]) -> Result<Duration, String> {
+/// Opens all seats.
+pub fn open(net: &mut Net, common: &Common, seats: &[Seat]) -> Result<Opened, String> {
     let began = Instant::now();
     let mut o = Opening {
+        protocol: common.protocol,
         steps: Vec::new(),
         asked: Vec::new(),
         moved: Vec::new(),
         ready: 0,
+        sessions: vec![String::new(); seats.len()],
         unexpected: String::new(),
     };
     let (mut progress, mut asked_again) = ((0, Instant::now()), false);
@@ -94,5 +109,5 @@ pub fn open(net: &mut Net, common: &Common, seats: &[Seat]) -> Result<Duration, 
             return Err(format!("only {} of {} connections opened; {}", o.ready, seats.len(), o.unexpected));
         }
     }
-    Ok(began.elapsed())
+    Ok(Opened { took: began.elapsed(), sessions: o.sessions })
 }

@@ -73,9 +73,18 @@ impl Memory {
     }
 }
 
+/// The most memory in bytes that was resident since the process began.
+pub fn most_resident(pid: u32) -> Result<u64, String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))
+        .map_err(|e| format!("memory of process {pid}: {e}"))?;
+    let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
+    Ok(kib.ok_or_else(|| format!("memory of process {pid}: no VmHWM in status"))? * 1024)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{CpuTime, Memory};
+    use super::{CpuTime, Memory, most_resident};
 
     #[test]
     fn sees_its_own_work() {
@@ -86,5 +95,6 @@ mod tests {
         let used = CpuTime::read(me).unwrap().since(&before).best();
         assert!((20..2_000).contains(&used.as_millis()), "{used:?}");
         assert!(Memory::read(me).unwrap().rss > 100_000);
+        assert!(most_resident(me).unwrap() > 100_000);
     }
 }

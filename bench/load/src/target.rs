@@ -27,6 +27,14 @@ fn step(send: impl Into<Option<String>>, expect: &'static str) -> Step {
     Step { send: send.into(), expect }
 }
 
+/// What a client kept from before.
+#[derive(Clone, Default)]
+pub struct Before {
+    pub session: String,
+    /// How far it has got; empty where no server asks for it.
+    pub place: String,
+}
+
 /// One message to be sent.
 pub struct Outgoing<'a> {
     pub room: &'a str,
@@ -87,6 +95,71 @@ impl Protocol {
         }
     }
 
+    /// By what a client takes up its session again, if this frame of its way in tells.
+    pub fn session(self, frame: &[u8]) -> Option<String> {
+        match self {
+            Protocol::Socketio => field(frame, r#""pid":""#),
+            // Later frames name the room by the same word.
+            Protocol::Megabot | Protocol::MegabotAction => {
+                memchr::memmem::find(frame, b"connection_established")?;
+                field(frame, r#""session_id":""#)
+            }
+            Protocol::Plain | Protocol::Mxf => None,
+        }
+    }
+
+    /// Where a message of this protocol says how far a client has got, if the server asks that of those who come back.
+    pub fn place(self, frame: &[u8]) -> Option<String> {
+        match self {
+            // Connection state recovery puts it behind the event's own arguments.
+            Protocol::Socketio => {
+                let rest = frame.strip_suffix(br#""]"#)?;
+                let start = memchr::memmem::rfind(rest, br#"},""#)? + 3;
+                String::from_utf8(rest[start..].to_vec()).ok()
+            }
+            Protocol::Mxf => field(frame, r#""cursor":""#),
+            Protocol::Plain | Protocol::Megabot | Protocol::MegabotAction => None,
+        }
+    }
+
+    /// `path` of a client that was there before.
+    pub fn path_again(self, who: &str, before: &Before) -> String {
+        match self {
+            Protocol::Megabot | Protocol::MegabotAction => {
+                format!("{}&session_id={}", self.path(who), before.session)
+            }
+            _ => self.path(who),
+        }
+    }
+
+    /// `join` of a client that was there before: until it has what it had.
+    pub fn join_again(self, number: usize, seat: &Seat, auth: &str, before: &Before) -> Vec<Step> {
+        let Before { session, place } = before;
+        match self {
+            Protocol::Megabot | Protocol::MegabotAction => vec![step(None, r#""resumed":true"#)],
+            Protocol::Socketio if !place.is_empty() => {
+                vec![step(None, "0{"), step(format!(r#"40{{"pid":"{session}","offset":"{place}"}}"#), "40{")]
+            }
+            Protocol::Mxf if !place.is_empty() => {
+                let auth = auth.trim_end().trim_end_matches('}');
+                self.join(number, seat, &format!(r#"{auth},"since":"{place}"}}"#))
+            }
+            _ => self.join(number, seat, auth),
+        }
+    }
+
+    /// Whether the server says in this frame that a client that was there before cannot go on.
+    pub fn refuses(self, frame: &[u8]) -> bool {
+        let says = |what: &str| memchr::memmem::find(frame, what.as_bytes()).is_some();
+        match self {
+            Protocol::Plain => false,
+            Protocol::Socketio | Protocol::Mxf => frame.starts_with(b"44"),
+            Protocol::Megabot | Protocol::MegabotAction => {
+                says(r#""resumed":false"#) || says("connection_error")
+            }
+        }
+    }
+
     /// Appends the message as the text of one frame.
     pub fn message(self, out: &mut String, m: &Outgoing<'_>) {
         let Outgoing { room, text, ack } = m;
@@ -118,6 +191,14 @@ impl Protocol {
     }
 }
 
+/// The text after `name`, which ends with the quotation mark that opens the text.
+fn field(frame: &[u8], name: &str) -> Option<String> {
+    let start = memchr::memmem::find(frame, name.as_bytes())? + name.len();
+    let rest = frame.get(start..)?;
+    let end = memchr::memchr(b'"', rest)?;
+    String::from_utf8(rest.get(..end)?.to_vec()).ok()
+}
+
 fn register(who: &str, room: &str) -> String {
     format!(
         r#"42999999999["agent:register",{{"agentId":"{who}","name":"{who}","channelId":"{room}","capabilities":["chat"]}}]"#
@@ -142,6 +223,21 @@ mod tests {
         let mut out = String::new();
         Protocol::Plain.message(&mut out, &Outgoing { room: "bench-7", text: &text, ack: None });
         assert_eq!(out.len(), 150);
+    }
+
+    #[test]
+    fn a_client_keeps_where_it_was() {
+        let session = |p: Protocol, frame: &str| p.session(frame.as_bytes());
+        assert_eq!(session(Protocol::Socketio, r#"40{"sid":"a","pid":"b"}"#), Some("b".into()));
+        assert_eq!(session(Protocol::Socketio, r#"40{"sid":"a"}"#), None);
+        let established = r#"{"type":"connection_established","payload":{"session_id":"sess_1"}}"#;
+        assert_eq!(session(Protocol::Megabot, established), Some("sess_1".into()));
+        let joined = r#"{"type":"session_joined","payload":{"session_id":"room"}}"#;
+        assert_eq!(session(Protocol::Megabot, joined), None);
+        let place = |p: Protocol, frame: &str| p.place(frame.as_bytes());
+        assert_eq!(place(Protocol::Socketio, r#"42["msg",{"room":"r"},"off"]"#), Some("off".into()));
+        assert_eq!(place(Protocol::Socketio, r#"42["msg",{"room":"r"}]"#), None);
+        assert_eq!(place(Protocol::Mxf, r#"42["message",{"cursor":"1:7"}]"#), Some("1:7".into()));
     }
 
     #[test]
