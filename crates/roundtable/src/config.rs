@@ -343,21 +343,41 @@ impl Config {
     /// What no single key can say: settings that contradict one another.
     fn contradictions(&self) -> Vec<String> {
         let mut found = self.server.listen.problems();
-        let mut ordered = |low: (&str, f64), high: (&str, f64)| {
-            if low.1 > high.1 {
-                found.push(format!("{} ({}) lies above {} ({})", low.0, low.1, high.0, high.1));
-            }
-        };
+        let ms = |count: Count| f64::from(count.get());
         let a = &self.alerts;
-        ordered(("alerts.cpu_warning", a.cpu_warning.get()), ("alerts.cpu_critical", a.cpu_critical.get()));
-        ordered(
-            ("alerts.memory_warning", a.memory_warning.get()),
-            ("alerts.memory_critical", a.memory_critical.get()),
-        );
-        ordered(
-            ("alerts.disk_warning", a.disk_warning.get()),
-            ("alerts.disk_critical", a.disk_critical.get()),
-        );
+        for (low, value, high, most) in [
+            ("alerts.cpu_warning", a.cpu_warning.get(), "alerts.cpu_critical", a.cpu_critical.get()),
+            (
+                "alerts.memory_warning",
+                a.memory_warning.get(),
+                "alerts.memory_critical",
+                a.memory_critical.get(),
+            ),
+            (
+                "hive.memory_warning",
+                self.hive.memory_warning.get(),
+                "alerts.memory_critical",
+                a.memory_critical.get(),
+            ),
+            ("alerts.disk_warning", a.disk_warning.get(), "alerts.disk_critical", a.disk_critical.get()),
+            (
+                "alerts.latency_warning",
+                ms(a.latency_warning),
+                "alerts.latency_critical",
+                ms(a.latency_critical),
+            ),
+            (
+                "alerts.descriptors_warning",
+                a.descriptors_warning.get(),
+                "alerts.descriptors_critical",
+                a.descriptors_critical.get(),
+            ),
+            ("alerts.queue_warning", a.queue_warning.get(), "alerts.queue_critical", a.queue_critical.get()),
+        ] {
+            if value > most {
+                found.push(format!("{low} ({value}) lies above {high} ({most})"));
+            }
+        }
         let s = &self.security;
         for (name, most) in [
             ("suspicious_logins", s.suspicious_logins),
@@ -372,20 +392,11 @@ impl Config {
                 found.push(format!("security.{name} must be at most 10000, or off"));
             }
         }
-        let ms = |count: Count| f64::from(count.get());
-        let a = &self.alerts;
-        for (name, low, high) in [
-            ("memory", self.hive.memory_warning.get(), a.memory_critical.get()),
-            ("latency", ms(a.latency_warning), ms(a.latency_critical)),
-            ("descriptors", a.descriptors_warning.get(), a.descriptors_critical.get()),
-            ("queue", a.queue_warning.get(), a.queue_critical.get()),
-        ] {
-            if low > high {
-                found.push(format!(
-                    "alerts.{name}_warning ({low}) lies above alerts.{name}_critical ({high})"
-                ));
-            }
-        }
+        self.out_of_range(&mut found);
+        found
+    }
+
+    fn out_of_range(&self, found: &mut Vec<String>) {
         if self.server.shards > 256 {
             found.push("server.shards must be at most 256".into());
         }
@@ -401,7 +412,9 @@ impl Config {
         if !(1 << 10..=64 << 20).contains(&self.server.max_body.bytes()) {
             found.push("server.max_body must be 1KiB to 64MiB".into());
         }
-        found
+        if self.aiwm.replay.get() > 200 {
+            found.push("aiwm.replay must be at most 200".into());
+        }
     }
 }
 

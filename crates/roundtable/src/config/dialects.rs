@@ -32,7 +32,7 @@ impl Dialects {
             },
             aiwm: aiwm::Settings {
                 typing_ms: signed(config.aiwm.typing_timeout.ms()),
-                replay_messages: config.aiwm.replay.get().min(200),
+                replay_messages: config.aiwm.replay.get(),
                 underscore_names: config.aiwm.underscore_names,
                 ..aiwm::Settings::default()
             },

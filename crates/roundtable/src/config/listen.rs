@@ -143,28 +143,38 @@ fn yes() -> bool {
 /// All listeners, at least one.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(transparent)]
-pub struct Listeners(Vec<Listener>);
+pub struct Listeners {
+    read: Vec<Listener>,
+    /// What is wrong with entries that could not be read: the others are looked at all the same.
+    #[serde(skip)]
+    wrong: Vec<String>,
+}
 
 impl Listeners {
     /// These.
     pub fn of(listeners: Vec<Listener>) -> Self {
-        Self(listeners)
+        Self { read: listeners, wrong: Vec::new() }
     }
 
     /// The list.
     pub fn as_slice(&self) -> &[Listener] {
-        &self.0
+        &self.read
+    }
+
+    /// What is wrong with single entries; whoever reads settings refuses them.
+    pub(crate) fn wrong(&self) -> &[String] {
+        &self.wrong
     }
 
     /// What is wrong with the list as a whole.
     pub(crate) fn problems(&self) -> Vec<String> {
         let mut found = Vec::new();
-        if self.0.is_empty() {
+        if self.read.is_empty() && self.wrong.is_empty() {
             found.push("server.listen names no listener".into());
         }
-        for (n, listener) in self.0.iter().enumerate() {
+        for (n, listener) in self.read.iter().enumerate() {
             let same = |other: &Listener| other.address == listener.address && other.address.port() != 0;
-            if self.0.iter().take(n).any(same) {
+            if self.read.iter().take(n).any(same) {
                 found.push(format!("server.listen has {} twice", listener.address));
             }
         }
@@ -180,7 +190,7 @@ impl Default for Listeners {
             anonymous: true,
             tls: None,
         };
-        Self(vec![local(3001, BareWs::Hive), local(3000, BareWs::MegaBot), local(8080, BareWs::Auto)])
+        Self::of(vec![local(3001, BareWs::Hive), local(3000, BareWs::MegaBot), local(8080, BareWs::Auto)])
     }
 }
 
@@ -197,8 +207,13 @@ impl<'de> Deserialize<'de> for Listeners {
                 .collect(),
             _ => return Err(D::Error::custom("must be a list of listeners")),
         };
-        let read =
-            |item: toml::Value| item.try_into().map_err(|e: toml::de::Error| D::Error::custom(e.message()));
-        items.into_iter().map(read).collect::<Result<_, _>>().map(Self)
+        let mut all = Self::of(Vec::new());
+        for (number, item) in items.into_iter().enumerate() {
+            match item.try_into::<Listener>() {
+                Ok(listener) => all.read.push(listener),
+                Err(error) => all.wrong.push(format!("entry {}: {}", number + 1, error.message().trim())),
+            }
+        }
+        Ok(all)
     }
 }

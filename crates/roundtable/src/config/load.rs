@@ -48,13 +48,22 @@ impl std::error::Error for Problems {}
 struct Filling {
     config: Config,
     problems: Vec<String>,
+    /// Keys that kept their default because what was given for them is wrong.
+    kept: Vec<String>,
 }
 
 impl Filling {
     fn set(&mut self, place: &str, (section, key): (&str, &str), value: &Given<'_>) {
         match self.config.set(section, key, value) {
+            Some(Ok(())) if (section, key) == ("server", "listen") => {
+                let wrong = self.config.server.listen.wrong().iter();
+                self.problems.extend(wrong.map(|what| format!("{place}: server.listen: {what}")));
+            }
             Some(Ok(())) => {}
-            Some(Err(what)) => self.problems.push(format!("{place}: {section}.{key}: {what}")),
+            Some(Err(what)) => {
+                self.problems.push(format!("{place}: {section}.{key}: {what}"));
+                self.kept.push(format!("{section}.{key}"));
+            }
             None => self.problems.push(format!("{place}: there is no setting {section}.{key}")),
         }
     }
@@ -110,14 +119,21 @@ impl Filling {
                 Err(what) => self.problems.push(format!("--listen {text}: {what}")),
             }
         }
-        if !texts.is_empty() {
+        if !listeners.is_empty() {
             self.config.server.listen = Listeners::of(listeners);
         }
+    }
+
+    /// What only shows when all values are there. A value that nobody gave contradicts nothing.
+    fn whole(&mut self) {
+        let given = |what: &String| !self.kept.iter().any(|key| what.contains(key.as_str()));
+        self.problems.extend(self.config.contradictions().into_iter().filter(given));
+        self.problems.extend(Pairs::open(&self.config.server.listen).err().unwrap_or_default());
     }
 }
 
 pub(super) fn load(sources: &Sources) -> Result<Config, Problems> {
-    let mut filling = Filling { config: Config::default(), problems: Vec::new() };
+    let mut filling = Filling { config: Config::default(), problems: Vec::new(), kept: Vec::new() };
     if let Some(path) = &sources.file {
         filling.file(path);
     }
@@ -131,10 +147,7 @@ pub(super) fn load(sources: &Sources) -> Result<Config, Problems> {
     if let Some(dir) = &sources.data {
         filling.config.storage.dir.clone_from(dir);
     }
-    if filling.problems.is_empty() {
-        filling.problems = filling.config.contradictions();
-        filling.problems.extend(Pairs::open(&filling.config.server.listen).err().unwrap_or_default());
-    }
+    filling.whole();
     if filling.problems.is_empty() { Ok(filling.config) } else { Err(Problems(filling.problems)) }
 }
 

@@ -137,6 +137,53 @@ fn all_problems_are_told_at_once_with_their_place() {
 }
 
 #[test]
+fn one_call_names_bad_keys_bad_entries_contradictions_and_missing_files() {
+    let problems = file(
+        "[server]\nshards = 1000\nlisten = [\"127.0.0.1:1=foo\", \"127.0.0.1:2\", \"nowhere\", \
+         { address = \"127.0.0.1:3\", tls = { certificate = \"/nowhere/c.pem\", key = \"/nowhere/k.pem\" } }]\n\
+         allowed_origins = [\"a.example\", \"b.example\"]\n\
+         [alerts]\ncpu_warning = 95\ndisk_warning = 99\ndisk_critical = \"much\"\n\
+         [mxf]\nnope = 1\n[aiwm]\nreplay = 5000\n[logging]\nlevel = \"loud\"\n",
+    )
+    .unwrap_err();
+    for part in [
+        "server.listen: entry 1: `foo` is not",
+        "server.listen: entry 3: `nowhere` is no address",
+        "there is no setting mxf.nope",
+        "alerts.disk_critical: must be a number",
+        "alerts.cpu_warning (95) lies above alerts.cpu_critical (90)",
+        "server.shards must be at most 256",
+        "aiwm.replay must be at most 200",
+        "logging.level: must be",
+        "/nowhere/c.pem: ",
+        "/nowhere/k.pem: ",
+        "`a.example` is no origin, `b.example` is no origin",
+    ] {
+        assert_eq!(
+            problems.iter().filter(|problem| problem.contains(part)).count(),
+            1,
+            "{part}: {problems:#?}"
+        );
+    }
+    assert_eq!(
+        problems.len(),
+        11,
+        "a default that stands in for a bad value contradicts nothing: {problems:#?}"
+    );
+}
+
+#[test]
+fn a_misspelt_level_is_no_filter() {
+    let level = |text: &str| with(&[&format!("logging.level={text}")]).map(drop);
+    for good in ["off", "WARN", "info,roundtable::log=debug", "warn,hyper=off", "info,[span{field}]=debug"] {
+        assert_eq!(level(good), Ok(()), "{good}");
+    }
+    for bad in ["loud", "info,loud", "roundtable", "info,roundtable=loud"] {
+        assert!(level(bad).unwrap_err()[0].contains("logging.level"), "{bad}");
+    }
+}
+
+#[test]
 fn a_file_with_faults_names_them() {
     assert!(file("[socketio]\nping_interval = true\n").unwrap_err()[0].contains("socketio.ping_interval"));
     assert_eq!(file("[tea]\n").unwrap_err(), ["there is no section [tea]"]);
@@ -193,6 +240,8 @@ fn settings_that_contradict_one_another_are_refused() {
     wrong(&["server.shards=300"], "256");
     wrong(&["server.max_body=1"], "server.max_body");
     wrong(&["auth.password_checks=65"], "64");
+    wrong(&["aiwm.replay=201"], "200");
+    wrong(&["hive.memory_warning=96"], "hive.memory_warning (96) lies above alerts.memory_critical (95)");
     wrong(&["server.allowed_origins=example.org"], "is no origin");
     wrong(&["server.node=a b"], "server.node");
     wrong(&["megabot.agent=a b"], "megabot.agent");

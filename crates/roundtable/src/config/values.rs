@@ -6,6 +6,7 @@ use std::time::Duration;
 use roundtable_core::ids::AgentId;
 use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tracing_subscriber::filter::LevelFilter;
 
 /// Shortest time that can be set, in milliseconds: below it timers cost more than they tell.
 pub const SHORTEST_MS: u64 = 200;
@@ -287,9 +288,14 @@ impl Default for LogLevel {
 impl<'de> Deserialize<'de> for LogLevel {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
+        // A filter takes a bare word for the name of a part whose every line is wanted: a misspelt level would be silence.
+        let level = |word: &str| word.contains(['=', '[']) || word.trim().parse::<LevelFilter>().is_ok();
+        let words = text.contains('{') || text.split(',').all(level);
         match tracing_subscriber::EnvFilter::try_new(&text) {
-            Ok(_) if !text.is_empty() => Ok(Self(text)),
-            _ => Err(D::Error::custom("must be error, warn, info, debug, trace or a filter")),
+            Ok(_) if words && !text.is_empty() => Ok(Self(text)),
+            _ => Err(D::Error::custom(
+                "must be error, warn, info, debug, trace or a filter such as info,part=debug",
+            )),
         }
     }
 }
@@ -358,16 +364,18 @@ impl Origins {
 impl<'de> Deserialize<'de> for Origins {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let origins = TextList::deserialize(deserializer)?.0;
-        for origin in &origins {
+        let wrong = |origin: &&String| {
             let host = origin.split_once("://").map(|(_, host)| host);
             let plain = |host: &str| !host.is_empty() && !host.contains(['/', '?', '#', ' ', '@']);
-            if origin != "*" && !host.is_some_and(plain) {
-                return Err(D::Error::custom(format!(
-                    "`{origin}` is no origin; one looks like https://example.org or http://localhost:8000"
-                )));
-            }
+            *origin != "*" && !host.is_some_and(plain)
+        };
+        let wrong: Vec<String> =
+            origins.iter().filter(wrong).map(|origin| format!("`{origin}` is no origin")).collect();
+        if wrong.is_empty() {
+            return Ok(Self(origins));
         }
-        Ok(Self(origins))
+        let wrong = wrong.join(", ");
+        Err(D::Error::custom(format!("{wrong}; one looks like https://example.org or http://localhost:8000")))
     }
 }
 
