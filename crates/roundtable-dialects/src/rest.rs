@@ -75,6 +75,8 @@ pub enum Unserved {
     UnknownPath,
     /// Its body is larger than the server reads.
     TooLarge,
+    /// Its body did not come in the time that one may take.
+    TooSlow,
 }
 
 impl Unserved {
@@ -83,6 +85,7 @@ impl Unserved {
         match self {
             Self::UnknownPath => 404,
             Self::TooLarge => 413,
+            Self::TooSlow => 408,
         }
     }
 
@@ -91,6 +94,7 @@ impl Unserved {
         match self {
             Self::UnknownPath => "Nothing is served here",
             Self::TooLarge => "The body is larger than allowed",
+            Self::TooSlow => "The body did not come in time",
         }
     }
 }

@@ -35,6 +35,9 @@ section! {
         allowed_origins: Origins = Origins::default(),
         /// How long a client may take to send the head of a request: a socket that never speaks is not kept.
         header_timeout: Span = Span::of_ms(10_000),
+        /// How long the body of a request may take: whoever keeps it unfinished, before any credential is looked at, holds
+        /// memory and a socket. Longer where large bodies come over slow lines.
+        body_timeout: Span = Span::of_ms(30_000),
         /// How long a stop waits for what is under way before connections are cut.
         drain_timeout: Span = Span::of_ms(5_000),
         /// Open connections of one address, loopback ones not counted: one machine shall not use up the sockets. `off` for any number.

@@ -30,7 +30,7 @@ use crate::desk::Desks;
 use crate::log::{Epochs, Span, Verified, read_shown};
 use crate::probes;
 use crate::runner::Handle;
-use crate::transport::http::{From, Oversized};
+use crate::transport::http::{From, Unread};
 use crate::transport::report::{Listed, ListedSession};
 use crate::transport::{Hub, Shards};
 use crate::workspaces::{Announcement, EngineThread, ask};
@@ -208,6 +208,7 @@ fn unserved(request: &Request<'_>, desk: &impl Desk, why: Unserved) -> DialectRe
             let error = match why {
                 Unserved::UnknownPath => "Not found",
                 Unserved::TooLarge => "Payload too large",
+                Unserved::TooSlow => "Request timeout",
             };
             DialectResponse::json(
                 why.status(),
@@ -217,23 +218,26 @@ fn unserved(request: &Request<'_>, desk: &impl Desk, why: Unserved) -> DialectRe
     }
 }
 
-/// Refuses requests whose body was too large to be read.
+/// Refuses requests whose body was too large to be read, or did not come in time.
 async fn read_whole(
     Shared(desks): Shared<Desks>,
     axum::Extension(from): axum::Extension<From>,
     request: axum::extract::Request,
     next: Next,
 ) -> Response {
-    if request.extensions().get::<Oversized>().is_none() {
-        return next.run(request).await;
-    }
+    let why = match request.extensions().get::<Unread>() {
+        None => return next.run(request).await,
+        Some(Unread::TooLarge) => Unserved::TooLarge,
+        Some(Unread::TooSlow | Unread::Cut) => Unserved::TooSlow,
+    };
     let path = request.uri().path();
     if path.strip_prefix(admin::BASE).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
-        return Refused::from(Error::new(ErrorKind::TooLarge, Unserved::TooLarge.message())).into_response();
+        let error = Error::new(ErrorKind::TooLarge, why.message());
+        return Refused { status: why.status(), error }.into_response();
     }
     let fresh = format!("{:032x}", clock::random_u128());
     let asked = asked((request.method(), request.uri(), request.headers()), &[], &fresh, &from);
-    respond(unserved(&asked, &desks.open(from.clone()), Unserved::TooLarge))
+    respond(unserved(&asked, &desks.open(from.clone()), why))
 }
 
 /// A request as dialects read it; `fresh` is its id unless it brings one.

@@ -121,6 +121,8 @@ pub struct Settings {
     pub max_unfinished: u32,
     /// How long a client may take for its request head.
     pub patience: u64,
+    /// How long it may take for the body that follows.
+    pub body_patience: u64,
     /// How long a client may take to answer a close frame, or to take what is written before a cut.
     pub close_wait: u64,
     /// Unanswered protocol pings after which a plain WebSocket counts as gone.
@@ -146,6 +148,7 @@ impl Default for Settings {
             mailbox_bytes: 1 << 20,
             max_unfinished: 256,
             patience: 10_000,
+            body_patience: 30_000,
             close_wait: 2_000,
             missed_pings: 2,
             compress_from: Some(1_024),
@@ -180,6 +183,7 @@ impl Settings {
             mailbox_bytes: config.limits.queue.bytes(),
             max_unfinished: config.limits.unfinished_commands.get(),
             patience: config.server.header_timeout.ms(),
+            body_patience: config.server.body_timeout.ms(),
             close_wait: config.websocket.close_timeout.ms(),
             missed_pings: u8::try_from(config.websocket.missed_pings.get()).unwrap_or(u8::MAX),
             compress_from: config.websocket.compression.then(|| config.websocket.compress_from.bytes()),

@@ -129,7 +129,7 @@ fn methods(parts: &[&str]) -> Option<&'static [&'static str]> {
 pub fn unserved(request: &Request<'_>, desk: &impl Desk, why: Unserved) -> Response {
     let failure = match why {
         Unserved::UnknownPath => nothing_here(request),
-        Unserved::TooLarge => Failure::new(why.status(), why.message()),
+        Unserved::TooLarge | Unserved::TooSlow => Failure::new(why.status(), why.message()),
     };
     refused(&failure, request, desk)
 }

@@ -104,6 +104,7 @@ pub fn unserved(request: &Request<'_>, desk: &impl Desk, why: Unserved) -> Respo
     let code = match why {
         Unserved::UnknownPath => "NOT_FOUND",
         Unserved::TooLarge => "PAYLOAD_TOO_LARGE",
+        Unserved::TooSlow => "REQUEST_TIMEOUT",
     };
     respond(request, desk, Err(Fault::new(code, why.status(), why.message())))
 }

@@ -9,7 +9,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Incoming as HyperBody;
+use hyper::body::{Body as _, Incoming as HyperBody};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use roundtable_dialects::engineio::{self, CloseReason, Request as EngineRequest, RequestError, Sid};
@@ -32,6 +32,8 @@ use crate::watch::Spot;
 const MAX_HEAD: usize = 16 << 10;
 /// What is left for a request's head after a slow handshake.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+/// Silence after which nobody waits any more for the rest of a body that is thrown away.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// Who sent a request, for REST handlers (a request extension).
 #[derive(Clone, Debug)]
@@ -51,9 +53,16 @@ impl From {
     }
 }
 
-/// The body of a request was larger than the server reads, and is left out (a request extension).
-#[derive(Clone, Copy, Debug)]
-pub struct Oversized;
+/// Why the body of a request was left out (a request extension).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unread {
+    /// It is larger than the server reads.
+    TooLarge,
+    /// It did not come whole in the time that one may take.
+    TooSlow,
+    /// The client went, or what it sent is no body.
+    Cut,
+}
 
 /// Serves one TCP connection until it ends or becomes a WebSocket.
 pub async fn serve(shard: Rc<Shard>, stream: TcpStream, (listener, place): (Arc<Listener>, Arc<Place>)) {
@@ -143,18 +152,54 @@ async fn rest(shard: &Shard, from: From, mut request: Request<HyperBody>) -> Res
     request.extensions_mut().insert(from);
     let (mut head, body) = request.into_parts();
     // Read whole before it is answered: a body left unread would cut off the end of a long answer.
-    let body = match Limited::new(body, shard.hub.settings.max_body).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            head.extensions.insert(Oversized);
+    let read = read_body(shard, (&head.headers, body), shard.hub.settings.max_body).await;
+    let read_whole = read.is_ok();
+    let body = match read {
+        Ok(body) => body,
+        Err(Unread::Cut) => return plain(StatusCode::BAD_REQUEST, "", "text/plain"),
+        Err(why) => {
+            head.extensions.insert(why);
             Bytes::new()
         }
-        Err(_) => return plain(StatusCode::BAD_REQUEST, "", "text/plain"),
     };
-    match shard.router.clone().call(Request::from_parts(head, Body::from(body))).await {
+    let response = match shard.router.clone().call(Request::from_parts(head, Body::from(body))).await {
         Ok(response) => response,
         Err(never) => match never {},
+    };
+    if read_whole { response } else { last(response) }
+}
+
+/// The last answer on a connection: what the client still sends belongs to a body that nobody reads.
+fn last(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// Reads a body of at most `limit` bytes in the time that one may take. One that is said to be larger is not begun with: the
+/// client that asks whether to send it is not told to.
+async fn read_body(
+    shard: &Shard,
+    (headers, body): (&HeaderMap, HyperBody),
+    limit: usize,
+) -> Result<Bytes, Unread> {
+    let patience = Duration::from_millis(shard.hub.settings.body_patience);
+    if body.size_hint().lower() > limit as u64 {
+        if !headers.contains_key(header::EXPECT) {
+            tokio::task::spawn_local(tokio::time::timeout(patience, discard(body)));
+        }
+        return Err(Unread::TooLarge);
     }
+    match tokio::time::timeout(patience, Limited::new(body, limit).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Unread::TooLarge),
+        Ok(Err(_)) => Err(Unread::Cut),
+        Err(_) => Err(Unread::TooSlow),
+    }
+}
+
+/// Throws away what still comes of a body: closed at once, with bytes unread, the connection would take the refusal with it.
+async fn discard(mut body: HyperBody) {
+    while let Ok(Some(Ok(_))) = tokio::time::timeout(SILENCE, body.frame()).await {}
 }
 
 // ---- WebSocket ----
@@ -379,16 +424,19 @@ async fn post(shard: &Rc<Shard>, sid: Sid, request: Request<HyperBody>) -> Respo
     if let Err(error) = welcome.await.unwrap_or(Err(RequestError::UnknownSid)) {
         return engine_error(error);
     }
-    let limit = shard.hub.settings.engine.max_payload;
-    let body = match Limited::new(request.into_body(), limit).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(CloseReason::TooLarge),
-        Err(_) => Err(CloseReason::TransportClosed),
-    };
+    let (head, body) = request.into_parts();
+    let read = read_body(shard, (&head.headers, body), shard.hub.settings.engine.max_payload).await;
+    let why = read.as_ref().err().copied();
+    let body = read.map_err(|why| match why {
+        Unread::TooLarge => CloseReason::TooLarge,
+        Unread::TooSlow | Unread::Cut => CloseReason::TransportClosed,
+    });
     let (reply, done) = oneshot::channel();
     shard.shards.to(owner, ToShard::Engine(EngineCall::Post(sid, body, reply)));
-    match done.await.unwrap_or(Err(RequestError::UnknownSid)) {
-        Ok(()) => plain(StatusCode::OK, "ok", "text/html"),
-        Err(error) => engine_error(error),
+    match (done.await.unwrap_or(Err(RequestError::UnknownSid)), why) {
+        (_, Some(Unread::TooSlow)) => last(plain(StatusCode::REQUEST_TIMEOUT, "", "text/plain")),
+        (Ok(()), _) => plain(StatusCode::OK, "ok", "text/html"),
+        (Err(error), Some(_)) => last(engine_error(error)),
+        (Err(error), None) => engine_error(error),
     }
 }
