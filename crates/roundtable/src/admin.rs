@@ -124,6 +124,9 @@ pub struct Admin<O> {
 /// What a handler works with: the operator's side of the workspace that the request's query names, else of the default one.
 pub struct Desk<O>(pub Arc<Admin<O>>);
 
+/// What a handler works with that is about the server: it takes no workspace, and a `workspace` in the query means nothing.
+pub type Whole<O> = Shared<Arc<Admin<O>>>;
+
 impl<O: Office> FromRequestParts<Arc<Admin<O>>> for Desk<O> {
     type Rejection = Refused;
 

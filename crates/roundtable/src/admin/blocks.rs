@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use axum::body::Bytes;
+use axum::extract::State as Shared;
 use axum::response::Response;
 use roundtable_core::command::Command;
 use roundtable_core::error::{Error, ErrorKind};
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::admin::answer::{Refused, body, json_response};
-use crate::admin::{Desk, Office};
+use crate::admin::{Office, Whole};
 use crate::clock;
 use crate::watch::source_of;
 
@@ -44,7 +45,7 @@ pub struct Lift {
 }
 
 /// `GET /blocks`.
-pub async fn list<O: Office>(Desk(admin): Desk<O>) -> Response {
+pub async fn list<O: Office>(Shared(admin): Whole<O>) -> Response {
     let (state, now) = (admin.office.state(), clock::now());
     let blocks = state
         .blocks()
@@ -60,7 +61,7 @@ pub async fn list<O: Office>(Desk(admin): Desk<O>) -> Response {
 }
 
 /// `POST /blocks/lift`. What the address did is forgotten too: its next failure is its first.
-pub async fn lift<O: Office>(Desk(admin): Desk<O>, bytes: Bytes) -> Result<Response, Refused> {
+pub async fn lift<O: Office>(Shared(admin): Whole<O>, bytes: Bytes) -> Result<Response, Refused> {
     let Lift { address } = body(&bytes)?;
     let source = address.parse::<IpAddr>().map_or(address, source_of);
     if !admin.office.state().blocks().any(|block| block.notice.source == source) {

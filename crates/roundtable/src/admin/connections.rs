@@ -1,5 +1,6 @@
 //! Open connections, by the operator: seeing them, ending one.
 
+use axum::extract::State as Shared;
 use axum::response::Response;
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::ids::ConnectionId;
@@ -10,7 +11,7 @@ use utoipa::ToSchema;
 use crate::admin::answer::{Refused, json_response};
 use crate::admin::asked::{Asked, Named};
 use crate::admin::wire::OnlyWorkspace;
-use crate::admin::{Desk, Office};
+use crate::admin::{Desk, Office, Whole};
 use crate::transport::report::Listed;
 
 /// Answer of `GET /connections`.
@@ -101,7 +102,7 @@ fn shown(listed: Listed) -> ListedConnection {
 }
 
 /// `DELETE /connections/{connection}`.
-pub async fn close<O: Office>(Desk(admin): Desk<O>, Named(id): Named) -> Result<Response, Refused> {
+pub async fn close<O: Office>(Shared(admin): Whole<O>, Named(id): Named) -> Result<Response, Refused> {
     let id: u64 = id.parse().map_err(|_| Error::invalid("connection", "must be a number"))?;
     if admin.office.close(ConnectionId(id)).await {
         return Ok(json_response(200, &ClosedConnection { id }));

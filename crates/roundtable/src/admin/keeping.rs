@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use axum::body::Bytes;
+use axum::extract::State as Shared;
 use axum::response::Response;
 use roundtable_core::error::Error;
 
 use crate::admin::answer::{Refused, body, json_response};
 use crate::admin::asked::Asked;
 use crate::admin::wire::{Backup, Broken, Checked, OnlyWorkspace, Verification};
-use crate::admin::{Desk, Office};
+use crate::admin::{Desk, Office, Whole};
 
 /// `POST /verify`: of all workspaces, or of the one that the query names.
 pub async fn verify<O: Office>(
@@ -26,7 +27,7 @@ pub async fn verify<O: Office>(
 }
 
 /// `POST /backup`.
-pub async fn backup<O: Office>(Desk(admin): Desk<O>, bytes: Bytes) -> Result<Response, Refused> {
+pub async fn backup<O: Office>(Shared(admin): Whole<O>, bytes: Bytes) -> Result<Response, Refused> {
     let wanted: Backup = body(&bytes)?;
     let file = PathBuf::from(&wanted.file);
     if !file.is_absolute() {

@@ -106,7 +106,7 @@ impl Call {
     /// It takes a body.
     pub fn takes<T: ToSchema>(mut self) -> Self {
         self.body = Some(content("application/json", &self.known::<T>()));
-        self
+        self.refuses(408).refuses(413)
     }
 
     /// The body has exactly one of these groups of fields.
@@ -244,6 +244,7 @@ const fn reason(status: u16) -> &'static str {
         401 => "The admin token is missing or wrong.",
         403 => "It is not allowed.",
         404 => "What is named is not there.",
+        408 => "The body did not come in time.",
         409 => "It is there already, or does not fit what is there.",
         410 => "The log does not hold this cursor any more, or not yet.",
         413 => "It is too large.",

@@ -136,8 +136,7 @@ fn in_rooms<O: Office>() -> Vec<Mounted<O>> {
             Call::new(Post, "/rooms/{id}/messages", "Say something; who speaks becomes a member.")
                 .takes::<SendMessage>()
                 .answers::<SentMessage>(201)
-                .refuses(409)
-                .refuses(413),
+                .refuses(409),
             rooms::send::<O>,
         ),
         mount(

@@ -1,6 +1,7 @@
 //! Keys and tokens, by the operator.
 
 use axum::body::Bytes;
+use axum::extract::State as Shared;
 use axum::response::Response;
 use roundtable_core::command::Command;
 use roundtable_core::error::{Error, ErrorKind};
@@ -17,7 +18,7 @@ use crate::admin::claims::claims;
 use crate::admin::wire::{
     AddKey, AddedKey, IssueToken, IssuedToken, RevokeToken, RevokedKey, RevokedToken, TokenDialect,
 };
-use crate::admin::{Desk, Office};
+use crate::admin::{Desk, Office, Whole};
 use crate::auth::keys::FreshKey;
 use crate::auth::tokens::Claims;
 use crate::clock;
@@ -117,7 +118,7 @@ pub fn exists(state: &State, subject: &Principal) -> Result<(), Error> {
 }
 
 /// `POST /tokens/revoke`: in the workspace that the token is of.
-pub async fn revoke<O: Office>(Desk(admin): Desk<O>, bytes: Bytes) -> Result<Response, Refused> {
+pub async fn revoke<O: Office>(Shared(admin): Whole<O>, bytes: Bytes) -> Result<Response, Refused> {
     let RevokeToken { token } = body(&bytes)?;
     let unknown = || {
         let message = "this server made no such token, or it has ended";

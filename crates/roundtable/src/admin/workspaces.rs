@@ -1,17 +1,18 @@
 //! Workspaces, by the operator: making them, seeing which there are.
 
 use axum::body::Bytes;
+use axum::extract::State as Shared;
 use axum::response::Response;
 use roundtable_core::ids::WorkspaceId;
 use roundtable_dialects::iso::iso;
 
 use crate::admin::answer::{Refused, body, json_response};
 use crate::admin::wire::{AddWorkspace, AddedWorkspace, ListedWorkspace, ListedWorkspaces};
-use crate::admin::{Desk, Office};
+use crate::admin::{Office, Whole};
 use crate::auth::keys;
 
 /// `POST /workspaces`: the domain key is drawn here and kept as its hash alone.
-pub async fn add<O: Office>(Desk(admin): Desk<O>, bytes: Bytes) -> Result<Response, Refused> {
+pub async fn add<O: Office>(Shared(admin): Whole<O>, bytes: Bytes) -> Result<Response, Refused> {
     let AddWorkspace { workspace } = body(&bytes)?;
     let id = WorkspaceId::new(&workspace)?;
     let domain_key = keys::draw_secret();
@@ -20,7 +21,7 @@ pub async fn add<O: Office>(Desk(admin): Desk<O>, bytes: Bytes) -> Result<Respon
 }
 
 /// `GET /workspaces`.
-pub async fn list<O: Office>(Desk(admin): Desk<O>) -> Response {
+pub async fn list<O: Office>(Shared(admin): Whole<O>) -> Response {
     let default = |id: &WorkspaceId| admin.office.within(id).is_some_and(|office| office.is_default());
     let all = admin.office.workspaces().into_iter();
     let mut workspaces: Vec<ListedWorkspace> = all

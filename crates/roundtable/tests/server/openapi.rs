@@ -30,6 +30,18 @@ async fn every_path_and_method_of_the_document_is_served_and_no_other() {
                 }
                 let (status, answer) = call(address, (verb, &real), &token, "");
                 let responses = &item[verb.to_lowercase()]["responses"];
+                if documented {
+                    let elsewhere = format!("{real}?workspace=nope");
+                    let (status, answer) = call(address, (verb, &elsewhere), &token, "");
+                    assert!(
+                        !responses[status.to_string()].is_null(),
+                        "{verb} {elsewhere} answers {status}, which the document does not name: {answer}"
+                    );
+                    let parameters = item[verb.to_lowercase()]["parameters"].as_array().unwrap();
+                    if parameters.iter().all(|parameter| parameter["name"] != "workspace") {
+                        assert!(!answer.contains("there is no workspace"), "{verb} {elsewhere}: {answer}");
+                    }
+                }
                 match status {
                     405 => assert!(!documented, "{verb} {path} is in the document"),
                     _ => assert!(documented, "{verb} {path} answers {status} and is not in the document"),
