@@ -110,6 +110,12 @@ pub async fn history<O: Office>(
     Ok(json_response(200, &History { room: id, messages }))
 }
 
+/// Only the first workspace begins with an account: in others there may be nobody to speak for the operator.
+fn unnamed(error: Error) -> Error {
+    let message = format!("{}: say who speaks, with `from` (--from on the command line)", error.message);
+    Error::new(error.kind, message).field("from")
+}
+
 /// `POST /rooms/{id}/messages`.
 pub async fn send<O: Office>(
     Desk(admin): Desk<O>,
@@ -118,6 +124,7 @@ pub async fn send<O: Office>(
 ) -> Result<Response, Refused> {
     let SendMessage { content, from } = body(&bytes)?;
     let room = RoomId::new(&id)?;
+    let named = from.is_some();
     let from = match from {
         Some(text) => Principal::parse(&text)?,
         None => Principal::User(UserId::new(ADMIN)?),
@@ -128,7 +135,7 @@ pub async fn send<O: Office>(
         Principal::Agent(_) => Role::Assistant,
         _ => return Err(Error::invalid("from", "must be a user or an agent").into()),
     };
-    exists(&state, &from)?;
+    exists(&state, &from).map_err(|error| if named { error } else { unnamed(error) })?;
     let join = JoinRoom { room: room.clone(), member: from.clone(), create: None, by_key: true };
     admin.command(Command::JoinRoom(join)).await?;
     let post = Post {

@@ -141,13 +141,13 @@ pub struct SendArgs {
     room: String,
     /// What.
     text: String,
-    /// Who speaks: user:NAME or agent:ID.
-    #[arg(long, value_name = "WHO", default_value = "user:admin")]
-    from: String,
+    /// Who speaks: user:NAME or agent:ID. Without it user:admin, whom not every workspace has.
+    #[arg(long, value_name = "WHO")]
+    from: Option<String>,
 }
 
 pub(super) fn send(args: &SendArgs, target: &Target, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
-    let body = SendMessage { content: args.text.clone(), from: Some(args.from.clone()) };
+    let body = SendMessage { content: args.text.clone(), from: args.from.clone() };
     let path = format!("/rooms/{}/messages", encoded(&args.room));
     let sent: SentMessage = client(target)?.ask("POST", &path, &body)?;
     show(terminal, target, &sent, &format!("message {}", sent.message_id))

@@ -246,8 +246,14 @@ fn ids_travel_in_paths_unharmed() {
     assert_eq!(encoded("a-b_c.d~"), "a-b_c.d~");
     assert_eq!(encoded("a:b@c/ä"), "a%3Ab%40c%2F%C3%A4");
     let served = Served::begin();
-    served.cli(&["user", "add", "admin"]);
     served.cli(&["room", "add", "a:b@c"]);
+    let nobody = served.cli(&["send", "a:b@c", "x"]);
+    assert!(
+        nobody.exit != Exit::Done && nobody.err.contains("no user admin") && nobody.err.contains("--from")
+    );
+    let named = served.cli(&["send", "a:b@c", "x", "--from", "user:admin"]);
+    assert!(named.err.contains("no user admin") && !named.err.contains("--from"), "{}", named.err);
+    served.cli(&["user", "add", "admin"]);
     assert_eq!(served.cli(&["send", "a:b@c", "x"]).exit, Exit::Done);
     assert_eq!(served.cli(&["room", "history", "a:b@c", "--json"]).json()["room"], "a:b@c");
 }
