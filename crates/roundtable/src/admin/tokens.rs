@@ -45,7 +45,11 @@ pub async fn add_key<O: Office>(Desk(admin): Desk<O>, bytes: Bytes) -> Result<Re
         }
         _ => return Err(wrong("a key is for a user, or for an agent and a room")),
     };
-    let fresh = FreshKey::draw().ok_or_else(|| Error::new(ErrorKind::Internal, "no key could be drawn"))?;
+    let drawn = match opens {
+        KeyFor::User(_) => FreshKey::for_user(),
+        KeyFor::Room { .. } => FreshKey::for_room(),
+    };
+    let fresh = drawn.ok_or_else(|| Error::new(ErrorKind::Internal, "no key could be drawn"))?;
     let life = wanted.ttl_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX));
     let expires_at = life.map(|ms| clock::now().plus(ms));
     let (key, hash, name) = (fresh.id.clone(), fresh.hash.clone(), wanted.name);

@@ -13,18 +13,29 @@ use crate::clock;
 pub struct FreshKey {
     /// Its public half, `key_` and 24 hex digits (MXF notes §1).
     pub id: KeyId,
-    /// Its secret half: base64 of 32 random bytes.
+    /// Its secret half: 32 random bytes in base64.
     pub secret: String,
     /// What is kept of the secret half.
     pub hash: String,
 }
 
 impl FreshKey {
-    /// A new key from fresh randomness. `None` never happens: the form of the id is always allowed.
-    pub fn draw() -> Option<Self> {
+    /// A new key of an agent in a room, its secret in the base64 that MXF's clients know (MXF API, Channel Keys). `None`
+    /// never happens: the form of the id is always allowed.
+    pub fn for_room() -> Option<Self> {
+        Self::draw(&STANDARD)
+    }
+
+    /// A new key of a user, of letters, digits, `-` and `_` beside the colon: it may stand in a URL as it is. `None` never
+    /// happens.
+    pub fn for_user() -> Option<Self> {
+        Self::draw(&URL_SAFE_NO_PAD)
+    }
+
+    fn draw(base64: &impl base64::Engine) -> Option<Self> {
         let digits: String = clock::random_bytes::<12>().iter().map(|byte| format!("{byte:02x}")).collect();
         let id = KeyId::new(&format!("key_{digits}")).ok()?;
-        let secret = STANDARD.encode(clock::random_bytes::<32>());
+        let secret = base64.encode(clock::random_bytes::<32>());
         let hash = sha256_hex(secret.as_bytes());
         Some(Self { id, secret, hash })
     }
@@ -66,13 +77,17 @@ mod tests {
 
     #[test]
     fn keys_have_the_documented_form() {
-        let key = FreshKey::draw().unwrap();
+        let key = FreshKey::for_room().unwrap();
         let digits = key.id.as_str().strip_prefix("key_").unwrap();
         assert!(digits.len() == 24 && digits.bytes().all(|b| b.is_ascii_hexdigit()));
         assert_eq!(key.secret.len(), 44);
         assert_eq!(key.whole(), format!("{}:{}", key.id, key.secret));
         assert!(!format!("{key:?}").contains(&key.secret), "a secret does not get into logs");
-        assert_ne!(FreshKey::draw().unwrap(), key);
+        assert_ne!(FreshKey::for_room().unwrap(), key);
+        let key = FreshKey::for_user().unwrap();
+        assert_eq!(key.secret.len(), 43);
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_:".contains(c);
+        assert!(key.whole().chars().all(plain), "it may stand in a URL as it is");
     }
 
     #[test]

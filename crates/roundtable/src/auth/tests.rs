@@ -104,7 +104,7 @@ fn for_room(agent_id: &str) -> KeyFor {
 
 fn world() -> World {
     let place = Arc::new(Place::default());
-    let (user_key, room_key) = (FreshKey::draw().unwrap(), FreshKey::draw().unwrap());
+    let (user_key, room_key) = (FreshKey::for_user().unwrap(), FreshKey::for_room().unwrap());
     place.ask(Command::CreateWorkspace(WorkspaceCreated {
         name: "default".into(),
         domain_key_hash: sha256_hex(b"domain"),
@@ -317,7 +317,7 @@ async fn a_token_does_not_pass_to_the_next_bearer_of_a_name() {
 #[tokio::test]
 async fn keys_end() {
     let w = world();
-    let (ended, lasting) = (FreshKey::draw().unwrap(), FreshKey::draw().unwrap());
+    let (ended, lasting) = (FreshKey::for_user().unwrap(), FreshKey::for_user().unwrap());
     w.place.ask(key(&ended, KeyFor::User(user("ann")), Some(clock::now().plus(-1))));
     w.place.ask(key(&lasting, for_room("unheard-of"), Some(clock::now().plus(60_000))));
     assert_eq!(w.who(Proof::ApiKey(ended.whole())).await, Err(Refusal::Expired));
