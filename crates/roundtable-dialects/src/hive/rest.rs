@@ -60,10 +60,10 @@ pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response>
         return Some(respond(request, desk, Err(fault)).header("Allow", allowed.join(", ")));
     }
     let result = match path {
-        "/health" => whole::health(desk),
+        "/health" => health(request, desk).await,
         // The front-end gives up for good on anything but 200, so this only says that the process serves (notes §9).
         "/api/health" | "/api/monitoring/health" => {
-            whole::health(desk).map(|answer| Answer { status: 200, ..answer })
+            health(request, desk).await.map(|answer| Answer { status: 200, ..answer })
         }
         "/api/hive/status" => match spend_status(request, desk) {
             Ok(()) => whole::status(request, desk).await,
@@ -81,6 +81,12 @@ pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response>
         },
     };
     Some(respond(request, desk, result))
+}
+
+/// Whether the whole is well, for everybody. The figures behind it are for those who may come in here.
+async fn health(request: &Request<'_>, desk: &impl Desk) -> Result<Answer, Fault> {
+    let known = request.anonymous || arrive(request, desk).await.is_ok();
+    whole::health(desk, known)
 }
 
 /// What may be done at a path; `None` if it is none of this dialect's.

@@ -55,6 +55,20 @@ fn an_empty_hive_is_healthy_and_a_critical_alert_makes_it_ill() {
 }
 
 #[test]
+fn strangers_learn_whether_it_is_well_and_no_figures() {
+    let counter = counter();
+    for path in ["/health", "/api/health", "/api/monitoring/health"] {
+        let near = answered(handle(&request("GET", path, ""), &counter)).1;
+        assert!(near["data"]["system_info"].is_object() && near["data"]["modules"].is_object(), "{near}");
+        let far = Request { anonymous: false, ..request("GET", path, "") };
+        let (status, far) = answered(handle(&far, &counter));
+        assert_eq!((status, &far["status"]), (200, &json!("healthy")), "{path}");
+        let told: Vec<&str> = far["data"].as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(told, ["status", "timestamp"], "{path}");
+    }
+}
+
+#[test]
 fn an_agent_lives_from_post_to_delete() {
     let counter = counter();
     let id = made(&counter, WORKER);
