@@ -177,19 +177,33 @@ impl HiveSession {
         self.answer_held(scene, out);
     }
 
-    /// Goes on after the last number of an earlier connection, if the log has come that far.
-    fn resume(&mut self, since: &str, scene: Scene<'_>, out: &mut Outputs) -> bool {
-        let Some(from) = cursor::read(since, scene.epoch).filter(|from| from.offset <= scene.state.head)
-        else {
-            return false;
+    /// Goes on after the last number of an earlier connection; at the present, with an error, if that is no place or one the
+    /// log has not come to: a client that is ahead has watched a log that was put back since.
+    fn resume(&mut self, since: &str, scene: Scene<'_>, out: &mut Outputs) {
+        let Some(from) = cursor::read(since, scene.epoch) else {
+            return self.begin_now(Some(&Draft::error(&Fault::since(since))), scene, out);
         };
+        let number = since.parse::<u64>();
+        if from.epoch > scene.epoch || from.offset > scene.state.head {
+            let since = number.map_or_else(|_| from.to_string().into(), Value::from);
+            let error = Draft::ahead(&since, number_of(scene.state.head));
+            return self.begin_now(Some(&error), scene, out);
+        }
         // A cursor stands for all that was told before the next record.
-        let since = since.parse().unwrap_or_else(|_| number_of(from.offset.next()).saturating_sub(1));
+        let since = number.unwrap_or_else(|_| number_of(from.offset.next()).saturating_sub(1));
         // The number after `since`, unless that already belongs to the next event.
         let next = since.saturating_add(1);
         let first = if next.is_multiple_of(NUMBERS_PER_RECORD) { since } else { next };
         self.begin(first, Some(from), scene, out);
-        true
+    }
+
+    /// Begins at the present: the log is asked for the first number, and `error` is told after the first frame.
+    fn begin_now(&mut self, error: Option<&Draft>, scene: Scene<'_>, out: &mut Outputs) {
+        self.numbers.expect();
+        if let Some(error) = error {
+            self.answer(error, scene, out);
+        }
+        out.push(Output::Ask(Ask::new(FIRST, Command::Mark(Feed::Activity, false))));
     }
 
     fn refuse(&mut self, refusal: Refusal, scene: Scene<'_>, out: &mut Outputs) {
@@ -347,10 +361,9 @@ impl Session for HiveSession {
         if self.is_somebody() {
             out.push(Output::Ask(Ask::new(SILENT, Command::Connect(None))));
         }
-        let resumed = self.since.take().is_some_and(|since| self.resume(&since, scene, out));
-        if !resumed {
-            self.numbers.expect();
-            out.push(Output::Ask(Ask::new(FIRST, Command::Mark(Feed::Activity, false))));
+        match self.since.take() {
+            Some(since) => self.resume(&since, scene, out),
+            None => self.begin_now(None, scene, out),
         }
     }
 
@@ -470,11 +483,10 @@ impl Session for HiveSession {
         }
     }
 
-    fn cannot_resume(&mut self, topic: &Topic, first: Cursor, scene: Scene<'_>, out: &mut Outputs) {
+    fn cannot_resume(&mut self, _topic: &Topic, first: Cursor, scene: Scene<'_>, out: &mut Outputs) {
         let message = format!("The log goes back to {} only", number_of(first.offset));
         let fault = Fault::new("CANNOT_RESUME", 410, message);
-        self.answer(&Draft::error(&fault), scene, out);
-        out.push(Output::Subscribe(topic.clone(), None));
+        self.begin_now(Some(&Draft::error(&fault)), scene, out);
     }
 
     fn closed(&mut self, _scene: Scene<'_>, out: &mut Outputs) {

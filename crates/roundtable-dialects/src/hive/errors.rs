@@ -27,6 +27,12 @@ impl Fault {
         Self { code, status, message: message.into(), fields: Vec::new(), retry_after_s: None }
     }
 
+    /// A `since` that names no place.
+    pub fn since(given: &str) -> Self {
+        let rule = "must be the sequence of a frame or a cursor EPOCH:OFFSET";
+        Self::fields(vec![FieldError::new("since", rule, Some(&given.into()))])
+    }
+
     /// A frame that says nothing here: not JSON, or neither an action nor a known type.
     pub fn format() -> Self {
         Self::new("VALIDATION_ERROR", 400, "Invalid message format")

@@ -2,7 +2,7 @@
 
 use roundtable_core::ids::ConnectionId;
 use roundtable_core::time::Offset;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::errors::Fault;
 use super::wire::{Frame, Priority, number_of, uuid};
@@ -31,6 +31,13 @@ impl Draft {
     /// An error.
     pub fn error(fault: &Fault) -> Self {
         Self { priority: Priority::High, ..Self::new("error", fault.data()) }
+    }
+
+    /// An error for a client that gives a place the log has not come to: with that place and the number of the last record.
+    pub fn ahead(since: &Value, last: u64) -> Self {
+        let message = "since is ahead of the log; numbers go on after last_sequence";
+        let data = json!({"error": message, "code": "CANNOT_RESUME", "since": since, "last_sequence": last});
+        Self { priority: Priority::High, ..Self::new("error", data) }
     }
 
     /// The answer to a ping with this number.

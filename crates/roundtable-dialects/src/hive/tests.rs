@@ -463,8 +463,41 @@ fn a_dashboard_goes_on_where_it_stopped() {
     assert_eq!(sequence(&got[0]), since + 1);
     assert!(got.windows(2).all(|pair| sequence(&pair[0]) < sequence(&pair[1])));
     assert_eq!(stage.state.head, head, "a resume takes no position");
-    let id = enter(&mut stage, "since=99999999999");
-    assert_eq!(sequence(&stage.one(id)), head.next().0 * 1024, "a number that never was is not resumed from");
+}
+
+#[test]
+fn who_is_ahead_or_names_no_place_is_told_and_numbered_from_the_present() {
+    let mut stage = Stage::new(encode);
+    make(&mut stage, "a", json!({"type": "worker"}));
+    let wrong = [
+        ("since=979969", json!(979_969)),
+        ("since=9007199254740990", json!(9_007_199_254_740_990_u64)),
+        ("since=1:999999", json!("1:999999")),
+        ("since=4095:1", json!("4095:1")),
+        ("since=abc", Value::Null),
+        ("since=-5", Value::Null),
+    ];
+    for (query, since) in wrong {
+        let head = stage.state.head;
+        let id = enter(&mut stage, query);
+        let got = stage.got(id);
+        let [status, error] = got.as_slice() else { panic!("{query}: {got:?}") };
+        assert_eq!((&status["type"], sequence(status)), (&json!("hive_status_update"), head.next().0 * 1024));
+        assert_eq!((&error["type"], sequence(error)), (&json!("error"), sequence(status) + 1));
+        let data = &error["data"];
+        if since.is_null() {
+            assert_eq!(
+                (&data["code"], &data["field_errors"][0]["field"]),
+                (&json!("VALIDATION_ERROR"), &json!("since"))
+            );
+        } else {
+            assert_eq!((&data["code"], &data["since"]), (&json!("CANNOT_RESUME"), &since));
+            assert_eq!(data["last_sequence"], head.0 * 1024);
+        }
+        make(&mut stage, &format!("after-{}", head.0), json!({"type": "worker"}));
+        assert!(sequence(&stage.one(id)) > sequence(error));
+        stage.leave(id);
+    }
 }
 
 #[test]

@@ -114,7 +114,8 @@ pub struct FieldError {
 }
 
 impl FieldError {
-    fn new(field: &'static str, rule: &str, value: Option<&Value>) -> Self {
+    /// A field, what it must be, and what it was unless that is long.
+    pub fn new(field: &'static str, rule: &str, value: Option<&Value>) -> Self {
         let shown = value.filter(|value| value.to_string().len() <= MAX_ECHO_BYTES);
         Self { field, message: format!("{field} {rule}"), value: shown.cloned().unwrap_or(Value::Null) }
     }
