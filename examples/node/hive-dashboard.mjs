@@ -24,7 +24,7 @@ const show = {
   agent_removed: data => `agent ${data.agent_id} is gone`,
   error: ({ error }) => `refused: ${error}`,
   system_alert: ({ title, message }) => `alert: ${title}: ${message}`,
-  resource_alert: ({ resource_type: what, current_usage: usage }) => `alert: ${what} at ${usage}`,
+  resource_alert: data => `alert: ${data.resource} at ${data.usage_percent.toFixed(1)} %, above ${data.threshold_percent} %`,
 }
 
 function connect() {

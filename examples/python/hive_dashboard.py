@@ -20,6 +20,7 @@ SHOW = {
     "agent_removed": lambda data: f"agent {data['agent_id']} is gone",
     "error": lambda data: f"refused: {data['error']}",
     "system_alert": lambda data: f"alert: {data['title']}: {data['message']}",
+    "resource_alert": lambda data: f"alert: {data['resource']} at {data['usage_percent']:.1f} %, above {data['threshold_percent']} %",
 }
 
 

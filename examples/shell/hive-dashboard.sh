@@ -18,6 +18,7 @@ while socket_next; do
         [ "${3-}" != --once ] || exit 0
         ;;
     *'"type":"system_alert"'*) echo "alert: $(text_of title "$line")" ;;
+    *'"type":"resource_alert"'*) echo "alert: $(text_of resource "$line") is used too much" ;;
     *'"type":"error"'*) echo "$(text_of code "$line"): $(text_of error "$line")" >&2 ;;
     *) echo "$(text_of type "$line")" ;;
     esac

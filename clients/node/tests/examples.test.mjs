@@ -18,7 +18,7 @@ const LIBRARIES = fileURLToPath(new URL('../node_modules', import.meta.url))
 let server
 let folder
 before(async () => {
-  server = await Server.start()
+  server = await Server.start(['figures.interval=200ms'])
   // A folder of its own with the locked libraries, as after `npm install`.
   folder = await mkdtemp(path.join(os.tmpdir(), 'roundtable-examples-'))
   await cp(EXAMPLES, folder, { recursive: true, filter: source => path.basename(source) !== 'node_modules' })
@@ -58,6 +58,13 @@ function example(t, name, words, env = {}, last = ['--once']) {
       assert.equal(await inbox.first('its end', line => line.startsWith('exit ')), `exit ${code}`, inbox.items.join('\n'))
     },
   }
+}
+
+/** The memory is used more than a user wants: a resource alert, once. */
+async function scarce() {
+  const alerts = [{ name: fresh('memory'), metric: 'memory_usage', condition: 'greater_than', threshold: 0.001 }]
+  const { status } = await server.post('/metrics/alerts', { alerts })
+  assert.equal(status, 201)
 }
 
 async function account() {
@@ -105,6 +112,8 @@ test('the Hive dashboard sees the state and a new agent', async t => {
   for (const env of [{}, { HIVE_TOKEN: token }]) {
     const dashboard = example(t, 'hive-dashboard.mjs', [server.ports.main], env)
     await dashboard.line(/^(healthy|degraded|unhealthy): \d+ of \d+ agents active$/)
+    await scarce()
+    await dashboard.line(/^alert: memory at \d+\.\d %, above 0\.001 %$/)
     const id = fresh('agent')
     await server.cli('agent', 'add', id)
     await dashboard.line(new RegExp(`^new agent ${id} `))
@@ -239,6 +248,8 @@ test('the Hive dashboard in shell sees the health and a new agent', async t => {
     const dashboard = example(t, 'hive-dashboard.sh', [server.ports.main], env)
     await dashboard.line(/^health: (healthy|degraded|unhealthy)$/)
     await dashboard.line(/^status: \S+$/)
+    await scarce()
+    await dashboard.line(/^alert: memory is used too much$/)
     const id = fresh('agent')
     await server.cli('agent', 'add', id)
     await dashboard.line(new RegExp(`^new agent ${id}$`))

@@ -7,6 +7,7 @@ import sys
 import threading
 
 import pytest
+import requests
 
 from harness import PATIENCE, TOP, Inbox, fresh
 from participants import Agent, Person, Subscriber
@@ -81,6 +82,10 @@ def test_the_hive_dashboard_sees_a_new_agent(server, example, account, known):
     env = {"HIVE_TOKEN": server.cli("token", "issue", "--user", account[0])["token"]} if known else {}
     shown = example("hive_dashboard.py", server.main, **env)
     shown.line(r"(healthy|degraded|unhealthy): \d+ agents active")
+    scarce = {"name": fresh("memory"), "metric": "memory_usage", "condition": "greater_than", "threshold": 0.001}
+    answer = requests.post(f"{server.http}/metrics/alerts", json={"alerts": [scarce]}, timeout=PATIENCE)
+    assert answer.status_code == 201
+    shown.line(r"alert: memory at \d+\.\d %, above 0\.001 %")
     agent = fresh("agent")
     server.cli("agent", "add", agent)
     shown.line(rf"new agent {agent} \(.*\)")
