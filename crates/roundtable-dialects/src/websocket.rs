@@ -128,7 +128,7 @@ impl Error {
         Self { code: close::INVALID_DATA, reason }
     }
 
-    const TOO_BIG: Self = Self { code: close::TOO_BIG, reason: "message too big" };
+    const TOO_BIG: Self = Self { code: close::TOO_BIG, reason: "Message too large" };
     const NOT_UTF8: Self = Self::data("text is not valid UTF-8");
 }
 

@@ -157,6 +157,10 @@ impl MegaBotSession {
         };
         self.phase = Phase::Open;
         self.send("connection_established", payload, scene, out);
+        if self.since.is_some() && self.place(scene).is_none() {
+            let wrong = "since must be a cursor EPOCH:OFFSET or the sequence of a frame";
+            self.error(None, &Fault::validation(wrong), scene, out);
+        }
         if std::mem::take(&mut self.lost_some) {
             self.tell_of_loss(scene, out);
         }
