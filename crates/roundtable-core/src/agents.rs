@@ -160,6 +160,9 @@ pub struct AgentChanges {
     /// Suspended or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspended: Option<bool>,
+    /// New status, which its agent gave itself. The event after this one changes it, if it is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<AgentStatus>,
 }
 
 /// Event: an agent's card changed.
@@ -185,6 +188,9 @@ pub struct AgentStatusChanged {
     /// When a pause ends by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,
+    /// The change of its card right before this event names the new status too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub with_card: bool,
 }
 
 /// Event: an agent has a new secret.
@@ -281,6 +287,7 @@ pub(crate) fn register(state: &State, ctx: &Context, command: &RegisterAgent) ->
             .then(|| card.metadata.clone()),
         config: None,
         suspended: None,
+        status: None,
     };
     if changes != AgentChanges::default() {
         decision.event(Event::AgentUpdated(AgentUpdated { agent: command.agent.clone(), changes }));
@@ -345,7 +352,7 @@ pub(crate) fn update(
     agent: &AgentId,
     changes: &AgentChanges,
 ) -> Result<Decision, Error> {
-    run(state, ctx, agent)?;
+    let found = run(state, ctx, agent)?;
     if changes.config.is_some() {
         own(state, ctx, agent)?;
     }
@@ -358,6 +365,11 @@ pub(crate) fn update(
     if *changes != AgentChanges::default() {
         let event = AgentUpdated { agent: agent.clone(), changes: changes.clone() };
         decision.event(Event::AgentUpdated(event));
+    }
+    if let Some(new) = changes.status.filter(|new| *new != found.status) {
+        let with_card =
+            AgentStatusChanged { with_card: true, ..change_to(found, (new, "set_by_agent"), None) };
+        decision.event(Event::AgentStatusChanged(with_card));
     }
     Ok(decision)
 }
@@ -381,9 +393,13 @@ pub(crate) fn changed(decision: &mut Decision, agent: &Agent, new: AgentStatus, 
     }
 }
 
-fn told(decision: &mut Decision, agent: &Agent, (new, reason): (AgentStatus, &str), until: Option<Time>) {
+fn told(decision: &mut Decision, agent: &Agent, new: (AgentStatus, &str), until: Option<Time>) {
+    decision.event(Event::AgentStatusChanged(change_to(agent, new, until)));
+}
+
+fn change_to(agent: &Agent, (new, reason): (AgentStatus, &str), until: Option<Time>) -> AgentStatusChanged {
     let (id, old, reason) = (agent.id.clone(), agent.status, reason.into());
-    decision.event(Event::AgentStatusChanged(AgentStatusChanged { agent: id, old, new, reason, until }));
+    AgentStatusChanged { agent: id, old, new, reason, until, with_card: false }
 }
 
 pub(crate) fn pause(

@@ -137,6 +137,8 @@ fn agents() {
         r#"
         agent:a register a metadata={"x":1,"y":2} -> agent.updated
         agent:a update-agent a metadata={"y":3} -> agent.updated
+        agent:a update-agent a metadata={"y":3} status=away -> agent.updated, agent.status_changed a busy>away set_by_agent
+        agent:a update-agent a metadata={"y":3} status=away -> agent.updated
         // Metadata is merged; the same again is no change.
         agent:a register a metadata={"x":1} -> nothing
         "#,

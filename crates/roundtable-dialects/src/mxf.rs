@@ -190,6 +190,8 @@ pub struct MxfSession {
     came_at: Time,
     /// Up to where the client has everything, as its login said.
     since: Option<Cursor>,
+    /// Tells the credentials that it came in by from others.
+    mark: String,
     /// The newest message of this connection's own, for its acknowledgement.
     said: Option<(MessageId, Time)>,
 }
@@ -216,6 +218,7 @@ impl MxfSession {
             seen: Offset(0),
             came_at: Time(0),
             since: None,
+            mark: String::new(),
             said: None,
         }
     }

@@ -317,6 +317,7 @@ fn agent_command(verb: &str, args: &Args<'_>) -> Option<Command> {
                 metadata: args.json("metadata"),
                 config: args.json("config"),
                 suspended: args.get("suspended").map(|text| text == "true"),
+                status: args.get("status").and_then(read),
                 ..AgentChanges::default()
             };
             Command::UpdateAgent(agent()?, changes)

@@ -71,14 +71,19 @@ struct Auth<'a> {
     since: Option<&'a RawValue>,
 }
 
+/// A CONNECT payload that is an object; a list would be read as its fields in order.
+fn read_auth(auth: &RawValue) -> Option<Auth<'_>> {
+    auth.get().starts_with('{').then(|| serde_json::from_str(auth.get()).ok()).flatten()
+}
+
 /// The token of a CONNECT payload, as the client wrote it; what is no text counts as a token nobody issued. `None` if there is none.
 pub fn auth_token(auth: &RawValue) -> Option<String> {
-    loose(serde_json::from_str::<Auth<'_>>(auth.get()).ok()?.token?)
+    loose(read_auth(auth)?.token?)
 }
 
 /// The cursor of a CONNECT payload, text or number.
 pub fn auth_since(auth: &RawValue) -> Option<String> {
-    loose(serde_json::from_str::<Auth<'_>>(auth.get()).ok()?.since?)
+    loose(read_auth(auth)?.since?)
 }
 
 fn loose(raw: &RawValue) -> Option<String> {

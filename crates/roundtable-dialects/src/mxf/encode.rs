@@ -2,7 +2,7 @@
 
 pub mod shapes;
 
-use roundtable_core::agents::{AgentChanges, AgentStatus};
+use roundtable_core::agents::{AgentChanges, AgentStatusChanged};
 use roundtable_core::delivery::{Delivery, Item};
 use roundtable_core::event::{Event, Record};
 use roundtable_core::ids::{AgentId, Principal, RoomId};
@@ -167,7 +167,7 @@ impl Frames<'_> {
             (Event::RoomLeft(e), Some(room)) => self.came_or_went(record, room, &e.member, false),
             (Event::RoomUpdated(e), Some(room)) => self.room_updated(record, room, e),
             (Event::AgentUpdated(e), _) => self.agent_updated(record, &e.agent, &e.changes),
-            (Event::AgentStatusChanged(e), _) => self.status_changed(record, &e.agent, e.new),
+            (Event::AgentStatusChanged(e), _) => self.status_changed(record, e),
             (Event::PresenceConnected(e), _) => self.presence(record, "agent:connected", &e.principal),
             (Event::PresenceDisconnected(e), _) => {
                 self.presence(record, "agent:disconnected", &e.principal);
@@ -271,9 +271,10 @@ impl Frames<'_> {
         }
     }
 
-    /// `agent:updated` and `agent:status:change`.
-    fn status_changed(&mut self, record: &Record, agent: &AgentId, status: AgentStatus) {
-        if self.flat() {
+    /// `agent:updated`, unless that went out with the card, and `agent:status:change`.
+    fn status_changed(&mut self, record: &Record, changed: &AgentStatusChanged) {
+        let (agent, status) = (&changed.agent, changed.new);
+        if self.flat() && !changed.with_card {
             let updates = json!({"status": status});
             self.push("agent:updated", &shapes::agent_updated(agent, &updates, record.at));
         }

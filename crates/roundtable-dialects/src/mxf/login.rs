@@ -37,6 +37,8 @@ pub struct Attempt {
     allowed_tools: Option<Vec<String>>,
     /// The `cursor` of the last message the client has: what came after it in the channels it is in is sent first.
     since: Option<String>,
+    /// What of the credentials tells them from others, without the secret itself.
+    mark: String,
 }
 
 /// What is found in an opening or a late `auth`.
@@ -44,8 +46,7 @@ type Found = (Credentials, Attempt);
 
 /// What the client shows, or the text that refuses its CONNECT.
 fn at_the_door(opening: &Opening<'_>) -> Result<Found, &'static str> {
-    let auth = opening.auth.filter(|raw| raw.get() != "null");
-    if let Some(raw) = auth {
+    if let Some(raw) = opening.auth {
         let fields = Fields::payload(Some(raw)).map_err(|_| "Authentication required")?;
         let shown = |name: &&str| fields.raw(name).is_some();
         if CREDENTIALS.iter().any(shown) || domain_key(&fields).is_some() {
@@ -91,25 +92,45 @@ fn from_auth(fields: &Fields<'_>) -> Found {
         allowed_tools: fields.strings("allowedTools").ok().flatten(),
         // The number of a watched frame may stand without quotes.
         since: fields.loose("since").or_else(|| fields.raw("since").map(|raw| raw.get().to_owned())),
+        mark: String::new(),
     };
     // No credential at all is an empty token: the domain key is looked at all the same, and nobody has issued it.
     let proof = proof.unwrap_or_else(|| Proof::Token(Family::Mxf, String::new()));
     (Credentials { domain_key: domain_key(fields), proof }, attempt)
 }
 
+/// Tells credentials from others; the same however they are shown.
+fn mark_of(credentials: &Credentials, random: u128) -> String {
+    let secret = match &credentials.proof {
+        Proof::Token(_, text) | Proof::Bearer(_, text) | Proof::ApiKey(text) => text.clone(),
+        Proof::ChannelKey { key_id, secret } => format!("{key_id}:{secret}"),
+        // Two workspaces may know the same name.
+        Proof::Password { username, password } => {
+            format!("{:?} {username:?} {password:?}", credentials.domain_key)
+        }
+        // Nobody comes in here by these.
+        Proof::AgentSecret { .. } | Proof::Guest(_) => String::new(),
+    };
+    shapes::uuid(&random.to_be_bytes(), secret.as_bytes())
+}
+
 impl MxfSession {
     /// A CONNECT: refused at once, or its credentials are checked before it is answered.
     pub(super) fn knock(&mut self, opening: &Opening<'_>, out: &mut Outputs) {
         match at_the_door(opening) {
-            Ok((credentials, attempt)) => {
-                self.stage = Stage::Checking(Box::new(attempt));
-                out.push(Output::Authenticate(credentials));
-            }
+            Ok((credentials, attempt)) => self.check(credentials, attempt, out),
             Err(text) => out.push(Output::Refuse { message: text.into(), data: None }),
         }
     }
 
-    /// A late `auth` event: a new attempt, unless one is under way or has succeeded.
+    fn check(&mut self, credentials: Credentials, attempt: Attempt, out: &mut Outputs) {
+        let mark = mark_of(&credentials, self.random);
+        self.stage = Stage::Checking(Box::new(Attempt { mark, ..attempt }));
+        out.push(Output::Authenticate(credentials));
+    }
+
+    /// A late `auth` event: a new attempt, unless one is under way. Once one has succeeded the same credentials get the same
+    /// answer, and others are refused: a socket stays who it is.
     pub(super) fn late_auth(
         &mut self,
         payload: Option<&RawValue>,
@@ -118,6 +139,12 @@ impl MxfSession {
         out: &mut Outputs,
     ) {
         match &self.stage {
+            Stage::Inside if !self.came_in_by(payload) => {
+                let message = format!("This socket is already authenticated as {}", self.principal().id());
+                let error = Error::new(ErrorKind::Unauthenticated, message);
+                self.refuse(Call { event: "auth", ack }, &error, scene, out);
+                return;
+            }
             Stage::Inside => {
                 let answer = self.greeting(scene);
                 send("auth:success", &answer, out);
@@ -134,11 +161,19 @@ impl MxfSession {
         match Fields::payload(payload) {
             Ok(fields) => {
                 let (credentials, attempt) = from_auth(&fields);
-                self.stage = Stage::Checking(Box::new(Attempt { ack, ..attempt }));
-                out.push(Output::Authenticate(credentials));
+                self.check(credentials, Attempt { ack, ..attempt }, out);
             }
             Err(_) => self.failed(Attempt { ack, ..Attempt::default() }, Refusal::Missing, scene, out),
         }
+    }
+
+    /// Whether an auth object shows what this socket came in by, and says to be nobody else.
+    fn came_in_by(&self, payload: Option<&RawValue>) -> bool {
+        let Ok(fields) = Fields::payload(payload) else { return false };
+        let (credentials, attempt) = from_auth(&fields);
+        let who = self.principal();
+        let same = |claim: &str| who.agent().is_none_or(|agent| agent.as_str() == claim);
+        mark_of(&credentials, self.random) == self.mark && attempt.agent.as_deref().is_none_or(same)
     }
 
     /// The answer to the check.
@@ -222,6 +257,7 @@ impl MxfSession {
             return;
         }
         self.stage = Stage::Inside;
+        self.mark.clone_from(&attempt.mark);
         self.since = attempt.since.as_deref().and_then(|since| cursor::read(since, scene.epoch));
         self.accept(out);
         let answer = self.greeting(scene);

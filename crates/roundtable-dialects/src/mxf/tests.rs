@@ -384,7 +384,11 @@ fn agents_change_themselves_and_others_see_it() {
         json!({"status": "busy", "capabilities": ["sum"]})
     );
     assert_eq!(rig.ack(ann, 1)["agent"]["status"], "busy");
-    assert_eq!(rig.names(bob), ["agent:updated", "agent:updated"]);
+    assert_eq!(rig.names(bob), ["agent:updated"], "one change, one event");
+    assert_eq!(
+        rig.payload(bob, "agent:updated")["updates"],
+        json!({"status": "busy", "capabilities": ["sum"]})
+    );
     rig.clear();
     rig.ask(bob, "agent:status", json!({"agentId": "a1"}), 2);
     let status = rig.payload(bob, "agent:status:response");

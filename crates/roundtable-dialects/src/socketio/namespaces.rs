@@ -79,7 +79,7 @@ pub enum Step<'a> {
         /// The namespace's name, `/…`; unknown ones are refused with
         /// [`INVALID_NAMESPACE`](super::INVALID_NAMESPACE).
         namespace: &'a str,
-        /// The payload: a JSON object, or nothing.
+        /// The payload, or nothing. The protocol knows objects only; any other JSON is for the session to refuse.
         auth: Option<&'a RawValue>,
     },
     /// Handle the event.

@@ -149,7 +149,7 @@ impl Door {
         let (name, mut rest) = word(text);
         let mut door = Self::of(name).ok_or_else(|| format!("`{name}` is no dialect"))?;
         while !rest.is_empty() {
-            if rest.starts_with('{') || rest == "null" {
+            if rest.starts_with(['{', '[']) || rest == "null" {
                 door.auth = Some(rest.to_owned());
                 break;
             }

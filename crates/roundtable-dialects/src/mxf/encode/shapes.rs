@@ -209,6 +209,7 @@ pub fn updates(changes: &AgentChanges) -> Map<String, Value> {
         updates.insert("capabilities".into(), value(&names));
     }
     updates.extend(changes.metadata.as_ref().map(|new| ("metadata".to_owned(), value(new))));
+    updates.extend(changes.status.map(|new| ("status".to_owned(), value(&new))));
     updates
 }
 

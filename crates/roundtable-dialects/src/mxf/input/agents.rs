@@ -65,16 +65,13 @@ impl MxfSession {
     ) -> Result<(), Error> {
         let AgentUpdate { agent, changes, status, updates } = AgentUpdate::read(fields)?;
         let then = Then::Updated { agent: agent.clone(), updates };
-        let card = (changes != AgentChanges::default()).then(|| Command::UpdateAgent(agent.clone(), changes));
-        let status = status.map(|status| Command::SetAgentStatus(agent, status, "set_by_agent".into()));
-        match (card, status) {
-            (Some(card), Some(status)) => {
-                self.ask(card, (call, Then::Step), out);
-                self.ask(status, (call, then), out);
+        let command = match status {
+            Some(status) if changes == AgentChanges::default() => {
+                Command::SetAgentStatus(agent, status, "set_by_agent".into())
             }
-            (Some(only), None) | (None, Some(only)) => self.ask(only, (call, then), out),
-            (None, None) => {}
-        }
+            status => Command::UpdateAgent(agent, AgentChanges { status, ..changes }),
+        };
+        self.ask(command, (call, then), out);
         Ok(())
     }
 

@@ -79,10 +79,19 @@ fn a_client_enters_with_and_without_payload() {
 }
 
 #[test]
-fn payloads_of_connect_are_objects() {
-    for text in ["0[]", "0{", "0{}x", "0\"a\"", "01"] {
-        let step = Namespaces::new(0, &TIGHT).on_text(text, &TIGHT);
-        assert!(matches!(step, Step::Close(Violation::Payload | Violation::AckId)), "{text}");
+fn payloads_of_connect_are_json() {
+    for text in ["0{", "0{}x", "0abc", "012{}", "0[", "0\"a"] {
+        let mut namespaces = Namespaces::new(0, &TIGHT);
+        assert!(matches!(namespaces.on_text(text, &TIGHT), Step::Close(Violation::Payload)), "{text}");
+    }
+    for text in ["[]", "\"a\"", "5", "null"] {
+        let packet = format!("0/x,{text}");
+        let mut namespaces = Namespaces::new(0, &TIGHT);
+        let Step::Connect { attempt, auth, .. } = namespaces.on_text(&packet, &TIGHT) else {
+            panic!("{text}")
+        };
+        assert_eq!(auth.unwrap().get(), text);
+        assert!(namespaces.refuse(attempt, "no", None).is_some());
     }
 }
 
