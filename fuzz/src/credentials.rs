@@ -126,7 +126,11 @@ fn ordered(text: &str) {
 fn hidden(around: &str) {
     const SECRET: &str = "s3cr3t0fTheHouse";
     let _ = redacted(around);
+    // A fuzzer guesses the secret and says it without a name, and then it is nobody's.
     let plain: String = around.chars().filter(|c| c.is_alphanumeric() || " .,/-".contains(*c)).collect();
+    if plain.contains(SECRET) {
+        return;
+    }
     for shape in ["token=", "api_key=", "password: ", "\"secretKey\":\"", "Authorization: Bearer "] {
         let line = format!("{plain} {shape}{SECRET} {plain}");
         assert!(!redacted(&line).contains(SECRET), "{}", redacted(&line));
