@@ -21,11 +21,12 @@ mod person;
 mod stalled;
 mod storm;
 
-/// Settings under which nobody is refused for talking too much.
-const UNLIMITED: [&str; 4] = [
+/// Settings under which nobody is refused for talking too much, and whoever comes back is given all it missed.
+const UNLIMITED: [&str; 5] = [
     "mxf.messages_per_minute=off",
     "megabot.frames_per_second=off",
     "megabot.batched_per_second=off",
+    "megabot.replay=1000000",
     "server.drain_timeout=1s",
 ];
 
