@@ -51,8 +51,6 @@ pub struct Figures {
     pub descriptors_percent: f64,
     /// How full the queue to the engine is, 0–100.
     pub queue_percent: f64,
-    /// Where warnings begin: processor, memory, disk, each 0–100.
-    pub warning_percent: [f64; 3],
 }
 
 /// A figure that is kept over time: its name, its unit, and where it stands in a sample.

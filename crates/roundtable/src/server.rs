@@ -108,7 +108,7 @@ impl Server {
             address: addresses.iter().flatten().next().copied(),
         };
         let own = (node.node.to_string(), tls::encrypts(&config.server.listen));
-        let mut sampler = Sampler::new(own, clock::now(), &dir, &config.alerts);
+        let mut sampler = Sampler::new(own, clock::now(), &dir);
         let hub = Arc::new(Hub {
             workspaces: Arc::clone(&workspaces),
             identity: Arc::new(identity),

@@ -9,7 +9,6 @@ use sysinfo::{
 };
 
 use super::descriptors;
-use crate::config::Alerts;
 use crate::runner::QUEUE_BOUND;
 use crate::runner::latency::Tally;
 
@@ -47,7 +46,6 @@ pub struct Sampler {
     encrypted: bool,
     started_at: Time,
     dir: PathBuf,
-    warning_percent: [f64; 3],
     cores: f64,
     system: Option<System>,
     networks: Option<Networks>,
@@ -60,7 +58,7 @@ pub struct Sampler {
 
 impl Sampler {
     /// For the process called `node`, whose addresses encrypt or do not, with its data in `dir`.
-    pub fn new((node, encrypted): (String, bool), started_at: Time, dir: &Path, alerts: &Alerts) -> Self {
+    pub fn new((node, encrypted): (String, bool), started_at: Time, dir: &Path) -> Self {
         let mut system = System::new().ok();
         if let Some(system) = &mut system {
             system.refresh_cpu_usage();
@@ -72,8 +70,6 @@ impl Sampler {
             encrypted,
             started_at,
             dir: dir.canonicalize().unwrap_or_else(|_| dir.to_owned()),
-            warning_percent: [alerts.cpu_warning, alerts.memory_warning, alerts.disk_warning]
-                .map(|p| p.get()),
             cores: f64::from(u32::try_from(cores).unwrap_or(1)),
             system,
             networks: Networks::new_with_refreshed_list().ok(),
@@ -115,7 +111,6 @@ impl Sampler {
             latency_p95_ms,
             descriptors_percent: descriptors::used_percent(),
             queue_percent: share(counts.waiting, QUEUE_BOUND),
-            warning_percent: self.warning_percent,
         }
     }
 
@@ -215,16 +210,14 @@ fn share(part: u64, whole: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::{Counts, Sampler, Time, share};
-    use crate::config::Alerts;
-
     #[test]
     fn samples_are_measured_and_in_range() {
         let dir = tempfile::tempdir().unwrap();
-        let mut sampler = Sampler::new(("n1".into(), true), Time(5), dir.path(), &Alerts::default());
+        let mut sampler = Sampler::new(("n1".into(), true), Time(5), dir.path());
         let first = sampler.sample(Time(1_000), Counts { connections: 3, records: 10, ..Counts::default() });
         assert_eq!((first.node.as_str(), first.started_at, first.at), ("n1", Time(5), Time(1_000)));
         assert!(first.encrypted);
-        assert_eq!((first.connections, first.warning_percent), (3, [80.0, 80.0, 90.0]));
+        assert_eq!(first.connections, 3);
         assert_eq!((first.network_in, first.network_out), (0.0, 0.0), "one sample knows no rate");
         assert_eq!((first.records_per_second, first.error_rate), (0.0, 0.0), "nor what was written");
         let counts = Counts { connections: 0, records: 30, questions: 8, refusals: 2, ..Counts::default() };
