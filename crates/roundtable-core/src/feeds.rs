@@ -18,6 +18,12 @@ pub enum Feed {
     Monitoring,
 }
 
+impl Feed {
+    /// Every feed there is.
+    pub const ALL: [Self; 5] =
+        [Self::Activity, Self::Network, Self::Consensus, Self::Security, Self::Monitoring];
+}
+
 /// Event: a position was taken in the log, so that what is shown from here on has a number above all earlier ones.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct FeedMarked {

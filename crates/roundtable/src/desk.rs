@@ -21,7 +21,7 @@ use roundtable_dialects::session::{Ask, Credentials, Family, Identity, Refusal, 
 use crate::auth::challenges::{Answered, Challenges};
 use crate::clock;
 use crate::config::Config;
-use crate::log::read_shown;
+use crate::log::{Page, read_shown};
 use crate::rates::Rates;
 use crate::telemetry::recent;
 use crate::transport::Hub;
@@ -166,7 +166,7 @@ impl Desk for Counter {
         }
         let (log, workspace, room) =
             (Arc::clone(self.desks.hub.workspaces.log()), who.workspace.clone(), room.clone());
-        let read = move || read_shown(&*log, (&workspace, &state), &room, (before, limit as usize));
+        let read = move || read_shown(&*log, (&workspace, &state), &room, Page::of(before, limit as usize));
         tokio::task::spawn_blocking(read)
             .await
             .unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "a page could not be read")))

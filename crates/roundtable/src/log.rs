@@ -132,20 +132,20 @@ pub trait Log: Send + Sync + 'static {
     /// The state of a workspace: the newest snapshot and the records after it. Writes nothing.
     fn load(&self, workspace: &WorkspaceId) -> Result<Loaded, Error>;
 
-    /// At most `limit` records of a workspace, after `after`, up to `upto`, oldest first.
+    /// The records of a span, oldest first.
     fn read(&self, workspace: &WorkspaceId, span: Span) -> Result<Vec<Record>, Error>;
 
-    /// Like [`Log::read`], of those records only that [`roundtable_core::delivery::replays`] on a topic.
-    fn read_topic(&self, workspace: &WorkspaceId, topic: &Topic, span: Span) -> Result<Vec<Record>, Error>;
+    /// Where the records of some topics stand, by the index alone: no record is read. All that was committed before the call
+    /// is found. Among them may be some of a feed's kinds that do not [`roundtable_core::delivery::replays`] on it.
+    fn places(&self, workspace: &WorkspaceId, sought: &Sought<'_>) -> Result<Vec<Offset>, Error>;
 
-    /// The newest `limit` messages of a room, before `before` if given, oldest first.
-    fn read_room(
-        &self,
-        workspace: &WorkspaceId,
-        room: &RoomId,
-        before: Option<Offset>,
-        limit: usize,
-    ) -> Result<Vec<Record>, Error>;
+    /// The records at some places, in their order: as many of the first as have at most `bytes` of text, at least one. Fails
+    /// with `Internal` when one is not there.
+    fn read_at(&self, workspace: &WorkspaceId, places: &[Offset], bytes: usize)
+    -> Result<Vec<Record>, Error>;
+
+    /// The newest messages of a room that a page has room for, oldest first.
+    fn read_room(&self, workspace: &WorkspaceId, room: &RoomId, page: Page) -> Result<Vec<Record>, Error>;
 
     /// The message of a room with this id.
     fn find_message(
@@ -170,24 +170,26 @@ pub trait Log: Send + Sync + 'static {
     fn backup(&self, to: &Path) -> Result<(), Error>;
 }
 
-/// The newest `limit` messages of a room that were not taken back, before `before` if given, oldest first.
+/// The newest messages of a room that were not taken back and that a page has room for, oldest first.
 pub fn read_shown(
     log: &dyn Log,
     (workspace, state): (&WorkspaceId, &State),
     room: &RoomId,
-    (mut before, limit): (Option<Offset>, usize),
+    page: Page,
 ) -> Result<Vec<Record>, Error> {
     let mut shown: Vec<Record> = Vec::new();
+    let mut next = page;
     loop {
-        let page = log.read_room(workspace, room, before, limit)?;
-        let full = page.len() >= limit;
-        before = page.first().map(|record| record.offset);
-        shown.extend(page.into_iter().rev().filter(|record| !state.is_deleted(record)));
-        if !full || shown.len() >= limit {
+        let read = log.read_room(workspace, room, next)?;
+        let full = read.len() >= next.limit;
+        next.before = read.first().map(|record| record.offset);
+        shown.extend(read.into_iter().rev().filter(|record| !state.is_deleted(record)));
+        // A page that is not full has all there is, or all that its bytes have room for.
+        if !full || shown.len() >= page.limit {
             break;
         }
     }
-    shown.truncate(limit);
+    shown.truncate(page.limit);
     shown.reverse();
     Ok(shown)
 }
@@ -201,12 +203,69 @@ pub struct Span {
     pub upto: Offset,
     /// At most so many.
     pub limit: usize,
+    /// At most so many bytes of their text; the first comes whatever its size.
+    pub bytes: usize,
 }
 
 impl Span {
     /// Everything after an offset.
     pub const fn after(offset: Offset) -> Self {
-        Self { after: offset, upto: Offset(u64::MAX), limit: usize::MAX }
+        Self { after: offset, upto: Offset(u64::MAX), limit: usize::MAX, bytes: usize::MAX }
+    }
+}
+
+/// Which records of some topics are looked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sought<'a> {
+    /// The topics, each with the offset after which.
+    pub topics: &'a [(Topic, Offset)],
+    /// Up to and with this one.
+    pub upto: Offset,
+    /// At most so many of all topics together.
+    pub limit: usize,
+    /// The newest come first, and the oldest are left out; otherwise the other way round.
+    pub newest: bool,
+}
+
+/// A page of a room's messages, read backwards.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Page {
+    /// Only what is before this offset.
+    pub before: Option<Offset>,
+    /// At most so many.
+    pub limit: usize,
+    /// At most so many bytes of their text; the newest is there whatever its size.
+    pub bytes: usize,
+}
+
+impl Page {
+    /// The newest messages, however large.
+    pub const fn of(before: Option<Offset>, limit: usize) -> Self {
+        Self { before, limit, bytes: usize::MAX }
+    }
+}
+
+/// Counts what fits into a number of bytes; the first fits in any case.
+struct Allowance {
+    left: usize,
+    used: bool,
+}
+
+impl Allowance {
+    const fn of(bytes: usize) -> Self {
+        Self { left: bytes, used: false }
+    }
+
+    fn takes(&mut self, bytes: usize) -> bool {
+        let fits = !self.used || bytes <= self.left;
+        self.left = self.left.saturating_sub(bytes);
+        self.used = true;
+        fits
+    }
+
+    /// Whether nothing more fits.
+    const fn is_full(&self) -> bool {
+        self.used && self.left == 0
     }
 }
 

@@ -27,7 +27,7 @@ use crate::auth::secrets::Secrets;
 use crate::clock;
 use crate::config::Config;
 use crate::desk::Desks;
-use crate::log::{Epochs, Span, Verified, read_shown};
+use crate::log::{Epochs, Page, Span, Verified, read_shown};
 use crate::probes;
 use crate::runner::Handle;
 use crate::transport::http::{From, Unread};
@@ -110,7 +110,10 @@ impl Office for FrontOffice {
     async fn page(&self, room: &RoomId, before: Option<Offset>, limit: usize) -> Result<Vec<Record>, Error> {
         let room = room.clone();
         let state = self.state();
-        self.reading(move |log, workspace| read_shown(log, (workspace, &state), &room, (before, limit))).await
+        self.reading(move |log, workspace| {
+            read_shown(log, (workspace, &state), &room, Page::of(before, limit))
+        })
+        .await
     }
 
     async fn read(&self, after: Offset, limit: usize) -> Result<Vec<Record>, Error> {

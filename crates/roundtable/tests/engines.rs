@@ -13,7 +13,7 @@ use std::sync::Arc;
 use records::{Dice, agent, any, append, message, room, workspace};
 use roundtable::log::memory::MemoryLog;
 use roundtable::log::sqlite::{FILE, OpenError, SqliteLog};
-use roundtable::log::{Append, AppendError, Appended, Log, Span};
+use roundtable::log::{Append, AppendError, Appended, Log, Page, Sought, Span};
 use roundtable_core::delivery::Topic;
 use roundtable_core::event::{Event, Record};
 use roundtable_core::feeds::Feed;
@@ -51,14 +51,24 @@ fn compare(sqlite: &SqliteLog, memory: &MemoryLog, w: &WorkspaceId, (count, dice
         let after = Offset(dice.below(count + 10));
         let upto = Offset(after.0 + dice.below(count));
         let limit = [1, 10, 100, usize::MAX][dice.below(4) as usize];
-        let span = Span { after, upto, limit };
-        assert_eq!(sqlite.read(w, span).unwrap(), memory.read(w, span).unwrap());
-        let topic = &topics[dice.below(topics.len() as u64) as usize];
-        let (a, b) = (sqlite.read_topic(w, topic, span).unwrap(), memory.read_topic(w, topic, span).unwrap());
-        assert_eq!(a, b, "{topic:?} {span:?}");
+        let bytes = [1, 300, 5_000, usize::MAX][dice.below(4) as usize];
+        let span = Span { after, upto, limit, bytes };
+        let (a, b) = (sqlite.read(w, span).unwrap(), memory.read(w, span).unwrap());
+        assert_eq!(a, b, "{span:?}");
+        let some = |dice: &mut Dice| {
+            (topics[dice.below(topics.len() as u64) as usize].clone(), Offset(dice.below(count + 10)))
+        };
+        let sought: Vec<(Topic, Offset)> = (0..dice.below(5)).map(|_| some(dice)).collect();
+        let sought = Sought { topics: &sought, upto, limit, newest: dice.below(2) == 0 };
+        let (a, b) = (sqlite.places(w, &sought).unwrap(), memory.places(w, &sought).unwrap());
+        assert_eq!(a, b, "{sought:?}");
+        let (found, same) = (sqlite.read_at(w, &a, bytes).unwrap(), memory.read_at(w, &a, bytes).unwrap());
+        assert_eq!(found, same, "{a:?} {bytes}");
+        assert!(found.iter().map(|record| record.offset).eq(a.into_iter().take(found.len())));
         let (place, before) = (room(dice.below(8)), (dice.below(3) > 0).then_some(upto));
-        let (a, b) = (sqlite.read_room(w, &place, before, limit), memory.read_room(w, &place, before, limit));
-        assert_eq!(a.unwrap(), b.unwrap(), "{place} {before:?} {limit}");
+        let page = Page { before, limit, bytes };
+        let (a, b) = (sqlite.read_room(w, &place, page).unwrap(), memory.read_room(w, &place, page).unwrap());
+        assert_eq!(a, b, "{place} {page:?}");
         let said = &all[dice.below(count) as usize];
         if let Event::MessagePosted(posted) = &said.event {
             let place = said.room.as_ref().unwrap();
@@ -196,6 +206,32 @@ fn what_was_tampered_with_shows() {
         assert_eq!(found.sound, broken - 1, "{sql}");
         assert_eq!(found.broken.unwrap().0, Offset(broken), "{sql}");
     }
+}
+
+#[test]
+fn what_is_not_of_a_topic_is_never_read_not_even_in_the_newest_part() {
+    let dir = tempfile::tempdir().unwrap();
+    let (w, mut dice) = (workspace("w"), Dice(8));
+    let mut log = SqliteLog::open(dir.path()).unwrap();
+    let place = |offset: u64| room(if offset.is_multiple_of(50) { 1 } else { 2 });
+    let said: Vec<Record> =
+        (1..=3_000).map(|offset| message(offset, offset as i64, place(offset), &mut dice)).collect();
+    for batch in said.chunks(500) {
+        append(&log, &w, batch, (1, false));
+    }
+    edit(dir.path(), "UPDATE records SET body = 'unreadable' WHERE room = 'room-2'");
+    let expected: Vec<&Record> = said.iter().filter(|record| record.offset.0.is_multiple_of(50)).collect();
+    for _ in 0..2 {
+        let topics = [(Topic::Room(room(1)), Offset(0)), (Topic::Principal(agent(1)), Offset(0))];
+        let sought = Sought { topics: &topics, upto: Offset(3_000), limit: 1_000, newest: false };
+        let places = log.places(&w, &sought).unwrap();
+        assert!(log.read_at(&w, &places, usize::MAX).unwrap().iter().eq(expected.iter().copied()));
+        let page = log.read_room(&w, &room(1), Page::of(None, 1_000)).unwrap();
+        assert!(page.iter().eq(expected.iter().copied()));
+        drop(log);
+        log = SqliteLog::open(dir.path()).unwrap();
+    }
+    assert!(log.read(&w, Span::after(Offset(0))).is_err(), "the others are unreadable");
 }
 
 #[test]

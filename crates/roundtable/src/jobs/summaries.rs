@@ -13,7 +13,7 @@ use roundtable_dialects::session::{Ask, Token};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::log::read_shown;
+use crate::log::{Page, read_shown};
 use crate::runner::{Audience, Committed, News, Workspaces};
 
 /// After so many messages a conversation is summed up again.
@@ -87,7 +87,7 @@ async fn sum_up(workspaces: &Workspaces, workspace: &WorkspaceId, room: &RoomId)
     let (log, state) = (Arc::clone(workspaces.log()), Arc::clone(&handle.view().state));
     let (of, which) = (workspace.clone(), room.clone());
     let read = move || -> Result<Option<String>, Error> {
-        let newest = read_shown(&*log, (&of, &state), &which, (None, SUMMARISED as usize))?;
+        let newest = read_shown(&*log, (&of, &state), &which, Page::of(None, SUMMARISED as usize))?;
         Ok(state.room(&which).map(|room| summary(room, &newest)))
     };
     let text = tokio::task::spawn_blocking(read).await.unwrap_or(Ok(None))?;

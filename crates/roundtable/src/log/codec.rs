@@ -44,6 +44,15 @@ pub struct Columns<'a> {
     pub body: &'a str,
 }
 
+impl Columns<'_> {
+    /// How much text it is beside its kind, in bytes.
+    pub fn bytes(&self) -> usize {
+        let Self { kind: _, actor, room, target, client, body } = *self;
+        let optional = [room, target, client].into_iter().flatten().map(str::len).sum::<usize>();
+        actor.len() + optional + body.len()
+    }
+}
+
 impl Row {
     /// Writes a record down. Fails with `Internal` if its body has no JSON form.
     pub fn of(record: &Record) -> Result<Self, Error> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use roundtable_core::delivery::{self, Topic};
+use roundtable_core::delivery::{Topic, kinds_of_feed, replays};
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::event::{Event, Record};
 use roundtable_core::ids::{MessageId, RoomId, WorkspaceId};
@@ -12,7 +12,9 @@ use roundtable_core::state::State;
 use roundtable_core::time::Offset;
 
 use super::codec::{self, Hash, Row};
-use super::{Append, AppendError, Appended, Done, Epochs, Loaded, Log, Span, Verified};
+use super::{
+    Allowance, Append, AppendError, Appended, Done, Epochs, Loaded, Log, Page, Sought, Span, Verified,
+};
 
 /// Keeps everything in memory, in the same columns as on disk. Appends are answered at once, in the caller's thread, unless
 /// [`MemoryLog::hold`] is on.
@@ -71,18 +73,33 @@ impl MemoryLog {
         self.lock().refusal = refusal;
     }
 
+    /// The records of a span that are wanted, each with the bytes of its text.
     fn select(
         &self,
         workspace: &WorkspaceId,
         span: Span,
         wanted: impl Fn(&Record) -> bool,
-    ) -> Result<Vec<Record>, Error> {
+    ) -> Vec<(Record, usize)> {
         let inner = self.lock();
-        let Some(kept) = inner.workspaces.get(workspace) else { return Ok(Vec::new()) };
+        let Some(kept) = inner.workspaces.get(workspace) else { return Vec::new() };
         let skip = usize::try_from(span.after.0).unwrap_or(usize::MAX);
-        let records = kept.rows.iter().skip(skip).map(|(_, _, record)| record);
-        let within = records.take_while(|record| record.offset <= span.upto);
-        Ok(within.filter(|record| wanted(record)).take(span.limit).cloned().collect())
+        let within = kept.rows.iter().skip(skip).take_while(|(_, _, record)| record.offset <= span.upto);
+        let found = within.filter(|(_, _, record)| wanted(record)).take(span.limit);
+        found.map(|(row, _, record)| (record.clone(), row.bytes())).collect()
+    }
+}
+
+/// The first that fit.
+fn fitting(records: impl IntoIterator<Item = (Record, usize)>, bytes: usize) -> Vec<Record> {
+    let mut allowance = Allowance::of(bytes);
+    records.into_iter().take_while(|(_, size)| allowance.takes(*size)).map(|(record, _)| record).collect()
+}
+
+/// What the index of the log on disk can tell: of a feed, the kinds.
+fn indexed(record: &Record, topic: &Topic) -> bool {
+    match topic {
+        Topic::Feed(feed) => kinds_of_feed(*feed).contains(&record.event.kind()),
+        Topic::Room(_) | Topic::Principal(_) => replays(record, topic),
     }
 }
 
@@ -160,25 +177,46 @@ impl Log for MemoryLog {
     }
 
     fn read(&self, workspace: &WorkspaceId, span: Span) -> Result<Vec<Record>, Error> {
-        self.select(workspace, span, |_| true)
+        Ok(fitting(self.select(workspace, span, |_| true), span.bytes))
     }
 
-    fn read_topic(&self, workspace: &WorkspaceId, topic: &Topic, span: Span) -> Result<Vec<Record>, Error> {
-        self.select(workspace, span, |record| delivery::replays(record, topic))
+    fn places(&self, workspace: &WorkspaceId, sought: &Sought<'_>) -> Result<Vec<Offset>, Error> {
+        let wanted = |record: &Record| {
+            sought.topics.iter().any(|(topic, after)| record.offset > *after && indexed(record, topic))
+        };
+        let span = Span { upto: sought.upto, ..Span::after(Offset(0)) };
+        let found = self.select(workspace, span, wanted).into_iter().map(|(record, _)| record.offset);
+        let mut places: Vec<Offset> = found.collect();
+        if sought.newest {
+            places.reverse();
+        }
+        places.truncate(sought.limit);
+        Ok(places)
     }
 
-    fn read_room(
+    fn read_at(
         &self,
         workspace: &WorkspaceId,
-        room: &RoomId,
-        before: Option<Offset>,
-        limit: usize,
+        places: &[Offset],
+        bytes: usize,
     ) -> Result<Vec<Record>, Error> {
-        let upto = before.map_or(u64::MAX, |offset| offset.0.saturating_sub(1));
+        let missing = || Error::new(ErrorKind::Internal, "the log names a record that is not there");
+        let mut records = Vec::with_capacity(places.len());
+        for place in places {
+            let span = Span { upto: *place, ..Span::after(Offset(place.0.saturating_sub(1))) };
+            records.push(self.select(workspace, span, |_| true).pop().ok_or_else(missing)?);
+        }
+        Ok(fitting(records, bytes))
+    }
+
+    fn read_room(&self, workspace: &WorkspaceId, room: &RoomId, page: Page) -> Result<Vec<Record>, Error> {
+        let upto = page.before.map_or(u64::MAX, |offset| offset.0.saturating_sub(1));
         let span = Span { upto: Offset(upto), ..Span::after(Offset(0)) };
         let said = |r: &Record| r.room.as_ref() == Some(room) && matches!(r.event, Event::MessagePosted(_));
-        let mut all = self.select(workspace, span, said)?;
-        Ok(all.split_off(all.len().saturating_sub(limit)))
+        let newest = self.select(workspace, span, said).into_iter().rev().take(page.limit);
+        let mut found = fitting(newest, page.bytes);
+        found.reverse();
+        Ok(found)
     }
 
     fn find_message(
@@ -190,8 +228,8 @@ impl Log for MemoryLog {
         let wanted = |r: &Record| {
             r.room.as_ref() == Some(room) && matches!(&r.event, Event::MessagePosted(m) if m.id == *id)
         };
-        let found = self.select(workspace, Span { limit: 1, ..Span::after(Offset(0)) }, wanted)?;
-        Ok(found.into_iter().next())
+        let found = self.select(workspace, Span { limit: 1, ..Span::after(Offset(0)) }, wanted);
+        Ok(found.into_iter().next().map(|(record, _)| record))
     }
 
     fn snapshot(&self, workspace: &WorkspaceId, state: &State) -> Result<(), Error> {

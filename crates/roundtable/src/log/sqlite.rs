@@ -8,6 +8,7 @@ mod writer;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -21,7 +22,8 @@ use roundtable_core::time::Offset;
 use rusqlite::Connection;
 
 use super::codec::{self, Row};
-use super::{Append, AppendError, Appended, Done, Loaded, Log, Span, Verified};
+use super::{Allowance, Append, AppendError, Appended, Done, Loaded, Log, Page, Sought, Span, Verified};
+use postings::{AllPending, CHUNK, Gathered};
 use reader::Readers;
 use writer::{Answer, Job, Prepared, Writer};
 
@@ -31,6 +33,8 @@ pub const FILE: &str = "roundtable.db";
 pub const LOCK_FILE: &str = "roundtable.lock";
 /// The program's version, noted with every snapshot.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Places of a room that are looked up at once, at least: not all are messages.
+const LEAST_LOOKED_UP: usize = 64;
 /// Snapshots kept of each workspace.
 const SNAPSHOTS: u32 = 2;
 
@@ -76,6 +80,7 @@ pub struct SqliteLog {
     jobs: Sender<Job>,
     thread: Option<JoinHandle<()>>,
     readers: Readers,
+    pending: AllPending,
     _lock: File,
 }
 
@@ -97,10 +102,11 @@ impl SqliteLog {
             return Err(OpenError::Newer { file, version });
         }
         let (jobs, waiting) = mpsc::channel();
-        let writer = Writer::new(connection);
+        let writer = Writer::new(connection).map_err(sqlite)?;
+        let pending = writer.pending();
         let thread = std::thread::Builder::new().name("log".into()).spawn(move || writer.work(&waiting));
         let thread = Some(thread.map_err(io(dir))?);
-        Ok(Self { jobs, thread, readers: Readers::new(file), _lock: lock })
+        Ok(Self { jobs, thread, readers: Readers::new(file), pending, _lock: lock })
     }
 
     /// Lets the writer do something between two groups, and waits for it.
@@ -224,18 +230,45 @@ impl Log for SqliteLog {
         self.readers.ask(|connection| reader::read(connection, workspace, span))
     }
 
-    fn read_topic(&self, workspace: &WorkspaceId, topic: &Topic, span: Span) -> Result<Vec<Record>, Error> {
-        self.readers.ask(|connection| reader::read_topic(connection, workspace, topic, span))
+    fn places(&self, workspace: &WorkspaceId, sought: &Sought<'_>) -> Result<Vec<Offset>, Error> {
+        let mut found = Gathered::of(sought);
+        // First what is not in the tables yet: what goes there meanwhile is found twice, and nothing is missed.
+        let pending = self.pending.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pending) = pending.get(workspace) {
+            pending.gather(sought, &mut found);
+        }
+        drop(pending);
+        self.readers.ask(|connection| reader::places(connection, workspace, sought, &mut found))?;
+        Ok(found.into_places())
     }
 
-    fn read_room(
+    fn read_at(
         &self,
         workspace: &WorkspaceId,
-        room: &RoomId,
-        before: Option<Offset>,
-        limit: usize,
+        places: &[Offset],
+        bytes: usize,
     ) -> Result<Vec<Record>, Error> {
-        self.readers.ask(|connection| reader::read_room(connection, workspace, room, (before, limit)))
+        let all = (None, usize::MAX, &mut Allowance::of(bytes));
+        self.readers.ask(|connection| reader::read_at(connection, workspace, places, all))
+    }
+
+    fn read_room(&self, workspace: &WorkspaceId, room: &RoomId, page: Page) -> Result<Vec<Record>, Error> {
+        let topics = [(Topic::Room(room.clone()), Offset(0))];
+        let limit = page.limit.clamp(LEAST_LOOKED_UP, CHUNK);
+        let mut upto = page.before.map_or(Offset(u64::MAX), |before| Offset(before.0.saturating_sub(1)));
+        let (mut found, mut allowance) = (Vec::new(), Allowance::of(page.bytes));
+        while found.len() < page.limit && !allowance.is_full() {
+            let places = self.places(workspace, &Sought { topics: &topics, upto, limit, newest: true })?;
+            let messages = (Some("message.posted"), page.limit - found.len(), &mut allowance);
+            let read = |connection: &Connection| reader::read_at(connection, workspace, &places, messages);
+            found.extend(self.readers.ask(read)?);
+            match places.last().filter(|_| places.len() >= limit) {
+                Some(last) => upto = Offset(last.0.saturating_sub(1)),
+                None => break,
+            }
+        }
+        found.reverse();
+        Ok(found)
     }
 
     fn find_message(

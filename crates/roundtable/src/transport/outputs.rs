@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use roundtable_core::access;
-use roundtable_core::delivery::{Delivery, Item, Topic};
+use roundtable_core::delivery::{Delivery, Item, Topic, replays};
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::event::Record;
 use roundtable_core::ids::{Principal, WorkspaceId};
@@ -22,11 +22,13 @@ use super::report::Tally;
 use super::shard::Shard;
 use super::{Farewell, Hub};
 use crate::clock;
-use crate::log::{Span, read_shown};
+use crate::log::{Page, Sought, Span, read_shown};
 use crate::runner::{News, ReplyTo, View, batch::Question};
 
 /// Records read from the log at a time while a subscription catches up.
 const PAGE: usize = 200;
+/// Bytes of their text, at most; one is read whatever its size.
+const PAGE_BYTES: usize = 256 << 10;
 
 /// A page of a room's history that a session asked for.
 struct PageRequest {
@@ -273,16 +275,22 @@ impl Shard {
         topic: &Topic,
         span: &mut Span,
     ) -> Option<Vec<Record>> {
-        let (log, of, which) = (Arc::clone(self.hub.workspaces.log()), workspace.clone(), topic.clone());
-        let asked = Span { limit: PAGE, ..*span };
-        let page = tokio::task::spawn_blocking(move || log.read_topic(&of, &which, asked)).await;
-        let Ok(Ok(page)) = page else {
+        let (log, of, asked) = (Arc::clone(self.hub.workspaces.log()), workspace.clone(), *span);
+        let topics = [(topic.clone(), span.after)];
+        let read = move || {
+            let sought = Sought { topics: &topics, upto: asked.upto, limit: PAGE, newest: false };
+            let places = log.places(&of, &sought)?;
+            let page = log.read_at(&of, &places, PAGE_BYTES)?;
+            let whole = page.len() == places.len() && places.len() < PAGE;
+            Ok::<_, Error>((page, whole))
+        };
+        let Ok(Ok((mut page, whole))) = tokio::task::spawn_blocking(read).await else {
             tracing::error!(%workspace, "the log could not be read for a resume");
             self.overflow(connection);
             return None;
         };
-        let full = page.len() >= PAGE;
-        span.after = page.last().filter(|_| full).map_or(span.upto, |record| record.offset);
+        span.after = page.last().filter(|_| !whole).map_or(span.upto, |record| record.offset);
+        page.retain(|record| replays(record, topic));
         Some(page)
     }
 
@@ -350,7 +358,7 @@ impl Shard {
         let page: Result<Vec<Record>, Error> = if access::may_receive(&view.state, &who, &topic) {
             let (log, of) = (Arc::clone(self.hub.workspaces.log()), home.handle.workspace().clone());
             let (limit, state) = (limit as usize, Arc::clone(&view.state));
-            let read = move || read_shown(&*log, (&of, &state), &room, (before, limit));
+            let read = move || read_shown(&*log, (&of, &state), &room, Page::of(before, limit));
             let page = tokio::task::spawn_blocking(read)
                 .await
                 .unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "a page could not be read")));

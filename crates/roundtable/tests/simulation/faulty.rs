@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use roundtable::log::memory::MemoryLog;
-use roundtable::log::{Append, AppendError, Appended, Done, Epochs, Loaded, Log, Span, Verified};
-use roundtable_core::delivery::Topic;
+use roundtable::log::{
+    Append, AppendError, Appended, Done, Epochs, Loaded, Log, Page, Sought, Span, Verified,
+};
 use roundtable_core::error::Error;
 use roundtable_core::event::Record;
 use roundtable_core::ids::{MessageId, RoomId, WorkspaceId};
@@ -26,8 +27,8 @@ pub enum Fault {
     SkipsInResume,
     /// A resume says a record twice.
     RepeatsInResume,
-    /// A resume brings what belongs to another room or person.
-    LeaksInResume,
+    /// A resume brings another record than the one that is due.
+    MixesUpInResume,
     /// Lost records begin no new epoch.
     ForgetsEpochs,
     /// A record comes back changed.
@@ -41,7 +42,7 @@ impl Fault {
         Self::LoadsShort,
         Self::SkipsInResume,
         Self::RepeatsInResume,
-        Self::LeaksInResume,
+        Self::MixesUpInResume,
         Self::ForgetsEpochs,
         Self::Garbles,
     ];
@@ -102,28 +103,32 @@ impl Log for FaultyLog {
         Ok(records)
     }
 
-    fn read_topic(&self, workspace: &WorkspaceId, topic: &Topic, span: Span) -> Result<Vec<Record>, Error> {
-        let mut records = self.memory.read_topic(workspace, topic, span)?;
-        if !records.is_empty() && self.now(Fault::SkipsInResume, 3) {
-            records.remove(0);
+    fn places(&self, workspace: &WorkspaceId, sought: &Sought<'_>) -> Result<Vec<Offset>, Error> {
+        let mut places = self.memory.places(workspace, sought)?;
+        if !places.is_empty() && self.now(Fault::SkipsInResume, 3) {
+            places.remove(0);
         }
-        if let Some(last) = records.last().cloned().filter(|_| self.now(Fault::RepeatsInResume, 3)) {
-            records.push(last);
+        if let Some(last) = places.last().copied().filter(|_| self.now(Fault::RepeatsInResume, 3)) {
+            places.push(last);
         }
-        if self.now(Fault::LeaksInResume, 3) {
-            records = self.memory.read(workspace, span)?;
+        Ok(places)
+    }
+
+    fn read_at(
+        &self,
+        workspace: &WorkspaceId,
+        places: &[Offset],
+        bytes: usize,
+    ) -> Result<Vec<Record>, Error> {
+        let mut records = self.memory.read_at(workspace, places, bytes)?;
+        if let Some(first) = records.first_mut().filter(|_| self.now(Fault::MixesUpInResume, 3)) {
+            *first = self.memory.read_at(workspace, &[Offset(1)], bytes)?.remove(0);
         }
         Ok(records)
     }
 
-    fn read_room(
-        &self,
-        workspace: &WorkspaceId,
-        room: &RoomId,
-        before: Option<Offset>,
-        limit: usize,
-    ) -> Result<Vec<Record>, Error> {
-        self.memory.read_room(workspace, room, before, limit)
+    fn read_room(&self, workspace: &WorkspaceId, room: &RoomId, page: Page) -> Result<Vec<Record>, Error> {
+        self.memory.read_room(workspace, room, page)
     }
 
     fn find_message(

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use roundtable::log::{AppendError, Log, Span};
+use roundtable::log::{AppendError, Log, Page, Sought, Span};
 use roundtable::runner::batch::Question;
 use roundtable::runner::{Audience, Committed, Handle, News, Pace, ReplyTo, View, Workspaces};
 use roundtable_core::access;
@@ -556,7 +556,7 @@ impl World {
                     record.room.as_ref() == Some(&room) && matches!(record.event, Event::MessagePosted(_))
                 };
                 let all: Vec<&Record> = model.records.iter().filter(said).collect();
-                let page = self.log.read_room(&workspace, &room, None, 5).unwrap();
+                let page = self.log.read_room(&workspace, &room, Page::of(None, 5)).unwrap();
                 assert!(page.iter().eq(all.iter().rev().take(5).rev().copied()), "the newest page of {room}");
                 if let Some(Event::MessagePosted(message)) = all.first().map(|record| &record.event) {
                     let found = self.log.find_message(&workspace, &room, &message.id).unwrap();
@@ -576,14 +576,18 @@ fn read_back(
     after: Offset,
 ) -> Vec<Record> {
     const PAGE: usize = 3;
-    let mut span = Span { after, upto: view.state.head, limit: PAGE };
-    let mut records = Vec::new();
+    let (mut records, mut after): (Vec<Record>, Offset) = (Vec::new(), after);
     loop {
-        let page = log.read_topic(workspace, topic, span).unwrap();
-        let full = page.len() >= PAGE;
-        records.extend(page);
-        let Some(last) = records.last().filter(|_| full) else { break };
-        span.after = last.offset;
+        let topics = [(topic.clone(), after)];
+        let sought = Sought { topics: &topics, upto: view.state.head, limit: PAGE, newest: false };
+        let places = log.places(workspace, &sought).unwrap();
+        let page = log.read_at(workspace, &places, 400).unwrap();
+        let whole = page.len() == places.len() && places.len() < PAGE;
+        after = page.last().map_or(after, |record| record.offset);
+        records.extend(page.into_iter().filter(|record| replays(record, topic)));
+        if whole {
+            break;
+        }
     }
     let last = records.last().map_or(after, |record| record.offset);
     records.extend(view.unsynced(topic, last).cloned());

@@ -2,17 +2,21 @@
 //! with every record costs more than the record (a page per room and commit).
 
 use std::collections::HashMap;
+use std::sync::{Arc, RwLock};
 
 use roundtable_core::delivery::{Topic, kinds_of_feed};
 use roundtable_core::feeds::Feed;
+use roundtable_core::ids::WorkspaceId;
+use roundtable_core::time::Offset;
 use rusqlite::Connection;
 
+use super::super::Sought;
+
+use super::reader::Fault;
 use super::schema;
 
-/// A chunk is written when it has so many records; readers scan what is not written yet.
+/// A chunk is written when it has so many records; until then it is looked up in memory.
 pub const CHUNK: usize = 2048;
-
-const FEEDS: [Feed; 5] = [Feed::Activity, Feed::Network, Feed::Consensus, Feed::Security, Feed::Monitoring];
 
 /// The name of a topic in the table.
 pub fn name(topic: &Topic) -> String {
@@ -33,6 +37,9 @@ const fn feed_name(feed: Feed) -> &'static str {
     }
 }
 
+/// What is not yet in the tables, of all workspaces: the writer fills it, readers look things up.
+pub type AllPending = Arc<RwLock<HashMap<WorkspaceId, Pending>>>;
+
 /// The records of one workspace that are synced but not yet in the tables.
 #[derive(Default)]
 pub struct Pending {
@@ -43,7 +50,7 @@ pub struct Pending {
     latest: i64,
     rooms: HashMap<Box<str>, Vec<u64>>,
     targets: HashMap<Box<str>, Vec<u64>>,
-    feeds: [Vec<u64>; FEEDS.len()],
+    feeds: [Vec<u64>; Feed::ALL.len()],
 }
 
 /// What of a record decides where it is looked for.
@@ -101,11 +108,32 @@ impl Pending {
             }
         }
         if room.is_none() {
-            for (feed, places) in FEEDS.iter().zip(&mut self.feeds) {
+            for (feed, places) in Feed::ALL.iter().zip(&mut self.feeds) {
                 if kinds_of_feed(*feed).contains(&kind) {
                     places.push(offset);
                 }
             }
+        }
+    }
+
+    /// The offsets of a topic's records, oldest first.
+    fn of(&self, topic: &Topic) -> &[u64] {
+        let found = match topic {
+            Topic::Room(room) => self.rooms.get(room.as_str()),
+            Topic::Principal(who) => self.targets.get(who.to_string().as_str()),
+            Topic::Feed(feed) => {
+                Feed::ALL.iter().position(|known| known == feed).and_then(|at| self.feeds.get(at))
+            }
+        };
+        found.map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Gathers what is looked for.
+    pub fn gather(&self, sought: &Sought<'_>, found: &mut Gathered) {
+        for (topic, after) in sought.topics {
+            let places = self.of(topic);
+            let later = places.get(places.partition_point(|place| *place <= after.0)..).unwrap_or_default();
+            later.iter().take_while(|place| **place <= sought.upto.0).for_each(|place| found.add(*place));
         }
     }
 
@@ -126,7 +154,7 @@ impl Pending {
             blob.extend(places.iter().flat_map(|offset| back(offset).to_le_bytes()));
             statement.execute((topic, last, &blob)).map(drop)
         };
-        let feeds = FEEDS.iter().zip(&self.feeds).filter(|(_, places)| !places.is_empty());
+        let feeds = Feed::ALL.iter().zip(&self.feeds).filter(|(_, places)| !places.is_empty());
         for (feed, places) in feeds {
             write(feed_name(*feed), places)?;
         }
@@ -143,6 +171,84 @@ impl Pending {
         connection.prepare_cached(sql)?.execute((number, schema::offset(last)))?;
         Ok(())
     }
+}
+
+/// The nearest places among many, in no more memory than twice as many as are wanted.
+pub struct Gathered {
+    kept: Vec<u64>,
+    limit: usize,
+    newest: bool,
+    /// The farthest of those kept, once there are enough.
+    edge: Option<u64>,
+}
+
+impl Gathered {
+    /// None yet.
+    pub const fn of(sought: &Sought<'_>) -> Self {
+        Self { kept: Vec::new(), limit: sought.limit, newest: sought.newest, edge: None }
+    }
+
+    fn add(&mut self, place: u64) {
+        if self.wants(place) {
+            self.kept.push(place);
+            if self.kept.len() >= self.limit.saturating_mul(2).max(64) {
+                self.trim();
+            }
+        }
+    }
+
+    fn wants(&self, place: u64) -> bool {
+        self.edge.is_none_or(|edge| if self.newest { place > edge } else { place < edge })
+    }
+
+    fn trim(&mut self) {
+        self.kept.sort_unstable();
+        self.kept.dedup();
+        if self.newest {
+            self.kept.reverse();
+        }
+        self.kept.truncate(self.limit);
+        self.edge = self.kept.last().copied().filter(|_| self.kept.len() == self.limit);
+    }
+
+    /// All of them, the nearest first.
+    pub fn into_places(mut self) -> Vec<Offset> {
+        self.trim();
+        self.kept.into_iter().map(Offset).collect()
+    }
+}
+
+/// Gathers what is looked for from the table.
+pub fn gather(
+    connection: &Connection,
+    number: i64,
+    sought: &Sought<'_>,
+    found: &mut Gathered,
+) -> Result<(), Fault> {
+    let sql = if sought.newest {
+        "SELECT last, places FROM topics WHERE topic = ?1 AND last > ?2 AND last <= ?3 ORDER BY last DESC"
+    } else {
+        "SELECT last, places FROM topics WHERE topic = ?1 AND last > ?2 AND last <= ?3 ORDER BY last"
+    };
+    let mut statement = connection.prepare_cached(sql)?;
+    let high = schema::id(number, schema::MAX_OFFSET);
+    for (topic, after) in sought.topics {
+        let within = after.next().0..=sought.upto.0;
+        let mut chunks = statement.query((name(topic), schema::id(number, after.0), high))?;
+        while let Some(chunk) = chunks.next()? {
+            let last: i64 = chunk.get(0)?;
+            let all = ids(last, chunk.get_ref(1)?.as_blob()?).map(schema::offset);
+            all.filter(|place| within.contains(place)).for_each(|place| found.add(place));
+            // Chunks go on in the order in which places are wanted.
+            let beyond = if sought.newest { last } else { last + 1 };
+            if !found.wants(schema::offset(beyond))
+                || (!sought.newest && schema::offset(last) >= sought.upto.0)
+            {
+                break;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The ids in one row of the table, oldest first.

@@ -1,10 +1,10 @@
 //! Reading the log's file: each question in one read transaction, on connections that cannot write.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use roundtable_core::delivery::{self, Topic, kinds_of_feed};
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::event::{Event, Record};
 use roundtable_core::ids::{MessageId, RoomId, WorkspaceId};
@@ -13,7 +13,8 @@ use roundtable_core::time::Offset;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 
 use super::super::codec::{self, Columns, Hash};
-use super::super::{Epochs, Loaded, Span, Verified};
+use super::super::{Allowance, Epochs, Loaded, Sought, Span, Verified};
+use super::postings::{Gathered, Pending};
 use super::{postings, schema};
 
 /// Idle connections that are kept; more are opened when more threads read at once.
@@ -143,6 +144,19 @@ fn known(connection: &Connection, workspace: &WorkspaceId) -> rusqlite::Result<O
     statement.query_row([workspace.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).optional()
 }
 
+/// What the tables of topics and chunks do not hold yet, of all workspaces.
+pub fn all_pending(connection: &Connection) -> rusqlite::Result<HashMap<WorkspaceId, Pending>> {
+    let mut statement = connection.prepare("SELECT workspace, number, indexed FROM workspaces")?;
+    let mut rows = statement.query(())?;
+    let mut all = HashMap::new();
+    while let Some(row) = rows.next()? {
+        if let Ok(workspace) = WorkspaceId::new(row.get_ref(0)?.as_str()?) {
+            all.insert(workspace, Pending::load(connection, row.get(1)?, row.get(2)?)?);
+        }
+    }
+    Ok(all)
+}
+
 /// The epochs of a workspace, and whether its last writer may have handed out what it had not synced.
 pub fn epochs(connection: &Connection, number: i64) -> rusqlite::Result<(Epochs, bool)> {
     let mut statement =
@@ -194,119 +208,72 @@ pub fn load(connection: &Connection, workspace: &WorkspaceId) -> Result<Loaded, 
 /// See [`super::super::Log::read`].
 pub fn read(connection: &Connection, workspace: &WorkspaceId, span: Span) -> Result<Vec<Record>, Fault> {
     match known(connection, workspace)? {
-        Some((number, _)) => scan(connection, number, span, |_| true),
+        Some((number, _)) => scan(connection, number, span),
         None => Ok(Vec::new()),
     }
 }
 
-/// The records of a span that are wanted, from the table itself.
-pub fn scan(
-    connection: &Connection,
-    number: i64,
-    span: Span,
-    wanted: impl Fn(&Columns<'_>) -> bool,
-) -> Result<Vec<Record>, Fault> {
+/// The records of a span, from the table itself.
+pub fn scan(connection: &Connection, number: i64, span: Span) -> Result<Vec<Record>, Fault> {
     let sql = select!("records r WHERE r.id > ?1 AND r.id <= ?2 ORDER BY r.id");
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query((schema::id(number, span.after.0), schema::id(number, span.upto.0)))?;
-    let mut found = Vec::new();
+    let (mut found, mut allowance) = (Vec::new(), Allowance::of(span.bytes));
     while found.len() < span.limit
+        && !allowance.is_full()
         && let Some(row) = rows.next()?
     {
         let (numbers, columns) = parts(row)?;
-        if wanted(&columns) {
-            found.push(codec::record(numbers, &columns)?);
+        if !allowance.takes(columns.bytes()) {
+            break;
         }
+        found.push(codec::record(numbers, &columns)?);
     }
     Ok(found)
 }
 
-fn one(connection: &Connection, id: i64) -> Result<Record, Fault> {
-    let mut statement = connection.prepare_cached(select!("records r WHERE r.id = ?1"))?;
-    let mut rows = statement.query([id])?;
-    match rows.next()? {
-        Some(row) => record(row),
-        None => Err(Error::new(ErrorKind::Internal, "the log names a record that is not there").into()),
+/// See [`super::super::Log::places`]; what was not in the tables a moment ago is among `found` already.
+pub fn places(
+    connection: &Connection,
+    workspace: &WorkspaceId,
+    sought: &Sought<'_>,
+    found: &mut Gathered,
+) -> Result<(), Fault> {
+    match known(connection, workspace)? {
+        Some((number, _)) => postings::gather(connection, number, sought, found),
+        None => Ok(()),
     }
 }
 
-/// See [`super::super::Log::read_topic`]: what is in the tables from there, the newest records by looking at each.
-pub fn read_topic(
+/// See [`super::super::Log::read_at`]; with a kind, those of other kinds are passed over without a look at their bodies.
+pub fn read_at(
     connection: &Connection,
     workspace: &WorkspaceId,
-    topic: &Topic,
-    span: Span,
+    places: &[Offset],
+    (kind, limit, allowance): (Option<&str>, usize, &mut Allowance),
 ) -> Result<Vec<Record>, Fault> {
-    let Some((number, indexed)) = known(connection, workspace)? else { return Ok(Vec::new()) };
+    let missing = || Error::new(ErrorKind::Internal, "the log names a record that is not there");
+    let Some((number, _)) = known(connection, workspace)? else { return Ok(Vec::new()) };
+    let sql = select!("records r WHERE r.id = ?1 AND r.kind = coalesce(?2, r.kind)");
+    let mut statement = connection.prepare_cached(sql)?;
     let mut found = Vec::new();
-    if span.after.0 < indexed {
-        let sql =
-            "SELECT last, places FROM topics WHERE topic = ?1 AND last > ?2 AND last <= ?3 ORDER BY last";
-        let mut statement = connection.prepare_cached(sql)?;
-        let (low, high) = (schema::id(number, span.after.0), schema::id(number, schema::MAX_OFFSET));
-        let mut chunks = statement.query((postings::name(topic), low, high))?;
-        let upto = schema::id(number, span.upto.0);
-        'chunks: while let Some(chunk) = chunks.next()? {
-            for id in postings::ids(chunk.get(0)?, chunk.get_ref(1)?.as_blob()?) {
-                if id > upto || found.len() >= span.limit {
-                    break 'chunks;
+    for place in places {
+        if found.len() >= limit || allowance.is_full() {
+            break;
+        }
+        let mut rows = statement.query((schema::id(number, place.0), kind))?;
+        match rows.next()? {
+            Some(row) => {
+                let (numbers, columns) = parts(row)?;
+                if !allowance.takes(columns.bytes()) {
+                    break;
                 }
-                if id > low {
-                    found.push(one(connection, id)?);
-                    found.pop_if(|record| !delivery::replays(record, topic));
-                }
+                found.push(codec::record(numbers, &columns)?);
             }
+            None if kind.is_none() => return Err(missing().into()),
+            None => {}
         }
     }
-    let rest = Span { after: Offset(span.after.0.max(indexed)), limit: usize::MAX, ..span };
-    let name = postings::name(topic);
-    let newest = scan(connection, number, rest, |columns| match topic {
-        Topic::Room(room) => columns.room == Some(room.as_str()),
-        Topic::Principal(_) => columns.target == Some(&name),
-        Topic::Feed(feed) => kinds_of_feed(*feed).contains(&columns.kind),
-    })?;
-    let left = span.limit.saturating_sub(found.len());
-    found.extend(newest.into_iter().filter(|record| delivery::replays(record, topic)).take(left));
-    Ok(found)
-}
-
-/// See [`super::super::Log::read_room`].
-pub fn read_room(
-    connection: &Connection,
-    workspace: &WorkspaceId,
-    room: &RoomId,
-    (before, limit): (Option<Offset>, usize),
-) -> Result<Vec<Record>, Fault> {
-    let Some((number, indexed)) = known(connection, workspace)? else { return Ok(Vec::new()) };
-    let before = schema::id(number, before.map_or(schema::MAX_OFFSET, |offset| offset.0.saturating_sub(1)));
-    let mut found = Vec::new();
-    let sql = select!(
-        "records r WHERE r.id > ?1 AND r.id <= ?2 AND r.room = ?3 AND r.kind = 'message.posted' ORDER BY r.id DESC"
-    );
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query((schema::id(number, indexed), before, room.as_str()))?;
-    while found.len() < limit
-        && let Some(row) = rows.next()?
-    {
-        found.push(record(row)?);
-    }
-    let sql =
-        "SELECT last, places FROM topics WHERE topic = ?1 AND last > ?2 AND last <= ?3 ORDER BY last DESC";
-    let mut statement = connection.prepare_cached(sql)?;
-    let name = postings::name(&Topic::Room(room.clone()));
-    let (low, high) = (schema::id(number, 0), schema::id(number, indexed));
-    let mut chunks = statement.query((name, low, high))?;
-    while found.len() < limit
-        && let Some(chunk) = chunks.next()?
-    {
-        for id in postings::ids(chunk.get(0)?, chunk.get_ref(1)?.as_blob()?).rev() {
-            if id <= before && found.len() < limit {
-                found.push(one(connection, id)?);
-                found.pop_if(|record| !matches!(record.event, Event::MessagePosted(_)));
-            }
-        }
-    }
-    found.reverse();
     Ok(found)
 }
 

@@ -1,6 +1,7 @@
 //! The one thread that writes the log's file: everything that waits, of all workspaces, goes into one transaction and one sync.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::PoisonError;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
 use roundtable_core::ids::WorkspaceId;
@@ -9,7 +10,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension};
 
 use super::super::codec::{self, Hash, Row};
 use super::super::{AppendError, Appended, Done, Span};
-use super::postings::{Pending, Place};
+use super::postings::{AllPending, Pending, Place};
 use super::{reader, schema};
 
 /// No more records go into one transaction, so that nobody waits long for somebody else's.
@@ -90,9 +91,9 @@ pub struct Writer {
     /// Its connection.
     pub connection: Connection,
     tails: Tails,
-    pending: HashMap<i64, Pending>,
+    pending: AllPending,
     /// Whose pending chunk the open transaction holds.
-    filed: HashSet<i64>,
+    filed: HashSet<WorkspaceId>,
 }
 
 /// What SQLite says, in the log's words.
@@ -107,9 +108,16 @@ pub fn failure(error: &rusqlite::Error) -> AppendError {
 }
 
 impl Writer {
-    /// Writes through `connection`.
-    pub fn new(connection: Connection) -> Self {
-        Self { connection, tails: Tails::new(), pending: HashMap::new(), filed: HashSet::new() }
+    /// Writes through `connection`. What is not in the tables yet is read back.
+    pub fn new(connection: Connection) -> rusqlite::Result<Self> {
+        let pending = reader::all_pending(&connection)?;
+        let pending = AllPending::new(pending.into());
+        Ok(Self { connection, tails: Tails::new(), pending, filed: HashSet::new() })
+    }
+
+    /// What is not in the tables yet, for readers to look things up.
+    pub fn pending(&self) -> AllPending {
+        AllPending::clone(&self.pending)
     }
 
     /// Works until told to stop. While one transaction is synced, the next one gathers in the channel.
@@ -166,8 +174,9 @@ impl Writer {
             }
             Ok(verdicts) => {
                 self.tails.extend(staged);
-                for number in self.filed.drain() {
-                    self.pending.remove(&number);
+                if !self.filed.is_empty() {
+                    let mut pending = self.pending.write().unwrap_or_else(PoisonError::into_inner);
+                    self.filed.drain().for_each(|workspace| drop(pending.remove(&workspace)));
                 }
                 for ((prepared, answer), verdict) in group.zip(verdicts) {
                     let appended = self.settled(&prepared, verdict);
@@ -212,11 +221,13 @@ impl Writer {
         if append.expected > tail.head || !dense || !room {
             return Ok(ends(tail.head));
         }
-        if let Some(pending) = self.pending.get(&tail.number).filter(|pending| pending.due())
-            && self.filed.insert(tail.number)
+        let pending = self.pending.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pending) = pending.get(&append.workspace).filter(|pending| pending.due())
+            && self.filed.insert(append.workspace.clone())
         {
             pending.write(&self.connection, tail.number)?;
         }
+        drop(pending);
         self.mark(&mut tail, append)?;
         insert(&self.connection, &mut tail, &append.rows)?;
         staged.insert(append.workspace.clone(), tail);
@@ -254,10 +265,9 @@ impl Writer {
 
     /// Finds where a log ends, or begins one.
     fn tail(&mut self, workspace: &WorkspaceId) -> rusqlite::Result<Tail> {
-        let sql = "SELECT number, indexed FROM workspaces WHERE workspace = ?1";
-        let found =
-            self.connection.query_row(sql, [workspace.as_str()], |row| Ok((row.get(0)?, row.get(1)?)));
-        let Some((number, indexed)) = found.optional()? else {
+        let sql = "SELECT number FROM workspaces WHERE workspace = ?1";
+        let found = self.connection.query_row(sql, [workspace.as_str()], |row| row.get(0));
+        let Some(number) = found.optional()? else {
             let sql = "INSERT INTO workspaces(workspace) VALUES (?1)";
             self.connection.execute(sql, [workspace.as_str()])?;
             let number = self.connection.last_insert_rowid();
@@ -268,7 +278,6 @@ impl Writer {
         let ends = (schema::id(number, 0), schema::id(number, schema::MAX_OFFSET));
         let last = self.connection.query_row(sql, ends, |row| Ok((schema::offset(row.get(0)?), row.get(1)?)));
         let (head, hash) = last.optional()?.unwrap_or_else(|| (0, codec::beginning(workspace)));
-        self.pending.insert(number, Pending::load(&self.connection, number, indexed)?);
         let (epochs, loose) = reader::epochs(&self.connection, number)?;
         let tail = Tail { number, head, hash, epoch: epochs.current(), loose };
         self.tails.insert(workspace.clone(), tail);
@@ -281,7 +290,7 @@ impl Writer {
             Verdict::Failed(error) => Appended::Failed(error),
             Verdict::Behind { number, expected } => {
                 let span = Span::after(Offset(expected));
-                match reader::scan(&self.connection, number, span, |_| true) {
+                match reader::scan(&self.connection, number, span) {
                     Ok(records) => Appended::Behind(records),
                     Err(fault) => {
                         let error = roundtable_core::error::Error::from(fault);
@@ -290,8 +299,8 @@ impl Writer {
                 }
             }
             Verdict::Written => {
-                let Some(tail) = self.tails.get(&append.workspace) else { return Appended::Committed };
-                let pending = self.pending.entry(tail.number).or_default();
+                let mut pending = self.pending.write().unwrap_or_else(PoisonError::into_inner);
+                let pending: &mut Pending = pending.entry(append.workspace.clone()).or_default();
                 for row in &append.rows {
                     let columns = row.columns();
                     pending.add(Place {
