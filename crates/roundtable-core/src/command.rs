@@ -6,7 +6,7 @@ use crate::alerts::{AlertRaised, SecurityNoticed};
 use crate::cluster::{NodeJoined, NodeKeySet, NodeLeft, ServerStarted};
 use crate::components::{FaultNoticed, SetHealth};
 use crate::feeds::Feed;
-use crate::ids::{AgentId, AlertId, KeyId, MessageId, Principal, RoomId};
+use crate::ids::{AgentId, AlertId, KeyId, MessageId, Principal, RoomId, UserId};
 use crate::messages::{Delete, Direct, Post};
 use crate::rooms::{CreateRoom, EnterOwnRoom, JoinRoom, RoomUpdated};
 use crate::seats::KeepSeat;
@@ -24,6 +24,8 @@ pub enum Command {
     Tick,
     /// Begin a workspace.
     CreateWorkspace(WorkspaceCreated),
+    /// Give the workspace another domain key, by its SHA-256 in 64 hex digits.
+    SetDomainKey(String),
     /// A server process begins.
     StartServer(ServerStarted),
     /// A node joins.
@@ -36,6 +38,8 @@ pub enum Command {
     AddUser(UserAdded),
     /// Change an account.
     ChangeUser(UserChanged),
+    /// Remove an account, with its keys.
+    RemoveUser(UserId),
     /// Make a key.
     AddKey(KeyAdded),
     /// Revoke a key.
@@ -72,6 +76,8 @@ pub enum Command {
     LeaveRoom(RoomId, Principal),
     /// Change a room's card or status.
     UpdateRoom(RoomId, RoomUpdated),
+    /// Remove a room, with the keys that open it.
+    RemoveRoom(RoomId),
     /// Keep a short account of what was said in a room.
     Summarise(RoomId, String),
     /// Note that the actor has read up to a message at an offset.

@@ -49,6 +49,7 @@ pub fn topics_of_record(record: &Record, state: &State) -> Topics {
     let own_room = || record.room.clone().map(Topic::Room);
     match &record.event {
         Event::WorkspaceCreated(_)
+        | Event::DomainKeySet(_)
         | Event::KeyAdded(_)
         | Event::TokenRevoked(_)
         | Event::TokenNoted(_)
@@ -68,6 +69,7 @@ pub fn topics_of_record(record: &Record, state: &State) -> Topics {
             owner.map(Topic::Principal).into_iter().collect()
         }
         Event::UserChanged(e) => smallvec![Topic::Principal(Principal::User(e.user.clone()))],
+        Event::UserRemoved(e) => smallvec![Topic::Principal(Principal::User(e.user.clone()))],
         Event::ServerStarted(_) => smallvec![Topic::Feed(Feed::Activity)],
         Event::NodeJoined(_) | Event::NodeLeft(_) => smallvec![Topic::Feed(Feed::Network)],
         Event::AgentSecretSet(e) => smallvec![Topic::Principal(Principal::Agent(e.agent.clone()))],
@@ -84,6 +86,7 @@ pub fn topics_of_record(record: &Record, state: &State) -> Topics {
         | Event::RoomUpdated(_)
         | Event::RoomRead(_)
         | Event::RoomActed(_)
+        | Event::RoomRemoved(_)
         | Event::RoomSummarised(_)
         | Event::MessageDeleted(_)
         | Event::MessagePosted(_) => own_room().into_iter().collect(),
@@ -118,6 +121,7 @@ pub fn target_of(event: &Event) -> Option<Principal> {
         Event::RoomLeft(e) => Some(e.member.clone()),
         Event::RoomJoined(e) if e.by.is_some() => Some(e.member.clone()),
         Event::UserChanged(e) => Some(Principal::User(e.user.clone())),
+        Event::UserRemoved(e) => Some(Principal::User(e.user.clone())),
         Event::AgentSecretSet(e) => agent(&e.agent),
         Event::AgentUpdated(e) => agent(&e.agent),
         Event::AgentStatusChanged(e) => agent(&e.agent),

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use crate::command::Command;
 use crate::error::Error;
 use crate::event::Event;
-use crate::feeds::FeedMarked;
+use crate::feeds::{Feed, FeedMarked};
 use crate::ids::{ClientId, ConnectionId, MessageId, Principal, RoomId};
 use crate::signal::SignalBody;
 use crate::state::State;
@@ -128,12 +128,14 @@ pub fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Decisio
         Command::Tick if ctx.actor == Principal::System => Ok(tick(state, ctx)),
         Command::Tick => Err(Error::forbidden("time passes for everybody alike")),
         Command::CreateWorkspace(event) => users::create_workspace(state, ctx, event),
+        Command::SetDomainKey(hash) => users::set_domain_key(ctx, hash),
         Command::StartServer(event) => Ok(cluster::start(state, ctx, event)),
         Command::JoinNetwork(event) => cluster::join(state, ctx, event),
         Command::LeaveNetwork(event) => cluster::leave(state, ctx, event),
         Command::SetNodeKey(event) => cluster::set_key(state, ctx, event),
         Command::AddUser(event) => users::add(state, ctx, event),
         Command::ChangeUser(event) => users::change(state, ctx, event),
+        Command::RemoveUser(user) => users::remove(state, ctx, user),
         Command::AddKey(event) => users::add_key(state, ctx, event),
         Command::RevokeKey(key) => users::revoke_key(state, ctx, key),
         Command::RevokeToken(event) => users::revoke_token(state, ctx, event),
@@ -154,6 +156,7 @@ pub fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Decisio
         Command::EnterOwnRoom(command) => rooms::enter_own(state, ctx, command),
         Command::LeaveRoom(room, member) => rooms::leave(state, ctx, room, member),
         Command::UpdateRoom(room, changes) => rooms::update(state, ctx, room, changes),
+        Command::RemoveRoom(room) => rooms::removal::remove(state, ctx, room),
         Command::Summarise(room, summary) => rooms::summarise(state, ctx, room, summary),
         Command::MarkRead(room, message, offset) => rooms::read(state, ctx, room, (message, *offset)),
         Command::Post(command) => messages::post(state, ctx, command),
@@ -180,13 +183,16 @@ pub fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Decisio
         Command::Measure(metrics) => components::measure(ctx, metrics),
         Command::Notice(event) => alerts::notice(state, ctx, event),
         Command::LiftBlocks(source) => alerts::lift(state, ctx, source),
-        Command::Mark(feed, report) => {
-            if !crate::access::may_mark(state, &ctx.actor, *feed, *report) {
-                return Err(Error::forbidden(format!("{} may not mark this feed", ctx.actor.id())));
-            }
-            Ok(Decision::of(Event::FeedMarked(FeedMarked { feed: *feed, report: *report })))
-        }
+        Command::Mark(feed, report) => mark(state, ctx, (*feed, *report)),
     }
+}
+
+/// A position in the log for the watchers of a feed.
+fn mark(state: &State, ctx: &Context, (feed, report): (Feed, bool)) -> Result<Decision, Error> {
+    if !crate::access::may_mark(state, &ctx.actor, feed, report) {
+        return Err(Error::forbidden(format!("{} may not mark this feed", ctx.actor.id())));
+    }
+    Ok(Decision::of(Event::FeedMarked(FeedMarked { feed, report })))
 }
 
 /// What is due by itself: direct messages that waited for a week, pauses and blocks that are over.

@@ -72,6 +72,8 @@ fn decode<'a, T: Deserialize<'a>>(kind: &str, body: &'a str) -> Result<T, Error>
 events! {
     /// The first record of every log.
     "workspace.created" WorkspaceCreated(users::WorkspaceCreated),
+    /// The workspace has another domain key; the old one is worth nothing.
+    "workspace.key_set" DomainKeySet(users::DomainKeySet),
     /// A server process began; whoever was connected to it before is not any more.
     "server.started" ServerStarted(cluster::ServerStarted),
     /// A node became part of the network.
@@ -84,6 +86,8 @@ events! {
     "user.added" UserAdded(users::UserAdded),
     /// An account was changed, disabled or enabled.
     "user.changed" UserChanged(users::UserChanged),
+    /// An account was removed.
+    "user.removed" UserRemoved(users::UserRemoved),
     /// A key was made.
     "key.added" KeyAdded(users::KeyAdded),
     /// A key is worth nothing any more.
@@ -114,6 +118,8 @@ events! {
     "room.read" RoomRead(rooms::RoomRead),
     /// What was said in a room was summed up.
     "room.summarised" RoomSummarised(rooms::RoomSummarised),
+    /// A room was removed; nobody gets its id again.
+    "room.removed" RoomRemoved(rooms::removal::RoomRemoved),
     /// Something was done in a room.
     "room.acted" RoomActed(actions::Acted),
     /// Something was said in a room.

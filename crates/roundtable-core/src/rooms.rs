@@ -14,6 +14,8 @@ use crate::presence::Whereabouts;
 use crate::state::State;
 use crate::time::{Offset, Time};
 
+pub mod removal;
+
 /// How much a room promises about its messages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -300,6 +302,7 @@ pub(crate) fn create(state: &State, ctx: &Context, command: &CreateRoom) -> Resu
     if state.room(&room).is_some() {
         return Err(Error::new(ErrorKind::Conflict, format!("room {room} exists already")).field("roomId"));
     }
+    removal::never_removed(state, &room)?;
     check_card(&command.card)?;
     let mut decision = Decision::default();
     made(&mut decision, ctx, &room, &command.card);
@@ -331,6 +334,7 @@ pub(crate) fn join(state: &State, ctx: &Context, command: &JoinRoom) -> Result<D
             takes_another(found)?;
         }
         (None, Some(card)) if !matches!(ctx.actor, Principal::Node(_)) => {
+            removal::never_removed(state, room)?;
             check_card(card)?;
             made(&mut decision, ctx, room, card);
             if ctx.actor != command.member && ctx.actor != Principal::System {

@@ -54,6 +54,8 @@ pub struct State {
     #[serde(default)]
     noted_tokens: OrdMap<String, NotedToken>,
     rooms: OrdMap<RoomId, Arc<Room>>,
+    #[serde(default)]
+    removed_rooms: OrdSet<RoomId>,
     own_rooms: OrdMap<AgentId, RoomId>,
     rooms_of: OrdMap<Principal, OrdSet<RoomId>>,
     presence: OrdMap<Principal, Presence>,
@@ -144,6 +146,11 @@ impl State {
     /// All rooms, by id.
     pub fn rooms(&self) -> impl ExactSizeIterator<Item = &Room> {
         self.rooms.values().map(|r| &**r)
+    }
+
+    /// Whether there was a room with this id that was removed.
+    pub fn room_removed(&self, id: &RoomId) -> bool {
+        self.removed_rooms.contains(id)
     }
 
     /// Whether a record is a message that was taken back since.
@@ -303,6 +310,7 @@ impl State {
                 self.domain_key_hash.clone_from(&e.domain_key_hash);
                 self.created_at = record.at;
             }
+            Event::DomainKeySet(e) => self.domain_key_hash.clone_from(&e.domain_key_hash),
             Event::ServerStarted(_) => self.everybody_left(record.at),
             Event::NodeJoined(e) => {
                 self.nodes.insert(e.node.clone(), Node { joined: e.clone(), at: record.at });
@@ -331,6 +339,7 @@ impl State {
             Event::FeedMarked(_) => {}
             Event::UserAdded(_)
             | Event::UserChanged(_)
+            | Event::UserRemoved(_)
             | Event::KeyAdded(_)
             | Event::KeyRevoked(_)
             | Event::TokenNoted(_)
@@ -353,6 +362,7 @@ impl State {
             | Event::RoomLeft(_)
             | Event::RoomRead(_)
             | Event::RoomActed(_)
+            | Event::RoomRemoved(_)
             | Event::RoomSummarised(_)
             | Event::MessageDeleted(_)
             | Event::MessagePosted(_) => self.apply_room(record),
@@ -499,8 +509,12 @@ impl State {
                 presence.connections.remove(&e.connection);
                 presence.direct.remove(&e.connection);
                 presence.last_seen = record.at;
-                // A guest that nothing was ever said to in this way leaves nothing behind.
-                let forgotten = matches!(e.principal, Principal::Guest(_)) && presence.seen == Offset(0);
+                // A guest that nothing was ever said to in this way leaves nothing behind, nor does a removed user.
+                let forgotten = match &e.principal {
+                    Principal::Guest(_) => presence.seen == Offset(0),
+                    Principal::User(id) => !self.users.contains_key(id),
+                    _ => false,
+                };
                 if forgotten && !presence.online() {
                     self.presence.remove(&e.principal);
                 }
@@ -560,16 +574,27 @@ impl State {
             Event::RoomJoined(e) => {
                 self.rooms_of.entry(e.member.clone()).or_default().insert(id.clone());
             }
-            Event::RoomLeft(e) => {
-                if let Some(rooms) = self.rooms_of.get_mut(&e.member) {
-                    rooms.remove(id);
-                    if rooms.is_empty() {
-                        self.rooms_of.remove(&e.member);
-                    }
-                }
-            }
+            Event::RoomLeft(e) => self.no_longer_in(&e.member, id),
+            Event::RoomRemoved(_) => self.forget_room(id),
             Event::MessagePosted(_) => self.messages += 1,
             _ => {}
+        }
+    }
+
+    fn forget_room(&mut self, id: &RoomId) {
+        let Some(room) = self.rooms.remove(id) else { return };
+        for member in room.members.keys() {
+            self.no_longer_in(member, id);
+        }
+        self.removed_rooms.insert(id.clone());
+    }
+
+    fn no_longer_in(&mut self, member: &Principal, room: &RoomId) {
+        if let Some(rooms) = self.rooms_of.get_mut(member) {
+            rooms.remove(room);
+            if rooms.is_empty() {
+                self.rooms_of.remove(member);
+            }
         }
     }
 }

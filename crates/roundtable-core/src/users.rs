@@ -6,6 +6,7 @@ use crate::engine::{Context, Decision, Outcome};
 use crate::error::{Error, ErrorKind};
 use crate::event::Event;
 use crate::ids::{AgentId, KeyId, Principal, RoomId, UserId};
+use crate::rooms::RoomLeft;
 use crate::state::State;
 use crate::time::Time;
 use crate::{access, limits};
@@ -81,6 +82,13 @@ pub struct WorkspaceCreated {
     pub domain_key_hash: String,
 }
 
+/// Event: the workspace has another domain key.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct DomainKeySet {
+    /// SHA-256 of the new one, 64 hex digits.
+    pub domain_key_hash: String,
+}
+
 /// Event and command: an account is made.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct UserAdded {
@@ -108,6 +116,13 @@ pub struct UserChanged {
     /// Disabled or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled: Option<bool>,
+}
+
+/// Event: an account was removed. What belonged to it belongs to nobody: whoever takes the name next is somebody else.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct UserRemoved {
+    /// Whose.
+    pub user: UserId,
 }
 
 /// Event and command: a key is made.
@@ -186,6 +201,13 @@ pub(crate) fn create_workspace(
     Ok(Decision::of(Event::WorkspaceCreated(event.clone())))
 }
 
+pub(crate) fn set_domain_key(ctx: &Context, hash: &str) -> Result<Decision, Error> {
+    if ctx.actor != Principal::System {
+        return Err(Error::forbidden("only the server's operator does this"));
+    }
+    Ok(Decision::of(Event::DomainKeySet(DomainKeySet { domain_key_hash: hash.to_owned() })))
+}
+
 fn operator(state: &State, ctx: &Context) -> Result<(), Error> {
     if access::may_operate(state, &ctx.actor) {
         return Ok(());
@@ -221,6 +243,22 @@ pub(crate) fn change(state: &State, ctx: &Context, event: &UserChanged) -> Resul
     let found = state.user(&event.user).ok_or_else(unknown)?;
     no_more_than_own(state, ctx, found.role.max(event.role.unwrap_or_default()))?;
     Ok(Decision::of(Event::UserChanged(event.clone())))
+}
+
+pub(crate) fn remove(state: &State, ctx: &Context, user: &UserId) -> Result<Decision, Error> {
+    operator(state, ctx)?;
+    let unknown = || Error::new(ErrorKind::UserNotFound, format!("there is no user {user}"));
+    let found = state.user(user).ok_or_else(unknown)?;
+    no_more_than_own(state, ctx, found.role)?;
+    let (mut decision, member) = (Decision::default(), Principal::User(user.clone()));
+    for key in state.keys().filter(|key| !key.revoked && key.opens == KeyFor::User(user.clone())) {
+        decision.event(Event::KeyRevoked(KeyRevoked { key: key.id.clone() }));
+    }
+    for room in state.rooms_of(&member) {
+        decision.in_room(room, Event::RoomLeft(RoomLeft::of(state, &member)));
+    }
+    decision.event(Event::UserRemoved(UserRemoved { user: user.clone() }));
+    Ok(decision)
 }
 
 pub(crate) fn add_key(state: &State, ctx: &Context, event: &KeyAdded) -> Result<Decision, Error> {

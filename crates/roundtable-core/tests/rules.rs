@@ -47,6 +47,62 @@ fn workspaces_and_accounts() {
 }
 
 #[test]
+fn a_removed_account_leaves_nothing_to_who_takes_its_name() {
+    let mut play = play(
+        "
+        user:vic create-room r -> room.created r, room.joined r user:vic
+        user:vic add-key k1 user vic -> key.added
+        user:vic/1 connect -> presence.connected user:vic first
+        user:ed remove-user ann -> ! Forbidden
+        user:vic remove-user vic -> ! Forbidden
+        user:ed remove-user nobody -> ! UserNotFound
+        user:ed remove-user vic -> key.revoked, room.left r user:vic, user.removed vic
+        user:ed remove-user vic -> ! UserNotFound
+        user:vic/1 disconnect -> presence.disconnected user:vic last
+        user:ed add-user vic viewer -> user.added vic
+        user:vic update-agent c role=cook -> ! Forbidden
+        user:vic update-room r name=mine -> ! Forbidden
+        ",
+    );
+    let vic = principal("user:vic");
+    assert_eq!(play.state.rooms_of(&vic).count(), 0);
+    assert!(play.state.presence(&vic).is_none(), "it was never here");
+    play.lines("user:ed update-agent c role=cook -> agent.updated");
+}
+
+#[test]
+fn a_domain_key_is_replaced_by_the_operator_alone() {
+    let play = play(
+        "
+        user:ann set-domain-key 11 -> ! Forbidden
+        system set-domain-key 11 -> workspace.key_set
+        ",
+    );
+    assert_eq!(play.state.domain_key_hash, "11");
+}
+
+#[test]
+fn a_removed_room_is_gone_and_its_id_with_it() {
+    let mut play = play(
+        "
+        user:vic create-room r -> room.created r, room.joined r user:vic
+        user:vic add-key k1 room z r -> key.added
+        agent:a join r -> room.joined r agent:a
+        user:vic remove-room r -> ! Forbidden
+        user:ed remove-room nowhere -> ! RoomNotFound
+        user:ed remove-room r -> key.revoked, room.updated r, room.removed r
+        agent:a post r hi -> ! RoomNotFound
+        agent:a join r -> ! RoomNotFound
+        agent:a join r create -> ! RoomClosed roomId
+        user:vic create-room r -> ! RoomClosed roomId
+        user:ed remove-room r -> ! RoomNotFound
+        ",
+    );
+    assert_eq!(play.state.rooms_of(&principal("user:vic")).count(), 0);
+    play.lines("user:vic create-room s -> room.created s, room.joined s user:vic");
+}
+
+#[test]
 fn keys_and_tokens() {
     let play = play(
         "

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{FromRequestParts, Request, State as Shared};
 use axum::http::header::AUTHORIZATION;
@@ -23,8 +24,9 @@ use serde_json::Value;
 use crate::admin::answer::Refused;
 use crate::admin::openapi::Call;
 use crate::auth::Identifier;
-use crate::auth::secrets::Secrets;
-use crate::config;
+use crate::auth::first_start::FirstCredentials;
+use crate::auth::secrets::Held;
+use crate::config::Config;
 use crate::log::{Epochs, Verified};
 use crate::transport::report::Listed;
 
@@ -39,7 +41,9 @@ pub mod nodes;
 pub mod openapi;
 mod people;
 pub mod records;
+pub mod renewal;
 mod rooms;
+pub mod settings;
 mod table;
 mod tokens;
 pub mod wire;
@@ -116,9 +120,9 @@ pub struct Admin<O> {
     /// Makes tokens and hashes.
     pub identifier: Identifier,
     /// Knows the admin token.
-    pub secrets: Secrets,
-    /// Lives of tokens.
-    pub lives: config::Auth,
+    pub secrets: Held,
+    /// The settings in force.
+    pub config: Arc<ArcSwap<Config>>,
 }
 
 /// What a handler works with: the operator's side of the workspace that the request's query names, else of the default one.
@@ -148,6 +152,14 @@ impl<O: Office> Admin<O> {
     /// Asks in the server's own name.
     async fn command(&self, command: Command) -> Result<(Outcome, Arc<State>), Refused> {
         Ok(self.office.ask(Principal::System, command).await?)
+    }
+
+    /// Keeps `credentials.json` true, where it is kept. What has happened has happened, also if it cannot be written.
+    async fn note(&self, change: impl FnOnce(&mut FirstCredentials) + Send + 'static) {
+        let secrets = self.secrets.clone();
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || secrets.note(change)).await {
+            tracing::error!(%error, "what was made for the operator at the first start is noted no more as it is");
+        }
     }
 }
 

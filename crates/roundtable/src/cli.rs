@@ -40,6 +40,8 @@ pub enum Exit {
     Settings = 5,
     /// The server could not start, or ended with an error.
     Server = 6,
+    /// It is done, but the answer could not be written.
+    Unwritten = 7,
 }
 
 impl From<Exit> for std::process::ExitCode {
@@ -55,7 +57,8 @@ const EXIT_CODES: &str = "Exit codes:
   3  no server was reached
   4  the admin token is missing or wrong
   5  the settings are wrong (serve, check-config)
-  6  the server could not start, or ended with an error (serve)";
+  6  the server could not start, or ended with an error (serve)
+  7  it is done, but the answer could not be written";
 
 /// One realtime server for AI agents: five WebSocket APIs over one durable log.
 #[derive(Parser, Debug)]
@@ -141,6 +144,13 @@ enum Command {
     /// Node ids and the keys they belong to.
     #[command(subcommand, after_help = EXIT_CODES)]
     Node(nodes::NodeCommand),
+    /// Draw a new admin token, shown once and noted in credentials.json where that is kept. The old one opens nothing any more;
+    /// nobody's connection ends by it.
+    #[command(after_help = EXIT_CODES)]
+    AdminToken,
+    /// Show the settings in force. What was changed by anybody is marked.
+    #[command(after_help = EXIT_CODES)]
+    Settings,
     /// Check that every record of the log is as it was written. Ends with 1 and the first that is not.
     #[command(after_help = EXIT_CODES)]
     Verify,
@@ -161,6 +171,8 @@ impl Command {
             | Self::CheckConfig(_)
             | Self::Workspace(_)
             | Self::Backup(_)
+            | Self::AdminToken
+            | Self::Settings
             | Self::Block(_)
             | Self::Node(_) => false,
         }
@@ -186,9 +198,25 @@ impl std::fmt::Debug for Terminal<'_> {
 }
 
 impl Terminal<'_> {
-    /// A line for a program or for a person. Fails with [`Failure::Closed`] when nobody reads any more.
+    /// A line for a program or for a person. Fails with [`Failure::Closed`] when nobody reads any more, and with
+    /// [`Failure::Unwritten`] when it cannot be written.
     fn say(&mut self, line: &str) -> Result<(), Failure> {
-        writeln!(self.out, "{line}").and_then(|()| self.out.flush()).map_err(|_| Failure::Closed)
+        let said = writeln!(self.out, "{line}").and_then(|()| self.out.flush());
+        said.map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::Closed,
+            _ => Failure::Unwritten { happened: None, why: error.to_string() },
+        })
+    }
+
+    /// Ends a command: what could not be done, or not be written, is noted.
+    fn end(&mut self, ended: Result<(), Failure>, done: Exit) -> Exit {
+        match ended {
+            Ok(()) | Err(Failure::Closed) => done,
+            Err(failure) => {
+                self.note(&format!("roundtable: {failure}"));
+                failure.exit()
+            }
+        }
     }
 
     /// A note beside the answer. That it cannot be written changes nothing.
@@ -216,7 +244,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>, terminal: &mut Terminal<'_>
                 terminal.note(text.trim_end());
                 return Exit::Usage;
             }
-            return if terminal.say(text.trim_end()).is_ok() { Exit::Done } else { Exit::Refused };
+            let said = terminal.say(text.trim_end());
+            return terminal.end(said, Exit::Done);
         }
     };
     let Line { target, command } = line;
@@ -240,16 +269,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>, terminal: &mut Terminal<'_>
         Command::Send(args) => rooms::send(&args, &target, terminal),
         Command::Block(command) => command.run(&target, terminal),
         Command::Node(command) => command.run(&target, terminal),
+        Command::AdminToken => keeping::admin_token(&target, terminal),
+        Command::Settings => keeping::settings(&target, terminal),
         Command::Verify => keeping::verify(&target, terminal),
         Command::Backup(args) => keeping::backup(&args, &target, terminal),
     };
-    match answered {
-        Ok(()) | Err(Failure::Closed) => Exit::Done,
-        Err(failure) => {
-            terminal.note(&format!("roundtable: {failure}"));
-            failure.exit()
-        }
-    }
+    terminal.end(answered, Exit::Done)
 }
 
 /// A client for the server that the arguments name.
@@ -269,6 +294,30 @@ fn show(
     }
     let text = serde_json::to_string(answer).map_err(|error| Failure::Answer(error.to_string()))?;
     terminal.say(&text)
+}
+
+/// Prints the answer to something that changed the server. If it cannot be written, it has happened all the same, and
+/// `happened` says so: the answer itself, unless that holds a secret.
+fn done(
+    terminal: &mut Terminal<'_>,
+    target: &Target,
+    (answer, words): (&impl serde::Serialize, &str),
+    happened: &str,
+) -> Result<(), Failure> {
+    show(terminal, target, answer, words).map_err(|failure| match failure {
+        Failure::Unwritten { why, .. } => Failure::Unwritten { happened: Some(happened.to_owned()), why },
+        other => other,
+    })
+}
+
+/// The same where the answer in words is what happened.
+fn changed(
+    terminal: &mut Terminal<'_>,
+    target: &Target,
+    answer: &impl serde::Serialize,
+    words: &str,
+) -> Result<(), Failure> {
+    done(terminal, target, (answer, words), words)
 }
 
 /// Prints a list: as one JSON value, or a line for each.

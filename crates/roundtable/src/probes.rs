@@ -25,7 +25,7 @@ use utoipa::ToSchema;
 use crate::admin::answer::{Refused, json_response, wrong_method};
 use crate::admin::openapi::{Call, Verb};
 use crate::auth::first_start::WORKSPACE;
-use crate::auth::secrets::Secrets;
+use crate::auth::secrets::Held;
 use crate::clock;
 use crate::runner::Handle;
 use crate::runner::counters::Histogram;
@@ -98,15 +98,15 @@ pub fn calls() -> Vec<Call> {
 }
 
 /// All of the paths.
-pub fn router(watched: Watched, secrets: Secrets) -> Router {
+pub fn router(watched: Watched, secrets: Held) -> Router {
     let routes =
         table().into_iter().fold(Router::new(), |routes, (call, answer)| routes.route(call.path, answer));
     let routes = routes.method_not_allowed_fallback(wrong_method);
-    routes.layer(middleware::from_fn_with_state(Arc::new(secrets), admitted)).with_state(watched)
+    routes.layer(middleware::from_fn_with_state(secrets, admitted)).with_state(watched)
 }
 
 async fn admitted(
-    Shared(secrets): Shared<Arc<Secrets>>,
+    Shared(secrets): Shared<Held>,
     Extension(from): Extension<From>,
     request: Request,
     next: Next,
@@ -119,7 +119,7 @@ async fn admitted(
     Refused::from(Error::new(ErrorKind::Unauthenticated, message)).into_response()
 }
 
-fn may_watch(listener: IpAddr, authorization: Option<&str>, secrets: &Secrets) -> bool {
+fn may_watch(listener: IpAddr, authorization: Option<&str>, secrets: &Held) -> bool {
     listener.to_canonical().is_loopback()
         || authorization.and_then(bearer).is_some_and(|token| secrets.is_admin(token))
 }
@@ -285,7 +285,8 @@ mod tests {
     use roundtable_core::users::WorkspaceCreated;
     use roundtable_dialects::session::{Ask, Token};
 
-    use super::{Page, Secrets, label, may_watch, obstacle};
+    use super::{Held, Page, label, may_watch, obstacle};
+    use crate::auth::secrets::Secrets;
     use crate::log::AppendError;
     use crate::log::memory::MemoryLog;
     use crate::runner::{Audience, Committed, Pace, Workspaces};
@@ -329,7 +330,7 @@ mod tests {
 
     #[test]
     fn only_loopback_listeners_answer_without_the_admin_token() {
-        let secrets = Secrets::draw("secret");
+        let secrets = Held::new(std::path::Path::new("."), Secrets::draw("secret"));
         let at = |address: &str, header| may_watch(address.parse().unwrap(), header, &secrets);
         assert!(at("127.0.0.1", None) && at("::1", None) && at("::ffff:127.0.0.1", None));
         assert!(!at("0.0.0.0", None) && !at("192.0.2.1", Some("Bearer guess")) && !at("::", Some("secret ")));

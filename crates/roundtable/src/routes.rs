@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State as Shared;
@@ -23,7 +24,7 @@ use roundtable_dialects::{aiwm, hive, megabot, mxf, open_agi};
 
 use crate::admin::answer::Refused;
 use crate::admin::{self, Admin, Office};
-use crate::auth::secrets::Secrets;
+use crate::auth::secrets::Held;
 use crate::clock;
 use crate::config::Config;
 use crate::desk::Desks;
@@ -161,7 +162,7 @@ impl Office for FrontOffice {
 }
 
 /// All routes. `office` is that of the default workspace.
-pub fn router(office: FrontOffice, secrets: Secrets, config: &Config) -> Router {
+pub fn router(office: FrontOffice, secrets: Held, config: &Config) -> Router {
     let hub = Arc::clone(&office.hub);
     let desks = Desks::new(Arc::clone(&hub), config);
     let for_programs = middleware::from_fn_with_state(desks.clone(), metrics_as_json);
@@ -172,7 +173,8 @@ pub fn router(office: FrontOffice, secrets: Secrets, config: &Config) -> Router 
         document: Bytes::from(document.to_string()),
     };
     let watching = probes::router(watching, secrets.clone()).layer(for_programs);
-    let admin = Admin { office, identifier: (*hub.identity).clone(), secrets, lives: config.auth.clone() };
+    let config = Arc::new(ArcSwap::from_pointee(config.clone()));
+    let admin = Admin { office, identifier: (*hub.identity).clone(), secrets, config };
     let watched = middleware::from_fn_with_state(hub, guarded);
     let own = admin::router(Arc::new(admin)).merge(watching).layer(watched);
     let all = own.fallback_service(Router::new().fallback(dialects).with_state(desks.clone()));

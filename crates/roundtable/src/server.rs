@@ -11,6 +11,7 @@ use roundtable_core::error::Error;
 use roundtable_core::ids::{NodeId, WorkspaceId};
 
 use crate::auth::first_start::{self, WORKSPACE};
+use crate::auth::secrets::Held;
 use crate::auth::{Directory, Identifier};
 use crate::clock;
 use crate::config::{self, Config};
@@ -131,7 +132,7 @@ impl Server {
             node: node.clone(),
             shards: prepared.shards(),
         };
-        let router = routes::router(office, first.secrets, config);
+        let router = routes::router(office, Held::new(&dir, first.secrets), config);
         let doors: Arc<dyn Doors> = Arc::new(FrontDoors::new(config, &hub, router));
         let started = prepared.start(&hub, &doors)?;
         let mut tasks = serve_addresses(config, bound, &started.shards, &hub);

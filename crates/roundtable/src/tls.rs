@@ -188,7 +188,7 @@ fn load(files: &TlsFiles) -> Result<Presented, Vec<String>> {
             rustls::Error::InconsistentKeys(_) => {
                 format!("does not fit the certificate in {}", files.certificate.display())
             }
-            other => other.to_string(),
+            other => format!("cannot be used with {}: {other}", files.certificate.display()),
         };
         vec![format!("{}: {what}", files.key.display())]
     })?;

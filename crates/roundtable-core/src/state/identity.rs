@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::State;
 use crate::event::{Event, Record};
+use crate::ids::{Principal, UserId};
 use crate::users::{Key, NotedToken, User};
 
 impl State {
@@ -27,6 +28,7 @@ impl State {
                     user.password.clone_from(&e.password);
                 }
             }
+            Event::UserRemoved(e) => self.forget_user(&e.user),
             Event::KeyAdded(e) => {
                 let key = Key {
                     id: e.key.clone(),
@@ -68,6 +70,29 @@ impl State {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// What belonged to the account belongs to nobody now.
+    fn forget_user(&mut self, user: &UserId) {
+        self.users.remove(user);
+        let who = Principal::User(user.clone());
+        self.waiting.remove(&who);
+        if !self.online(&who) {
+            self.presence.remove(&who);
+        }
+        let own: Vec<_> =
+            self.agents().filter(|a| a.owner.as_ref() == Some(user)).map(|a| a.id.clone()).collect();
+        for id in own {
+            if let Some(agent) = self.agents.get_mut(&id) {
+                Arc::make_mut(agent).owner = None;
+            }
+        }
+        let own: Vec<_> = self.rooms().filter(|room| room.owner == who).map(|room| room.id.clone()).collect();
+        for id in own {
+            if let Some(room) = self.rooms.get_mut(&id) {
+                Arc::make_mut(room).owner = Principal::System;
+            }
         }
     }
 }

@@ -150,6 +150,7 @@ fn text_of_error(error: &Error) -> String {
 fn text_of_event(room: Option<&RoomId>, event: &Event) -> String {
     let details = match event {
         Event::UserAdded(e) => e.user.to_string(),
+        Event::UserRemoved(e) => e.user.to_string(),
         Event::AgentRegistered(e) => e.agent.to_string(),
         Event::AgentRemoved(e) => e.agent.to_string(),
         Event::AgentStatusChanged(e) => {
@@ -282,6 +283,8 @@ fn identity_command(verb: &str, args: &Args<'_>) -> Option<Command> {
             password: args.text("password"),
             disabled: args.get("disabled").map(|text| text == "true"),
         }),
+        "remove-user" => Command::RemoveUser(user(0)?),
+        "set-domain-key" => Command::SetDomainKey(args.at(0)?.into()),
         "add-key" => {
             let opens = match args.at(1)? {
                 "user" => KeyFor::User(user(2)?),
@@ -353,6 +356,7 @@ fn room_command(verb: &str, args: &Args<'_>, ctx: &Context) -> Option<Command> {
                 status: args.get("status").and_then(read),
             },
         ),
+        "remove-room" => Command::RemoveRoom(room()?),
         "read" => Command::MarkRead(room()?, MessageId::new("m").ok()?, Offset(args.number(1)?)),
         "post" => {
             let from =

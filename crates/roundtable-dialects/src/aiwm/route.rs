@@ -209,7 +209,7 @@ fn concerns_access(delivery: &Delivery<'_>, me: &Principal) -> bool {
         Event::RoomLeft(e) => e.member == *me,
         Event::RoomJoined(e) => e.member == *me && e.by.is_some(),
         Event::AgentUpdated(e) => e.changes.suspended == Some(true),
-        Event::AgentRemoved(_) => true,
+        Event::AgentRemoved(_) | Event::UserRemoved(_) => true,
         Event::UserChanged(e) => e.disabled == Some(true),
         _ => false,
     }

@@ -52,6 +52,7 @@ impl MxfSession {
             Event::RoomJoined(_) | Event::RoomLeft(_) if record.offset > self.live_after => Route::Own,
             Event::KeyRevoked(_)
             | Event::UserChanged(_)
+            | Event::UserRemoved(_)
             | Event::AgentUpdated(_)
             | Event::AgentRemoved(_) => Route::Own,
             _ => Route::Skip,

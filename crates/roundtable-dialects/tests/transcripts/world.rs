@@ -394,10 +394,10 @@ impl World {
                 self.deliver(&Delivery { item: Item::Record(record), topic, origin });
             }
             match &record.event {
-                Event::RoomLeft(_) | Event::AgentRemoved(_) => {
+                Event::RoomLeft(_) | Event::RoomRemoved(_) | Event::AgentRemoved(_) => {
                     self.drop_strangers(|topic| topics.contains(topic))
                 }
-                Event::UserChanged(_) => self.drop_strangers(|_| true),
+                Event::UserChanged(_) | Event::UserRemoved(_) => self.drop_strangers(|_| true),
                 _ => {}
             }
             self.rights_changed |= matches!(
@@ -407,6 +407,7 @@ impl World {
                     | Event::TokenRevoked(_)
                     | Event::AgentUpdated(_)
                     | Event::AgentRemoved(_)
+                    | Event::UserRemoved(_)
             );
         }
         for (room, body) in decision.signals {

@@ -12,15 +12,20 @@ use crate::admin::answer::{Refused, body, json_response};
 use crate::admin::asked::Named;
 use crate::admin::wire::{
     AddAgent, AddUser, AddedAgent, AddedUser, ChangeAgent, ChangeUser, ChangedAgent, ChangedUser,
+    DrawnPassword,
 };
 use crate::admin::{Admin, Desk, Office};
+use crate::auth::first_start::FirstCredentials;
 use crate::auth::keys;
 
-/// Passwords of more than 256 characters are refused, as the document says.
-fn short(password: String) -> Result<String, Error> {
+/// Shortest password of an account, in characters: anything shorter is guessed.
+const SHORTEST_PASSWORD: usize = 8;
+
+/// A password that may be an account's.
+fn fit(password: String) -> Result<String, Error> {
     match password.chars().count() {
-        0..=256 => Ok(password),
-        _ => Err(Error::invalid("password", "must have at most 256 characters")),
+        SHORTEST_PASSWORD..=256 => Ok(password),
+        _ => Err(Error::invalid("password", "must have 8 to 256 characters")),
     }
 }
 
@@ -29,7 +34,7 @@ pub async fn add_user<O: Office>(Desk(admin): Desk<O>, bytes: Bytes) -> Result<R
     let wanted: AddUser = body(&bytes)?;
     let user = UserId::new(&wanted.username)?;
     let drawn = wanted.password.is_none().then(keys::draw_secret);
-    let password = short(wanted.password.or_else(|| drawn.clone()).unwrap_or_default())?;
+    let password = fit(wanted.password.or_else(|| drawn.clone()).unwrap_or_default())?;
     let hash = admin.identifier.hashing().make(password).await?;
     let role = wanted.role;
     admin.command(Command::AddUser(UserAdded { user: user.clone(), role, password: Some(hash) })).await?;
@@ -45,10 +50,45 @@ pub async fn change_user<O: Office>(
     let ChangeUser { role, password, disabled } = body(&bytes)?;
     let user = UserId::new(&name)?;
     let password = match password {
-        Some(password) => Some(admin.identifier.hashing().make(short(password)?).await?),
+        Some(password) => Some(admin.identifier.hashing().make(fit(password)?).await?),
         None => None,
     };
+    let renewed = password.is_some();
     admin.command(Command::ChangeUser(UserChanged { user, role, password, disabled })).await?;
+    if renewed {
+        // Chosen by somebody: it is nobody else's to write down.
+        note_password(&admin, &name, String::new()).await;
+    }
+    Ok(json_response(200, &ChangedUser { username: name }))
+}
+
+/// `POST /users/{name}/password`: draws another one; the old one opens nothing from now on.
+pub async fn draw_password<O: Office>(Desk(admin): Desk<O>, Named(name): Named) -> Result<Response, Refused> {
+    let (user, password) = (UserId::new(&name)?, keys::draw_secret());
+    let hash = admin.identifier.hashing().make(password.clone()).await?;
+    let changed = UserChanged { user, role: None, password: Some(hash), disabled: None };
+    admin.command(Command::ChangeUser(changed)).await?;
+    note_password(&admin, &name, password.clone()).await;
+    Ok(json_response(201, &DrawnPassword { username: name, password }))
+}
+
+/// The first account's password stands in `credentials.json`.
+async fn note_password<O: Office>(admin: &Admin<O>, name: &str, password: String) {
+    if !admin.office.is_default() {
+        return;
+    }
+    let name = name.to_owned();
+    let change = move |noted: &mut FirstCredentials| {
+        if noted.admin.username == name {
+            noted.admin.password = password;
+        }
+    };
+    admin.note(change).await;
+}
+
+/// `DELETE /users/{name}`, with all its keys: whoever takes the name next is somebody else.
+pub async fn remove_user<O: Office>(Desk(admin): Desk<O>, Named(name): Named) -> Result<Response, Refused> {
+    admin.command(Command::RemoveUser(UserId::new(&name)?)).await?;
     Ok(json_response(200, &ChangedUser { username: name }))
 }
 

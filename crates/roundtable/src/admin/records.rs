@@ -39,6 +39,7 @@ impl Seen {
         let secret_bearing = matches!(
             record.event,
             Event::WorkspaceCreated(_)
+                | Event::DomainKeySet(_)
                 | Event::UserAdded(_)
                 | Event::UserChanged(_)
                 | Event::KeyAdded(_)

@@ -40,6 +40,12 @@ pub async fn add<O: Office>(Desk(admin): Desk<O>, bytes: Bytes) -> Result<Respon
     Ok(json_response(201, &AddedRoom { room: room.to_string() }))
 }
 
+/// `DELETE /rooms/{id}`, with the keys that open it. Its records stay in the log; its id is nobody's any more.
+pub async fn remove<O: Office>(Desk(admin): Desk<O>, Named(id): Named) -> Result<Response, Refused> {
+    admin.command(Command::RemoveRoom(RoomId::new(&id)?)).await?;
+    Ok(json_response(200, &AddedRoom { room: id }))
+}
+
 fn known(state: &State, room: &RoomId) -> Result<(), Error> {
     let unknown = || Error::new(ErrorKind::RoomNotFound, format!("there is no room {room}"));
     state.room(room).map(drop).ok_or_else(unknown)

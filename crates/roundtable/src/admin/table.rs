@@ -12,14 +12,17 @@ use crate::admin::nodes::{BindNode, BoundNode, BoundNodes};
 use crate::admin::openapi::Call;
 use crate::admin::openapi::Verb::{Delete, Get, Patch, Post};
 use crate::admin::records::Seen;
+use crate::admin::renewal::{AdminToken, RenewDomainKey, RenewedDomainKey};
+use crate::admin::settings::Settings;
 use crate::admin::wire::{
     AddAgent, AddKey, AddRoom, AddUser, AddWorkspace, AddedAgent, AddedKey, AddedRoom, AddedUser,
-    AddedWorkspace, Agents, Backup, ChangeAgent, ChangeUser, ChangedAgent, ChangedUser, History, IssueToken,
-    IssuedToken, Keys, ListedWorkspaces, RevokeToken, RevokedKey, RevokedToken, Rooms, SendMessage,
-    SentMessage, ShownRoom, Users, Verification,
+    AddedWorkspace, Agents, Backup, ChangeAgent, ChangeUser, ChangedAgent, ChangedUser, DrawnPassword,
+    History, IssueToken, IssuedToken, Keys, ListedWorkspaces, RevokeToken, RevokedKey, RevokedToken, Rooms,
+    SendMessage, SentMessage, ShownRoom, Users, Verification,
 };
 use crate::admin::{
-    Admin, Office, blocks, connections, keeping, lists, nodes, people, rooms, tokens, workspaces,
+    Admin, Office, blocks, connections, keeping, lists, nodes, people, renewal, rooms, settings, tokens,
+    workspaces,
 };
 
 /// A call and what answers it.
@@ -50,6 +53,15 @@ fn accounts<O: Office>() -> Vec<Mounted<O>> {
                 .takes::<ChangeUser>()
                 .answers::<ChangedUser>(200),
             people::change_user::<O>,
+        ),
+        mount(
+            Call::new(Delete, "/users/{name}", "Remove an account and its keys.").answers::<ChangedUser>(200),
+            people::remove_user::<O>,
+        ),
+        mount(
+            Call::new(Post, "/users/{name}/password", "Draw a new password; the old one ends.")
+                .answers::<DrawnPassword>(201),
+            people::draw_password::<O>,
         ),
         mount(Call::new(Get, "/agents", "All agents.").answers::<Agents>(200), lists::agents::<O>),
         mount(
@@ -100,6 +112,22 @@ fn credentials<O: Office>() -> Vec<Mounted<O>> {
             tokens::issue::<O>,
         ),
         mount(
+            Call::new(Post, "/domain-key", "Draw a new domain key of a workspace; the old one ends.")
+                .takes::<RenewDomainKey>()
+                .answers::<RenewedDomainKey>(201),
+            renewal::domain_key::<O>,
+        ),
+        mount(
+            Call::of_server(
+                Post,
+                "/admin-token",
+                "Draw a new admin token; the old one, shown once more, ends.",
+            )
+            .takes::<AdminToken>()
+            .answers::<AdminToken>(201),
+            renewal::admin_token::<O>,
+        ),
+        mount(
             Call::of_server(Post, "/tokens/revoke", "Make a token worthless.")
                 .takes::<RevokeToken>()
                 .answers::<RevokedToken>(200)
@@ -123,6 +151,11 @@ fn in_rooms<O: Office>() -> Vec<Mounted<O>> {
         mount(
             Call::new(Get, "/rooms/{id}", "A room's settings, members and counts.").answers::<ShownRoom>(200),
             rooms::show::<O>,
+        ),
+        mount(
+            Call::new(Delete, "/rooms/{id}", "Remove a room and its keys; what was said stays in the log.")
+                .answers::<AddedRoom>(200),
+            rooms::remove::<O>,
         ),
         mount(
             Call::new(Get, "/rooms/{id}/messages", "What was said in a room, oldest first.")
@@ -162,6 +195,10 @@ fn of_server<O: Office>() -> Vec<Mounted<O>> {
                 .answers::<AddedWorkspace>(201)
                 .refuses(409),
             workspaces::add::<O>,
+        ),
+        mount(
+            Call::of_server(Get, "/settings", "The settings in force.").answers::<Settings>(200),
+            settings::list::<O>,
         ),
         mount(
             Call::new(Get, "/connections", "Open connections, of one workspace or of all.")

@@ -20,7 +20,7 @@ use tower_service::Service as _;
 
 use super::{Admin, Office, router};
 use crate::auth::keys::sha256_hex;
-use crate::auth::secrets::Secrets;
+use crate::auth::secrets::{Held, Secrets};
 use crate::auth::{Directory, Identifier};
 use crate::clock;
 use crate::config::Auth;
@@ -173,6 +173,8 @@ pub(crate) struct Served {
     pub(crate) address: SocketAddr,
     pub(crate) memory: Memory,
     pub(crate) identifier: Identifier,
+    _dir: tempfile::TempDir,
+    finished: std::sync::atomic::AtomicBool,
 }
 
 impl Served {
@@ -180,8 +182,9 @@ impl Served {
     pub(crate) fn begin() -> Self {
         let memory = Memory::new();
         let identifier = Identifier::new(Arc::new(memory.clone()), &[3; 32], &Auth::default()).unwrap();
-        let (office, secrets) = (memory.clone(), Secrets::draw(TOKEN));
-        let admin = Admin { office, identifier: identifier.clone(), secrets, lives: Auth::default() };
+        let dir = tempfile::tempdir().unwrap();
+        let (office, secrets) = (memory.clone(), Held::new(dir.path(), Secrets::draw(TOKEN)));
+        let admin = Admin { office, identifier: identifier.clone(), secrets, config: Arc::default() };
         let routes = router(Arc::new(admin));
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -202,7 +205,7 @@ impl Served {
                 }
             });
         });
-        Self { address, memory, identifier }
+        Self { address, memory, identifier, _dir: dir, finished: false.into() }
     }
 
     fn send(&self, method: &str, path: &str, token: Option<&str>, body: &Value) -> (u16, Value) {
@@ -219,6 +222,15 @@ impl Served {
             ureq::Agent::new_with_config(config).run(request.body(body.to_string()).unwrap()).unwrap();
         let text = response.body_mut().read_to_string().unwrap();
         (response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    /// For tests with a thread of their own: it may end.
+    pub(crate) fn finish(&self) {
+        self.finished.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    pub(crate) fn done(&self) -> bool {
+        self.finished.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     pub(crate) fn ask(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
@@ -258,24 +270,28 @@ fn users_are_made_once_and_log_in() {
     };
     assert_eq!(password("ann", text(&drawn["password"])).unwrap().principal.to_string(), "user:ann");
     let (status, given) =
-        served.ask("POST", "/users", &json!({"username": "bob", "password": "pw", "role": "owner"}));
+        served.ask("POST", "/users", &json!({"username": "bob", "password": "password", "role": "owner"}));
     assert_eq!(
         (status, given),
         (201, json!({"username": "bob", "role": "owner"})),
         "a given password is not repeated"
     );
-    assert!(password("bob", "pw".into()).is_ok());
+    assert!(password("bob", "password".into()).is_ok());
     let (status, answer) = served.ask("POST", "/users", &json!({"username": "bob"}));
     assert_eq!((status, &answer["error"]["field"]), (409, &json!("username")));
     assert_eq!(served.ask("PATCH", "/users/bob", &json!({"disabled": true})).0, 200);
-    assert_eq!(password("bob", "pw".into()), Err(Refusal::Suspended));
-    assert_eq!(served.ask("PATCH", "/users/bob", &json!({"disabled": false, "password": "new"})).0, 200);
-    assert!(password("bob", "new".into()).is_ok() && password("bob", "pw".into()).is_err());
+    assert_eq!(password("bob", "password".into()), Err(Refusal::Suspended));
+    assert_eq!(
+        served.ask("PATCH", "/users/bob", &json!({"disabled": false, "password": "new password"})).0,
+        200
+    );
+    assert!(password("bob", "new password".into()).is_ok() && password("bob", "password".into()).is_err());
     for wrong in [
         json!({}),
         json!({"username": "a b"}),
         json!({"username": "c", "colour": 1}),
         json!({"username": "d", "password": ""}),
+        json!({"username": "d", "password": "1234567"}),
         json!({"username": "d", "password": "x".repeat(257)}),
     ] {
         assert_eq!(served.ask("POST", "/users", &wrong).0, 400, "{wrong}");
@@ -443,7 +459,7 @@ fn rooms_are_made_spoken_in_and_read() {
 fn a_tail_shows_what_was_and_what_comes() {
     use std::io::BufRead as _;
     let served = Served::begin();
-    served.ask("POST", "/users", &json!({"username": "admin", "password": "pw"}));
+    served.ask("POST", "/users", &json!({"username": "admin", "password": "password"}));
     served.ask("POST", "/rooms", &json!({"room": "lobby"}));
     let lines = |query: &str| {
         let url = format!("http://{}/admin/v1/tail{query}", served.address);

@@ -78,7 +78,7 @@ pub async fn issue<O: Office>(Desk(admin): Desk<O>, bytes: Bytes) -> Result<Resp
     let at_home = admin.office.is_default();
     // Where MegaBot and Hive are not, AIWM is what a user has.
     let usual = if !at_home && usual == TokenDialect::MegaBot { TokenDialect::Aiwm } else { usual };
-    let (family, life) = family(wanted.dialect.unwrap_or(usual), &admin.lives);
+    let (family, life) = family(wanted.dialect.unwrap_or(usual), &admin.config.load().auth);
     if !at_home && !matches!(family, Family::Mxf | Family::Aiwm) {
         return Err(misfit("Hive, MegaBot and Open-A.G.I work in the default workspace alone"));
     }

@@ -47,7 +47,7 @@ pub struct AddUser {
     pub username: String,
     /// The password; without one the server draws one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1, max_length = 256)]
+    #[schema(min_length = 8, max_length = 256)]
     pub password: Option<String>,
     /// What the user may do.
     #[serde(default)]
@@ -78,18 +78,27 @@ pub struct ChangeUser {
     pub role: Option<UserRole>,
     /// New password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1, max_length = 256)]
+    #[schema(min_length = 8, max_length = 256)]
     pub password: Option<String>,
     /// Disabled or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled: Option<bool>,
 }
 
-/// Answer of `PATCH /users/{name}`.
+/// Answer of `PATCH` and `DELETE /users/{name}`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ChangedUser {
     /// The name.
     pub username: String,
+}
+
+/// Answer of `POST /users/{name}/password`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DrawnPassword {
+    /// The name.
+    pub username: String,
+    /// The password, shown this once.
+    pub password: String,
 }
 
 /// `POST /agents`. An agent that is known but has no secret gets one.
@@ -256,7 +265,7 @@ pub struct AddRoom {
     pub durability: Durability,
 }
 
-/// Answer of `POST /rooms`.
+/// Answer of `POST /rooms` and `DELETE /rooms/{id}`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct AddedRoom {
     /// Its id.

@@ -53,6 +53,13 @@ impl FirstCredentials {
         }
     }
 
+    /// Changes those of a data directory; where there are none, nothing happens.
+    pub fn change(dir: &Path, change: impl FnOnce(&mut Self)) -> io::Result<()> {
+        let Some(mut noted) = Self::read(dir)? else { return Ok(()) };
+        change(&mut noted);
+        write_private(&dir.join(CREDENTIALS), &noted)
+    }
+
     /// Those of a data directory; `None` if there is no such file. Fails when it cannot be read or is damaged.
     pub fn read(dir: &Path) -> io::Result<Option<Self>> {
         let path = dir.join(CREDENTIALS);

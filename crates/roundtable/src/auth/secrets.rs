@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
+use crate::auth::first_start::FirstCredentials;
 use crate::auth::keys;
 use crate::clock;
 
@@ -69,6 +72,64 @@ impl std::fmt::Debug for Secrets {
     }
 }
 
+/// The secrets of a running server: the admin token may be replaced under it. Cheap to clone; all clones see the same.
+#[derive(Clone)]
+pub struct Held(Arc<Place>);
+
+struct Place {
+    dir: PathBuf,
+    now: ArcSwap<Secrets>,
+    /// Files are changed one after the other.
+    turn: Mutex<()>,
+}
+
+impl Held {
+    /// Those of a data directory.
+    pub fn new(dir: &Path, secrets: Secrets) -> Self {
+        let (dir, now) = (dir.to_owned(), ArcSwap::from_pointee(secrets));
+        Self(Arc::new(Place { dir, now, turn: Mutex::default() }))
+    }
+
+    /// Whether this is the admin token.
+    pub fn is_admin(&self, token: &str) -> bool {
+        self.0.now.load().is_admin(token)
+    }
+
+    /// Draws another admin token and writes it down; the old one opens nothing from then on. Waits for the disk. Fails when it
+    /// cannot be written; then the old one holds.
+    pub fn renew_admin_token(&self) -> io::Result<String> {
+        let token = keys::draw_secret();
+        let mut before = None;
+        let turn = self.0.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        FirstCredentials::change(&self.0.dir, |noted| {
+            before = Some(std::mem::replace(&mut noted.admin_token, token.clone()));
+        })?;
+        let signing = self.0.now.load().signing;
+        let secrets = Secrets { signing, admin_token_hash: keys::sha256_hex(token.as_bytes()) };
+        if let Err(error) = secrets.write(&self.0.dir) {
+            if let Some(before) = before {
+                FirstCredentials::change(&self.0.dir, |noted| noted.admin_token = before)?;
+            }
+            return Err(error);
+        }
+        self.0.now.store(Arc::new(secrets));
+        drop(turn);
+        Ok(token)
+    }
+
+    /// Keeps `credentials.json` true, where it is kept. Waits for the disk.
+    pub fn note(&self, change: impl FnOnce(&mut FirstCredentials)) -> io::Result<()> {
+        let _turn = self.0.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        FirstCredentials::change(&self.0.dir, change)
+    }
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Held(hidden)")
+    }
+}
+
 fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
@@ -80,6 +141,27 @@ pub fn make_private_dir(dir: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(dir).map_err(|error| named(dir, &error))
+}
+
+/// What others than the owner and its group may do with a file or a directory that holds secrets, in words; `None` if nothing,
+/// or if it is not there.
+pub fn exposed(path: &Path) -> Option<String> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let meta = fs::metadata(path).ok()?;
+        let (mode, is_dir) = (meta.permissions().mode() & 0o777, meta.is_dir());
+        let may = match (mode & 0o022, mode & 0o007) {
+            (0, 0) => return None,
+            (0, _) if is_dir => "look into it",
+            (0, _) => "read it",
+            _ => "change it",
+        };
+        let right = if is_dir { "0700" } else { "0600" };
+        Some(format!("{}: others may {may} (mode {mode:04o}): `chmod {right}` it", path.display()))
+    }
+    #[cfg(not(unix))]
+    None
 }
 
 /// Replaces a file by the JSON of `value`, mode 0600, synced; a crash leaves the old one or the new one.
@@ -134,6 +216,52 @@ mod tests {
             !std::fs::read_to_string(data.join(FILE)).unwrap().contains("\"token\""),
             "only its hash is kept"
         );
+    }
+
+    #[test]
+    fn a_new_admin_token_takes_the_old_ones_place_in_every_file() {
+        use super::super::first_start::{FirstCredentials, prepare};
+        let dir = tempfile::tempdir().unwrap();
+        let secrets = prepare(dir.path(), &roundtable_core::state::State::default()).unwrap().secrets;
+        let old = FirstCredentials::read(dir.path()).unwrap().unwrap().admin_token;
+        let held = super::Held::new(dir.path(), secrets.clone());
+        let new = held.clone().renew_admin_token().unwrap();
+        assert!(held.is_admin(&new) && !held.is_admin(&old));
+        let read = Secrets::read(dir.path()).unwrap().unwrap();
+        assert!(read.is_admin(&new) && read.signing == secrets.signing);
+        assert_eq!(FirstCredentials::read(dir.path()).unwrap().unwrap().admin_token, new);
+        std::fs::remove_file(dir.path().join(super::super::first_start::CREDENTIALS)).unwrap();
+        let newest = held.renew_admin_token().unwrap();
+        assert!(Secrets::read(dir.path()).unwrap().unwrap().is_admin(&newest));
+        assert_eq!(
+            FirstCredentials::read(dir.path()).unwrap(),
+            None,
+            "who keeps it elsewhere is not given it again"
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_others_may_read_or_change_is_told() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("key.pem");
+        std::fs::write(&file, "").unwrap();
+        for (path, mode, told) in [
+            (&file, 0o600, None),
+            (&file, 0o640, None),
+            (&file, 0o644, Some("others may read it (mode 0644)")),
+            (&file, 0o660, Some("others may change it (mode 0660)")),
+            (&dir.path().to_owned(), 0o750, None),
+            (&dir.path().to_owned(), 0o755, Some("others may look into it (mode 0755)")),
+            (&dir.path().to_owned(), 0o777, Some("others may change it (mode 0777)")),
+        ] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let found = super::exposed(path);
+            assert_eq!(found.is_some(), told.is_some(), "{mode:o}: {found:?}");
+            assert!(found.unwrap_or_default().contains(told.unwrap_or_default()));
+        }
+        assert_eq!(super::exposed(&dir.path().join("nothing")), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::admin::blocks::{Blocks, Lift};
 use crate::cli::client::Failure;
-use crate::cli::{Target, Terminal, client, list, show};
+use crate::cli::{Target, Terminal, changed, client, list};
 
 #[derive(Subcommand, Debug)]
 pub enum BlockCommand {
@@ -35,7 +35,7 @@ impl BlockCommand {
             Self::Lift(args) => {
                 let wanted = Lift { address: args.address.clone() };
                 let done: Lift = client(target)?.ask("POST", "/blocks/lift", &wanted)?;
-                show(terminal, target, &done, &format!("{} may come in again", done.address))
+                changed(terminal, target, &done, &format!("{} may come in again", done.address))
             }
         }
     }

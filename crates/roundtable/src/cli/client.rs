@@ -1,7 +1,7 @@
 //! Asking a running server over its operator's interface.
 
 use std::fmt;
-use std::io::{BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -38,6 +38,13 @@ pub enum Failure {
     Answer(String),
     /// Nobody reads the output any more.
     Closed,
+    /// The output takes nothing more.
+    Unwritten {
+        /// What has happened all the same.
+        happened: Option<String>,
+        /// The system's reason.
+        why: String,
+    },
 }
 
 impl Failure {
@@ -48,6 +55,7 @@ impl Failure {
             Self::NotAllowed(_) => Exit::NotAllowed,
             Self::Refused(_) | Self::Answer(_) => Exit::Refused,
             Self::Closed => Exit::Done,
+            Self::Unwritten { .. } => Exit::Unwritten,
         }
     }
 }
@@ -58,6 +66,10 @@ impl fmt::Display for Failure {
             Self::Unreachable(what) | Self::NotAllowed(what) | Self::Refused(what) => f.write_str(what),
             Self::Answer(what) => write!(f, "the server's answer cannot be read: {what}"),
             Self::Closed => f.write_str("nobody reads the output"),
+            Self::Unwritten { happened: Some(happened), why } => {
+                write!(f, "{happened}\nroundtable: only the answer could not be written: {why}")
+            }
+            Self::Unwritten { happened: None, why } => write!(f, "the answer could not be written: {why}"),
         }
     }
 }
@@ -69,6 +81,7 @@ pub struct Client {
     workspace: Option<String>,
     agent: ureq::Agent,
     trust: Trust,
+    ca: Option<PathBuf>,
 }
 
 impl Client {
@@ -86,7 +99,13 @@ impl Client {
         };
         let workspace = target.workspace.as_deref().map(encoded);
         let trust = Trust::of(&dir, target.ca.as_deref()).map_err(Failure::Unreachable)?;
-        Ok(Self { base, token, workspace, agent: agent(Some(PATIENCE), trust.clone()), trust })
+        let agent = agent(Some(PATIENCE), trust.clone());
+        Ok(Self { base, token, workspace, agent, trust, ca: target.ca.clone() })
+    }
+
+    /// The token that is shown.
+    pub fn token(&self) -> &str {
+        &self.token
     }
 
     /// The same for what takes as long as the log is large: it waits for its answer until the server gives it or is gone.
@@ -153,7 +172,14 @@ impl Client {
     }
 
     fn lost(&self, error: &dyn fmt::Display) -> Failure {
-        Failure::Unreachable(format!("no answer from {}: {error}", self.base))
+        let what = format!("no answer from {}: {error}", self.base);
+        if !what.contains("invalid peer certificate") {
+            return Failure::Unreachable(what);
+        }
+        Failure::Unreachable(match &self.ca {
+            Some(ca) => format!("{what}; nothing in {} vouches for it", ca.display()),
+            None => format!("{what}; name a file with --ca that holds it, or the one that vouches for it"),
+        })
     }
 }
 
@@ -176,12 +202,16 @@ fn agent(patience: Option<Duration>, trust: Trust) -> ureq::Agent {
 }
 
 fn noted(dir: &Path) -> Result<String, Failure> {
+    let unreadable = |error: io::Error| {
+        let what = format!("{}: {error}; the server's own user may read it", dir.display());
+        Failure::NotAllowed(format!("{what}, or name the server and its token with --server and --token"))
+    };
     for look in 0..LOOKS {
-        if let Some(address) = Place::read(dir).and_then(|place| place.address()) {
+        if let Some(address) = Place::read(dir).map_err(unreadable)?.and_then(|place| place.address()) {
             return Ok(address);
         }
         // Without secrets no server was ever started here.
-        if !dir.join(crate::auth::secrets::FILE).exists() {
+        if !dir.join(crate::auth::secrets::FILE).try_exists().map_err(unreadable)? {
             break;
         }
         if look + 1 < LOOKS {

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::admin::connections::{Connections, ListedConnection, ListedSession};
 use crate::cli::client::Failure;
-use crate::cli::{Target, Terminal, client, list, show};
+use crate::cli::{Target, Terminal, changed, client, list};
 
 #[derive(Subcommand, Debug)]
 pub enum ConnectionsCommand {
@@ -28,7 +28,7 @@ impl ConnectionsCommand {
             }
             Self::Close { id } => {
                 let done: Value = client.ask("DELETE", &format!("/connections/{id}"), &Value::Null)?;
-                show(terminal, target, &done, &format!("connection {id} is ended"))
+                changed(terminal, target, &done, &format!("connection {id} is ended"))
             }
         }
     }

@@ -70,7 +70,7 @@ async fn perform(args: &DemoArgs, target: &Target, terminal: &mut Terminal<'_>) 
                 if target.json { terminal.note(&lines) } else { terminal.say(&lines).unwrap_or_default() }
                 stopped.await;
             }
-            if played.problems.is_empty() { Exit::Done } else { Exit::Refused }
+            terminal.end(told, if played.problems.is_empty() { Exit::Done } else { Exit::Refused })
         }
     };
     server.stop().await;

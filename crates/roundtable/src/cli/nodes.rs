@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::admin::nodes::{BindNode, BoundNode, BoundNodes};
 use crate::cli::client::{Failure, encoded};
-use crate::cli::{Target, Terminal, client, list, show};
+use crate::cli::{Target, Terminal, changed, client, list};
 
 #[derive(Subcommand, Debug)]
 pub enum NodeCommand {
@@ -39,12 +39,12 @@ impl NodeCommand {
             Self::Bind { id, public_key } => {
                 let done: BoundNode =
                     client.ask("POST", "/nodes", &BindNode { node_id: id.clone(), public_key })?;
-                show(terminal, target, &done, &format!("node {id} has this key"))
+                changed(terminal, target, &done, &format!("node {id} has this key"))
             }
             Self::Forget { id } => {
                 let done: BoundNode =
                     client.ask("DELETE", &format!("/nodes/{}", encoded(&id)), &json!({}))?;
-                show(terminal, target, &done, &format!("node {id} has no key"))
+                changed(terminal, target, &done, &format!("node {id} has no key"))
             }
         }
     }

@@ -5,11 +5,12 @@ use roundtable_core::users::UserRole;
 use serde_json::{Value, json};
 
 use crate::admin::wire::{
-    AddAgent, AddKey, AddUser, AddedAgent, AddedKey, AddedUser, Agents, ChangeAgent, ChangeUser, IssueToken,
-    IssuedToken, Keys, ListedAgent, ListedKey, ListedUser, RevokeToken, TokenDialect, Users,
+    AddAgent, AddKey, AddUser, AddedAgent, AddedKey, AddedUser, Agents, ChangeAgent, ChangeUser,
+    DrawnPassword, IssueToken, IssuedToken, Keys, ListedAgent, ListedKey, ListedUser, RevokeToken,
+    TokenDialect, Users,
 };
 use crate::cli::client::{Failure, encoded};
-use crate::cli::{Target, Terminal, client, list, show};
+use crate::cli::{Target, Terminal, changed, client, done, list};
 use crate::config::Span;
 
 #[derive(Subcommand, Debug)]
@@ -25,6 +26,22 @@ pub enum UserCommand {
         /// Draw the password, whatever the input is.
         #[arg(long)]
         generate: bool,
+    },
+    /// Give a user a new password: the first line of standard input; on a terminal, or where the input is empty, one is drawn
+    /// and shown once. The old one opens nothing any more, nor do tokens and refresh tokens made before, and the user's
+    /// connections end. API keys stay.
+    Password {
+        /// The name.
+        name: String,
+        /// Draw the password, whatever the input is.
+        #[arg(long)]
+        generate: bool,
+    },
+    /// Remove an account with its keys. Its tokens open nothing any more, its connections end, it leaves its rooms; its agents
+    /// and rooms stay and belong to nobody. What it said stays.
+    Remove {
+        /// The name.
+        name: String,
     },
     /// All accounts.
     List,
@@ -60,6 +77,8 @@ impl UserCommand {
     pub(super) fn run(self, target: &Target, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         let (name, disabled) = match self {
             Self::Add { name, role, generate } => return add_user(name, (role, generate), target, terminal),
+            Self::Password { name, generate } => return renew_password(&name, generate, target, terminal),
+            Self::Remove { name } => return remove_user(&name, target, terminal),
             Self::List => return list_users(target, terminal),
             Self::Disable { name } => (name, true),
             Self::Enable { name } => (name, false),
@@ -67,8 +86,37 @@ impl UserCommand {
         let body = ChangeUser { disabled: Some(disabled), ..ChangeUser::default() };
         let done: Value = client(target)?.ask("PATCH", &format!("/users/{}", encoded(&name)), &body)?;
         let word = if disabled { "disabled" } else { "enabled" };
-        show(terminal, target, &done, &format!("user {name} is {word}"))
+        changed(terminal, target, &done, &format!("user {name} is {word}"))
     }
+}
+
+fn renew_password(
+    name: &str,
+    generate: bool,
+    target: &Target,
+    terminal: &mut Terminal<'_>,
+) -> Result<(), Failure> {
+    const ENDS: &str =
+        "the old one, tokens and refresh tokens made before open nothing any more; its connections end";
+    let client = client(target)?;
+    let path = format!("/users/{}", encoded(name));
+    let given = if generate { None } else { password(terminal)? };
+    if given.is_some() {
+        let body = ChangeUser { password: given, ..ChangeUser::default() };
+        let answer: Value = client.ask("PATCH", &path, &body)?;
+        return changed(terminal, target, &answer, &format!("user {name} has a new password: {ENDS}"));
+    }
+    let drawn: DrawnPassword = client.ask("POST", &format!("{path}/password"), &json!({}))?;
+    let words = format!("user {name} has the new password {}: {ENDS}", drawn.password);
+    let lost = format!("user {name} has a new password, which is lost: draw another one; {ENDS}");
+    done(terminal, target, (&drawn, &words), &lost)
+}
+
+fn remove_user(name: &str, target: &Target, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+    let answer: Value = client(target)?.ask("DELETE", &format!("/users/{}", encoded(name)), &Value::Null)?;
+    let words =
+        format!("user {name} is removed: its keys and tokens open nothing any more; its connections end");
+    changed(terminal, target, &answer, &words)
 }
 
 fn list_users(target: &Target, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
@@ -106,7 +154,13 @@ fn add_user(
         Some(password) => format!("user {} with password {password}", added.username),
         None => format!("user {}", added.username),
     };
-    show(terminal, target, &added, &words)
+    let lost = match &added.password {
+        Some(_) => {
+            format!("user {0} is made, its password is lost: `user password {0}` draws one", added.username)
+        }
+        None => words.clone(),
+    };
+    done(terminal, target, (&added, &words), &lost)
 }
 
 #[derive(Subcommand, Debug)]
@@ -149,8 +203,7 @@ impl AgentCommand {
         let (id, suspended) = match self {
             Self::Add { id, name } => {
                 let added: AddedAgent = client.ask("POST", "/agents", &AddAgent { agent_id: id, name })?;
-                let words = format!("agent {} with secret {}", added.agent_id, added.secret);
-                return show(terminal, target, &added, &words);
+                return show_secret(&added, target, terminal);
             }
             Self::List => {
                 let all: Agents = client.ask("GET", "/agents", &Value::Null)?;
@@ -163,12 +216,11 @@ impl AgentCommand {
             Self::Rotate { id } => {
                 let added: AddedAgent =
                     client.ask("POST", &format!("/agents/{}/secret", encoded(&id)), &json!({}))?;
-                let words = format!("agent {} with secret {}", added.agent_id, added.secret);
-                return show(terminal, target, &added, &words);
+                return show_secret(&added, target, terminal);
             }
             Self::Remove { id } => {
                 let done: Value = client.ask("DELETE", &format!("/agents/{}", encoded(&id)), &Value::Null)?;
-                return show(terminal, target, &done, &format!("agent {id} is removed"));
+                return changed(terminal, target, &done, &format!("agent {id} is removed"));
             }
             Self::Suspend { id } => (id, true),
             Self::Resume { id } => (id, false),
@@ -177,8 +229,14 @@ impl AgentCommand {
         let done: Value = client.ask("PATCH", &format!("/agents/{}", encoded(&id)), &body)?;
         let words =
             if suspended { format!("agent {id} is suspended") } else { format!("agent {id} may come in") };
-        show(terminal, target, &done, &words)
+        changed(terminal, target, &done, &words)
     }
+}
+
+fn show_secret(added: &AddedAgent, target: &Target, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+    let AddedAgent { agent_id: id, secret } = added;
+    let lost = format!("agent {id} has a new secret, which is lost: `agent rotate {id}` draws another one");
+    done(terminal, target, (added, &format!("agent {id} with secret {secret}")), &lost)
 }
 
 #[derive(Subcommand, Debug)]
@@ -223,7 +281,9 @@ impl KeyCommand {
                 let added: AddedKey = client.ask("POST", "/keys", &body)?;
                 let words =
                     format!("key id  {}\nsecret  {}\nwhole   {}", added.key_id, added.secret, added.key);
-                show(terminal, target, &added, &words)
+                let lost =
+                    format!("key {0} is made, its secret is lost: `key revoke {0}` ends it", added.key_id);
+                done(terminal, target, (&added, &words), &lost)
             }
             Self::List => {
                 let all: Keys = client.ask("GET", "/keys", &Value::Null)?;
@@ -231,7 +291,7 @@ impl KeyCommand {
             }
             Self::Revoke { key_id } => {
                 let done: Value = client.ask("DELETE", &format!("/keys/{}", encoded(&key_id)), &json!({}))?;
-                show(terminal, target, &done, &format!("key {key_id} is revoked"))
+                changed(terminal, target, &done, &format!("key {key_id} is revoked"))
             }
         }
     }
@@ -280,10 +340,7 @@ pub struct IssueArgs {
 
 /// Tokens end at a second of the clock.
 fn life(text: &str) -> Result<Span, String> {
-    Span::parse(text).and_then(|span| match span.ms() {
-        0..1_000 => Err("a token lives at least 1s".into()),
-        _ => Ok(span),
-    })
+    Span::parse_from(text, Span::of_ms(1_000))
 }
 
 impl TokenCommand {
@@ -294,11 +351,12 @@ impl TokenCommand {
                 let body = IssueToken { user, agent, node, dialect, ttl_ms: ttl.map(Span::ms) };
                 let issued: IssuedToken = client.ask("POST", "/tokens", &body)?;
                 let words = format!("{}\nends {}", issued.token, issued.expires_at);
-                show(terminal, target, &issued, &words)
+                let lost = format!("a token is signed and lost; it ends {}", issued.expires_at);
+                done(terminal, target, (&issued, &words), &lost)
             }
             Self::Revoke { token_to_revoke: token } => {
                 let done: Value = client.ask("POST", "/tokens/revoke", &RevokeToken { token })?;
-                show(terminal, target, &done, "the token is revoked")
+                changed(terminal, target, &done, "the token is revoked")
             }
         }
     }

@@ -72,14 +72,19 @@ impl Place {
         write_private(&dir.join(FILE), self)
     }
 
-    /// What is noted in a data directory; `None` if nothing is.
-    pub fn read(dir: &Path) -> Option<Self> {
-        serde_json::from_str(&fs::read_to_string(dir.join(FILE)).ok()?).ok()
+    /// What is noted in a data directory; `None` if nothing is, or nothing that can be understood. Fails when it may not be
+    /// read.
+    pub fn read(dir: &Path) -> io::Result<Option<Self>> {
+        match fs::read_to_string(dir.join(FILE)) {
+            Ok(text) => Ok(serde_json::from_str(&text).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Takes the note of this process away again.
     pub fn forget(dir: &Path) {
-        if Self::read(dir).is_some_and(|place| place.pid == std::process::id()) {
+        if Self::read(dir).is_ok_and(|found| found.is_some_and(|place| place.pid == std::process::id())) {
             // A note that stays is harmless: nobody answers there.
             let _ = fs::remove_file(dir.join(FILE));
         }
@@ -178,10 +183,10 @@ mod tests {
     #[test]
     fn the_note_is_found_again_and_only_its_writer_takes_it_away() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Place::read(dir.path()), None);
+        assert_eq!(Place::read(dir.path()).unwrap(), None);
         let mut place = place(&[("127.0.0.1:1", BareWs::Hive)]);
         place.write(dir.path()).unwrap();
-        assert_eq!(Place::read(dir.path()), Some(place.clone()));
+        assert_eq!(Place::read(dir.path()).unwrap(), Some(place.clone()));
         place.pid += 1;
         place.write(dir.path()).unwrap();
         Place::forget(dir.path());

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::admin::records::Seen;
 use crate::admin::wire::{AddRoom, History, ListedRoom, Rooms, SendMessage, SentMessage, ShownRoom};
 use crate::cli::client::{Failure, encoded};
-use crate::cli::{Target, Terminal, client, list, show};
+use crate::cli::{Target, Terminal, changed, client, list, show};
 
 #[derive(Subcommand, Debug)]
 pub enum RoomCommand {
@@ -24,6 +24,12 @@ pub enum RoomCommand {
         /// (ephemeral).
         #[arg(long, default_value = "durable", value_parser = durability)]
         durability: Durability,
+    },
+    /// Remove a room for good, with the keys that open it. Its members are in it no more and connections hear nothing of it
+    /// any more; what was said stays in the log, and nobody gets the id again.
+    Remove {
+        /// Its id.
+        id: String,
     },
     /// All rooms.
     List,
@@ -56,7 +62,12 @@ impl RoomCommand {
             Self::Add { id, name, durability } => {
                 let words = format!("room {id}");
                 let done: Value = client.ask("POST", "/rooms", &AddRoom { room: id, name, durability })?;
-                show(terminal, target, &done, &words)
+                changed(terminal, target, &done, &words)
+            }
+            Self::Remove { id } => {
+                let done: Value = client.ask("DELETE", &format!("/rooms/{}", encoded(&id)), &Value::Null)?;
+                let words = format!("room {id} is removed: nobody is in it any more, its keys open nothing");
+                changed(terminal, target, &done, &words)
             }
             Self::List => {
                 let all: Rooms = client.ask("GET", "/rooms", &Value::Null)?;
@@ -118,18 +129,32 @@ fn in_words(room: &ShownRoom) -> String {
 
 #[derive(Args, Debug)]
 pub struct TailArgs {
-    /// Only this room.
+    /// Only this room; its last ten messages are shown first.
     room: Option<String>,
     /// Begin after this cursor, as `tail` prints it; 1:0 shows the whole log. Without it: what comes from now on.
     #[arg(long, value_name = "CURSOR")]
     since: Option<Cursor>,
 }
 
+/// Messages of a room that are shown before what comes.
+const SHOWN_FIRST: usize = 10;
+
 pub(super) fn tail(args: &TailArgs, target: &Target, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+    let client = client(target)?.patient();
+    let mut since = args.since.map(|cursor| cursor.to_string());
+    if let (Some(room), None) = (&args.room, &since) {
+        let path = format!("/rooms/{}/messages?limit={SHOWN_FIRST}", encoded(room));
+        let last: History = client.ask("GET", &path, &Value::Null)?;
+        for seen in &last.messages {
+            show(terminal, target, seen, &seen.line())?;
+        }
+        since = last.messages.last().map(|seen| seen.cursor.clone());
+    }
+    let what = args.room.as_ref().map(|room| format!(" in room {room}")).unwrap_or_default();
+    terminal.note(&format!("waiting for what comes{what}; Ctrl-C ends it"));
     let room = args.room.as_deref().map(|room| format!("room={}", encoded(room)));
-    let since = args.since.map(|cursor| format!("since={cursor}"));
-    let query: Vec<String> = room.into_iter().chain(since).collect();
-    client(target)?.patient().follow(&format!("/tail?{}", query.join("&")), |seen: Seen| {
+    let query: Vec<String> = room.into_iter().chain(since.map(|cursor| format!("since={cursor}"))).collect();
+    client.follow(&format!("/tail?{}", query.join("&")), |seen: Seen| {
         let line = seen.line();
         show(terminal, target, &seen, &line)
     })
@@ -150,5 +175,5 @@ pub(super) fn send(args: &SendArgs, target: &Target, terminal: &mut Terminal<'_>
     let body = SendMessage { content: args.text.clone(), from: args.from.clone() };
     let path = format!("/rooms/{}/messages", encoded(&args.room));
     let sent: SentMessage = client(target)?.ask("POST", &path, &body)?;
-    show(terminal, target, &sent, &format!("message {}", sent.message_id))
+    changed(terminal, target, &sent, &format!("message {}", sent.message_id))
 }

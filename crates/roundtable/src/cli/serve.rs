@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::auth::first_start::CREDENTIALS;
-use crate::auth::secrets::make_private_dir;
+use crate::auth::secrets::{self, make_private_dir};
 use crate::cli::place::{Bound, Place};
 use crate::cli::{Exit, Target, Terminal};
 use crate::config::{Config, Sources};
@@ -49,9 +49,17 @@ fn sources(args: &SettingArgs, target: &Target) -> Sources {
     }
 }
 
+/// Files with secrets that others may read or change.
+fn exposed(config: &Config) -> Vec<String> {
+    let dir = &config.storage.dir;
+    let own = [dir.clone(), dir.join(secrets::FILE), dir.join(CREDENTIALS)];
+    let keys = config.server.listen.as_slice().iter().filter_map(|l| Some(l.tls.as_ref()?.key.clone()));
+    own.into_iter().chain(keys).filter_map(|path| secrets::exposed(&path)).collect()
+}
+
 pub(super) fn check(args: &SettingArgs, target: &Target, terminal: &mut Terminal<'_>) -> Exit {
-    let (problems, warnings) = match Config::load(&sources(args, target)) {
-        Ok(config) => (Vec::new(), tls::warnings(&config)),
+    let (problems, warnings): (_, Vec<String>) = match Config::load(&sources(args, target)) {
+        Ok(config) => (Vec::new(), exposed(&config).into_iter().chain(tls::warnings(&config)).collect()),
         Err(problems) => (problems.0, Vec::new()),
     };
     let exit = if problems.is_empty() { Exit::Done } else { Exit::Settings };
@@ -63,9 +71,8 @@ pub(super) fn check(args: &SettingArgs, target: &Target, terminal: &mut Terminal
     } else {
         problems.join("\n")
     };
-    // Whoever closed the output is not interested in it.
-    let _ = terminal.say(&text);
-    exit
+    let said = terminal.say(&text);
+    terminal.end(said, exit)
 }
 
 pub(super) fn start(args: &SettingArgs, target: &Target, terminal: &mut Terminal<'_>, serve: Serve) -> Exit {
@@ -85,13 +92,18 @@ pub(super) fn start(args: &SettingArgs, target: &Target, terminal: &mut Terminal
         terminal.note(&format!("roundtable: {error}"));
         return Exit::Server;
     }
+    for warning in exposed(&config) {
+        tracing::warn!("{warning}");
+    }
     let noted = dir.clone();
     let ready: Ready = Box::new(move |listeners| {
         let place = Place::here(listeners);
         place.write(&noted)?;
         let text = if json { as_json(&place, &noted) } else { in_words(&place, &noted) };
         // The server is there for its clients, whether or not somebody reads this.
-        let _ = io::Write::write_all(&mut io::stdout(), format!("{text}\n").as_bytes());
+        if let Err(error) = io::Write::write_all(&mut io::stdout(), format!("{text}\n").as_bytes()) {
+            tracing::warn!(%error, "where the server listens could not be written to its output");
+        }
         Ok(())
     });
     let ended = serve(config, ready);
@@ -110,7 +122,11 @@ fn in_words(place: &Place, dir: &std::path::Path) -> String {
     for (dialect, address) in place.dialects() {
         let _ = writeln!(text, "  {dialect:<12} {address}");
     }
-    let _ = writeln!(text, "  Credentials  {}", dir.join(CREDENTIALS).display());
+    let credentials = dir.join(CREDENTIALS);
+    let _ = match credentials.exists() {
+        true => writeln!(text, "  Credentials  {}", credentials.display()),
+        false => writeln!(text, "  Credentials  not in the data directory: where the operator keeps them"),
+    };
     let guests: Vec<String> = place
         .listeners
         .iter()
@@ -138,7 +154,7 @@ fn as_json(place: &Place, dir: &std::path::Path) -> String {
         "version": place.version,
         "listeners": place.listeners,
         "dialects": dialects,
-        "credentials": dir.join(CREDENTIALS),
+        "credentials": Some(dir.join(CREDENTIALS)).filter(|file| file.exists()),
     })
     .to_string()
 }
@@ -156,7 +172,9 @@ mod tests {
             anonymous,
             tls: false,
         };
-        let dir = std::path::Path::new("/d");
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path();
+        std::fs::write(dir.join("credentials.json"), "{}").unwrap();
         let text = in_words(&Place::here(&[bound(true)]), dir);
         for part in [
             "MXF",
@@ -164,7 +182,7 @@ mod tests {
             "Hive",
             "MegaBot",
             "Open-A.G.I",
-            "/d/credentials.json",
+            "/credentials.json",
             "reverse proxy",
             "127.0.0.1:9",
         ] {
@@ -172,6 +190,10 @@ mod tests {
         }
         let closed = Place::here(&[bound(false)]);
         assert!(in_words(&closed, dir).ends_with("Everybody needs a credential."));
+        std::fs::remove_file(dir.join("credentials.json")).unwrap();
+        let elsewhere = in_words(&closed, dir);
+        assert!(!elsewhere.contains("credentials.json") && elsewhere.contains("keeps them"), "{elsewhere}");
+        assert!(as_json(&closed, dir).contains(r#""credentials":null"#));
         let json: serde_json::Value = serde_json::from_str(&as_json(&closed, dir)).unwrap();
         assert_eq!(json["listeners"][0]["address"], "127.0.0.1:9");
         assert_eq!(json["dialects"]["Hive"], "ws://127.0.0.1:9/hive/ws");

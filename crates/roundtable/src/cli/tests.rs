@@ -26,6 +26,28 @@ impl Ran {
     }
 }
 
+/// An output that fails in one way.
+struct Broken(std::io::ErrorKind);
+
+impl std::io::Write for Broken {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+        Err(self.0.into())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The exit code and the notes of a command whose output is broken.
+fn unheard(words: &[&str], kind: std::io::ErrorKind) -> (Exit, String) {
+    let (mut out, mut err, mut input) = (Broken(kind), Vec::new(), &b""[..]);
+    let mut terminal = Terminal { out: &mut out, err: &mut err, input: &mut input, interactive: false };
+    let args = std::iter::once("roundtable").chain(words.iter().copied()).map(Into::into);
+    let exit = run(args, &mut terminal, no_server);
+    (exit, String::from_utf8(err).unwrap())
+}
+
 fn typed(words: &[&str], input: &str) -> Ran {
     let (mut out, mut err, mut input) = (Vec::new(), Vec::new(), input.as_bytes());
     let mut terminal = Terminal { out: &mut out, err: &mut err, input: &mut input, interactive: false };
@@ -81,9 +103,9 @@ fn a_password_that_was_given_is_shown_nowhere() {
     let served = Served::begin();
     for json in [&["--json"][..], &[]] {
         let name = format!("u{}", json.len());
-        let ran = served.cli_with(&[&["user", "add", &name], json].concat(), "hunter2\r\n");
+        let ran = served.cli_with(&[&["user", "add", &name], json].concat(), "hunter22\r\n");
         assert_eq!(ran.exit, Exit::Done);
-        assert!(!(ran.out + &ran.err).contains("hunter2"));
+        assert!(!(ran.out + &ran.err).contains("hunter22"));
     }
 }
 
@@ -110,10 +132,149 @@ fn what_may_no_longer_come_in() {
 }
 
 #[test]
+fn what_is_renewed_opens_and_what_it_was_before_does_not() {
+    let served = Served::begin();
+    served.cli_with(&["user", "add", "ann"], "hunter22\n");
+    let given = served.cli_with(&["user", "password", "ann"], "another one\n");
+    assert_eq!(given.exit, Exit::Done, "{}", given.err);
+    assert!(given.out.contains("its connections end") && !given.out.contains("another one"), "{}", given.out);
+    let drawn = served.cli(&["user", "password", "ann", "--json"]).json();
+    assert_eq!((&drawn["username"], drawn["password"].as_str().unwrap().len() >= 40), (&"ann".into(), true));
+    let short = served.cli_with(&["user", "password", "ann"], "x\n");
+    assert!(short.exit == Exit::Refused && short.err.contains("8 to 256 characters"), "{}", short.err);
+    assert_eq!(served.cli(&["user", "password", "nobody"]).exit, Exit::Refused);
+    let removed = served.cli(&["user", "remove", "ann"]);
+    assert!(removed.exit == Exit::Done && removed.out.contains("connections end"), "{}", removed.err);
+    assert_eq!(served.cli(&["user", "list"]).out, "");
+    served.cli(&["room", "add", "lobby"]);
+    assert_eq!(served.cli(&["room", "remove", "lobby"]).exit, Exit::Done);
+    assert_eq!(served.cli(&["room", "list"]).out, "");
+    let again = served.cli(&["room", "add", "lobby"]);
+    assert!(again.exit == Exit::Refused && again.err.contains("was removed"), "{}", again.err);
+    let rotated = served.cli(&["workspace", "rotate", "default", "--json"]).json();
+    assert!(rotated["domain_key"].as_str().unwrap().len() >= 40);
+    let renewed = served.cli(&["admin-token", "--json"]).json();
+    let token = renewed["admin_token"].as_str().unwrap();
+    assert_eq!(served.cli(&["user", "list"]).exit, Exit::NotAllowed, "the old one is over");
+    let server = format!("http://{}", served.address);
+    assert_eq!(typed(&["user", "list", "--server", &server, "--token", token], "").exit, Exit::Done);
+}
+
+#[test]
+fn the_settings_in_force_are_shown() {
+    let served = Served::begin();
+    let shown = served.cli(&["settings"]).out;
+    assert!(shown.contains("mxf.messages_per_minute = 100\n") && !shown.contains("changed"), "{shown}");
+    assert_eq!(served.cli(&["settings", "--json"]).json()["settings"][0]["name"], "server.node");
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_an_error_that_says_what_happened() {
+    use std::io::ErrorKind::{BrokenPipe, StorageFull};
+    let served = Served::begin();
+    let server = format!("http://{}", served.address);
+    for (words, happened) in [
+        (&["user", "add", "ann"][..], "user ann is made, its password is lost"),
+        (&["user", "password", "ann"], "user ann has a new password, which is lost"),
+        (&["user", "disable", "ann"], "user ann is disabled"),
+        (&["agent", "add", "scout", "--json"], "agent scout has a new secret, which is lost"),
+        (&["agent", "rotate", "scout"], "`agent rotate scout` draws another one"),
+        (&["room", "add", "lobby"], "room lobby"),
+        (&["key", "add", "--user", "ann"], "its secret is lost"),
+        (&["token", "issue", "--node", "n"], "a token is signed and lost"),
+        (&["send", "lobby", "hi", "--from", "agent:scout"], "message "),
+        (&["workspace", "rotate", "default"], "new domain key, which is lost"),
+        (&["user", "list"], "the answer could not be written"),
+        (&["settings"], "the answer could not be written"),
+        (&["room", "history", "lobby"], "the answer could not be written"),
+        (&["tail", "lobby"], "the answer could not be written"),
+        (&["room", "remove", "lobby"], "room lobby is removed"),
+        (&["user", "remove", "ann"], "user ann is removed"),
+        (&["check-config"], "the answer could not be written"),
+        (&["--help"], "the answer could not be written"),
+        (&["admin-token"], "there is a new admin token"),
+    ] {
+        let whole = match words {
+            ["--help"] | ["check-config"] => words.to_vec(),
+            _ => [words, &["--server", &server, "--token", TOKEN]].concat(),
+        };
+        let (exit, told) = unheard(&whole, StorageFull);
+        assert_eq!(exit, Exit::Unwritten, "{words:?}: {told}");
+        assert!(told.contains(happened) && told.contains("could not be written"), "{words:?}: {told}");
+        if let ["user", "list"] | ["--help"] = words {
+            assert_eq!(unheard(&whole, BrokenPipe), (Exit::Done, String::new()), "{words:?}");
+        }
+    }
+}
+
+#[test]
+fn a_tail_begins_with_what_was_said_last_and_says_that_it_waits() {
+    let served = Served::begin();
+    served.cli(&["room", "add", "lobby"]);
+    served.cli(&["user", "add", "admin"]);
+    for n in 0..12 {
+        served.cli(&["send", "lobby", &format!("number {n}")]);
+    }
+    // It has no end: the output is closed after ten lines.
+    struct Lines(Vec<u8>, usize);
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            if self.0.iter().filter(|byte| **byte == b'\n').count() >= self.1 {
+                return Err(std::io::ErrorKind::BrokenPipe.into());
+            }
+            self.0.write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let (mut out, mut err, mut input) = (Lines(Vec::new(), 10), Vec::new(), &b""[..]);
+    let mut terminal = Terminal { out: &mut out, err: &mut err, input: &mut input, interactive: false };
+    let server = format!("http://{}", served.address);
+    let words = ["roundtable", "tail", "lobby", "--server", &server, "--token", TOKEN];
+    let says = std::thread::scope(|scope| {
+        let later = scope.spawn(|| {
+            // Said again until the tail has ended: what comes after its first ten lines ends it.
+            while !served.done() {
+                served.cli(&["send", "lobby", "later"]);
+            }
+        });
+        let exit = run(words.map(Into::into), &mut terminal, no_server);
+        served.finish();
+        later.join().unwrap();
+        exit
+    });
+    assert_eq!(says, Exit::Done);
+    let text = String::from_utf8(out.0).unwrap();
+    assert!(
+        text.contains("number 2") && text.contains("number 11") && !text.contains("number 1\n"),
+        "{text}"
+    );
+    assert!(String::from_utf8(err).unwrap().contains("waiting for what comes in room lobby"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_data_directory_that_may_not_be_read_is_told_as_that() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    // Whoever runs the tests as root may read everything; a file where a directory should be is refused to everybody.
+    std::fs::write(data.join("file"), "").unwrap();
+    let within = data.join("file/data");
+    let told = typed(&["user", "list", "--data", within.to_str().unwrap()], "");
+    assert!(told.exit == Exit::NotAllowed && told.err.contains("--server"), "{}", told.err);
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let warned = typed(&["check-config", "--data", data.to_str().unwrap()], "");
+    assert!(warned.out.contains("others may change it (mode 0777)"), "{}", warned.out);
+}
+
+#[test]
 fn lists_show_what_there_is_and_no_secret() {
     let served = Served::begin();
     served.cli(&["user", "add", "bob", "--role", "editor"]);
-    served.cli_with(&["user", "add", "ann"], "hunter2\n");
+    served.cli_with(&["user", "add", "ann"], "hunter22\n");
     served.cli(&["user", "disable", "ann"]);
     served.cli(&["agent", "add", "scout", "--name", "Scout"]);
     served.cli(&["agent", "suspend", "scout"]);
@@ -219,6 +380,11 @@ fn exit_codes_are_as_documented() {
         &["room", "history", "x", "--limit", "0"],
     ] {
         assert_eq!(typed(wrong, "").exit, Exit::Usage, "{wrong:?}");
+    }
+    for short in ["0s", "200ms", "999ms"] {
+        let told = typed(&["token", "issue", "--user", "a", "--ttl", short], "").err;
+        assert_eq!(told.matches("at least").count(), 1, "{told}");
+        assert!(told.contains("must be at least 1s and"), "{told}");
     }
     let help = typed(&["--help"], "");
     assert_eq!(help.exit, Exit::Done);

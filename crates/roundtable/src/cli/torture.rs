@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::{Exit, Failure, Target, Terminal, show};
+use crate::cli::{Exit, Target, Terminal, show};
 use crate::clock;
 use crate::torture::{Report, Scale, Scenario, attack};
 
@@ -69,18 +69,18 @@ async fn perform(args: &TortureArgs, target: &Target, terminal: &mut Terminal<'_
             _ = interrupt.recv() => return Ok(Exit::Refused),
             _ = terminate.recv() => return Ok(Exit::Refused),
         };
-        if !target.json && terminal.say(&in_words(&report)).is_err() {
-            return Ok(Exit::Refused);
+        if !target.json
+            && let Err(failure) = terminal.say(&in_words(&report))
+        {
+            return Ok(terminal.end(Err(failure), Exit::Refused));
         }
         run.reports.push(report);
         dir.close()?;
     }
     let broken = run.reports.iter().filter(|report| !report.broken.is_empty()).count();
     let sum = format!("Attacks: {} passed, {broken} failed (seed {seed}).", run.reports.len() - broken);
-    match show(terminal, target, &run, &sum) {
-        Ok(()) | Err(Failure::Closed) if broken == 0 => Ok(Exit::Done),
-        _ => Ok(Exit::Refused),
-    }
+    let said = show(terminal, target, &run, &sum);
+    Ok(terminal.end(said, if broken == 0 { Exit::Done } else { Exit::Refused }))
 }
 
 fn in_words(report: &Report) -> String {

@@ -50,6 +50,9 @@ impl Trust {
             let found: Vec<CertificateDer<'_>> = CertificateDer::pem_file_iter(path)
                 .and_then(Iterator::collect)
                 .map_err(|error| named(&error))?;
+            if found.is_empty() {
+                return Err(named(&"holds no certificate in PEM form"));
+            }
             known.extend(found.iter().map(|der| fingerprint(der)));
             let mut store = RootCertStore::empty();
             store.add_parsable_certificates(found);

@@ -1,16 +1,22 @@
 //! Commands about workspaces.
 
 use clap::Subcommand;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::admin::renewal::RenewedDomainKey;
 use crate::admin::wire::{AddWorkspace, AddedWorkspace, ListedWorkspace, ListedWorkspaces};
-use crate::cli::client::Failure;
-use crate::cli::{Target, Terminal, client, list, show};
+use crate::cli::client::{Failure, encoded};
+use crate::cli::{Target, Terminal, client, done, list};
 
 #[derive(Subcommand, Debug)]
 pub enum WorkspaceCommand {
     /// Make a workspace with a domain key of its own, shown once.
     Add {
+        /// Its name.
+        name: String,
+    },
+    /// Draw a new domain key, shown once. Who comes with the old one is not let in any more; who is in stays.
+    Rotate {
         /// Its name.
         name: String,
     },
@@ -26,7 +32,20 @@ impl WorkspaceCommand {
                 let body = AddWorkspace { workspace: name };
                 let added: AddedWorkspace = client.ask("POST", "/workspaces", &body)?;
                 let words = format!("workspace {} with domain key {}", added.workspace, added.domain_key);
-                show(terminal, target, &added, &words)
+                let lost = format!(
+                    "workspace {0} is made, its domain key is lost: `workspace rotate {0}` draws another one",
+                    added.workspace
+                );
+                done(terminal, target, (&added, &words), &lost)
+            }
+            Self::Rotate { name } => {
+                let path = format!("/domain-key?workspace={}", encoded(&name));
+                let renewed: RenewedDomainKey = client.ask("POST", &path, &json!({}))?;
+                let ends = "who comes with the old one is not let in any more; who is in stays";
+                let words = format!("workspace {name} with domain key {}: {ends}", renewed.domain_key);
+                let lost =
+                    format!("workspace {name} has a new domain key, which is lost: draw another one; {ends}");
+                done(terminal, target, (&renewed, &words), &lost)
             }
             Self::List => {
                 let all: ListedWorkspaces = client.ask("GET", "/workspaces", &Value::Null)?;

@@ -90,14 +90,23 @@ impl Filling {
         }
     }
 
-    /// `ROUNDTABLE_SOCKETIO_PING_INTERVAL`. Other variables with that beginning are left alone: orchestrators set some
-    /// (`ROUNDTABLE_PORT`, `ROUNDTABLE_SERVICE_HOST`) for a program of this name.
+    /// `ROUNDTABLE_SOCKETIO_PING_INTERVAL`. Other variables with that beginning are left alone, since orchestrators set some
+    /// (`ROUNDTABLE_PORT`, `ROUNDTABLE_SERVICE_HOST`) for a program of this name; but not those that end like a setting, or
+    /// nearly begin like one.
     fn variable(&mut self, name: &str, value: &str) {
         let Some(rest) = name.strip_prefix("ROUNDTABLE_") else { return };
         let lower = rest.to_ascii_lowercase();
         let Some((section, key)) = lower.split_once('_') else { return };
         if Config::SECTIONS.contains(&section) {
-            self.set(name, (section, key), &Given::Text(value));
+            return self.set(name, (section, key), &Given::Text(value));
+        }
+        let near = Config::SECTIONS.iter().find(|known| slip(known, section));
+        let ends = Config::documented()
+            .into_iter()
+            .find(|(_, _, keys)| keys.iter().any(|known| key.contains('_') && known.name == key));
+        if let Some(meant) = near.copied().or(ends.map(|(section, ..)| section)) {
+            let problem = format!("{name}: there is no section `{section}`; is `{meant}` meant?");
+            self.problems.push(problem);
         }
     }
 
@@ -129,6 +138,20 @@ impl Filling {
         let given = |what: &String| !self.kept.iter().any(|key| what.contains(key.as_str()));
         self.problems.extend(self.config.contradictions().into_iter().filter(given));
         self.problems.extend(Pairs::open(&self.config.server.listen).err().unwrap_or_default());
+    }
+}
+
+/// Whether one word is the other with a letter too many, too few, wrong, or two in the wrong order.
+fn slip(right: &str, written: &str) -> bool {
+    let (a, b) = (right.as_bytes(), written.as_bytes());
+    let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    let (a, b) = (a.get(same..).unwrap_or_default(), b.get(same..).unwrap_or_default());
+    match (a, b) {
+        ([x, y, a @ ..], [p, q, b @ ..]) if (x, y) == (q, p) && a == b => true,
+        ([_, a @ ..], [_, b @ ..]) if a == b => true,
+        ([_, a @ ..], b) if a == b => true,
+        (a, [_, b @ ..]) => a == b,
+        _ => false,
     }
 }
 

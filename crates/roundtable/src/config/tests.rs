@@ -265,3 +265,31 @@ fn the_example_with_every_key_in_force_gives_the_defaults() {
         example().lines().map(|line| format!("{}\n", if is_key(line) { &line[1..] } else { line })).collect();
     assert_eq!(file(&active).unwrap(), Config::default());
 }
+
+#[test]
+fn a_variable_that_is_nearly_a_setting_is_told_and_what_others_set_is_left_alone() {
+    let with = |name: &str| {
+        let environment = vec![(name.to_owned(), "1".to_owned())];
+        Config::load(&Sources { environment, ..Sources::default() }).map_err(|problems| problems.0)
+    };
+    for (name, meant) in [
+        ("ROUNDTABLE_SOCKTIO_PING_INTERVAL", "socketio"),
+        ("ROUNDTABLE_WEBSOCKETS_MAX", "websocket"),
+        ("ROUNDTABLE_SEVRER_NODE", "server"),
+        ("ROUNDTABLE_LIMIT_QUEUE", "limits"),
+        ("ROUNDTABLE_WS_MAX_MESSAGE", "websocket"),
+    ] {
+        let problems = with(name).unwrap_err();
+        assert!(problems[0].starts_with(name) && problems[0].contains(&format!("`{meant}`")), "{problems:?}");
+    }
+    for name in [
+        "ROUNDTABLE_PORT",
+        "ROUNDTABLE_SERVICE_HOST",
+        "ROUNDTABLE_SERVICE_PORT_HTTP",
+        "ROUNDTABLE_PORT_3001_TCP_ADDR",
+        "ROUNDTABLE_DATA",
+        "ROUNDTABLE_TEST_DIR",
+    ] {
+        assert!(with(name).is_ok(), "{name}");
+    }
+}

@@ -88,12 +88,17 @@ impl Span {
 
     /// Reads `200ms`, `5s`, `15m`, `24h`, `7d` or a number of milliseconds.
     pub fn parse(text: &str) -> Result<Self, String> {
+        Self::parse_from(text, Self(SHORTEST_MS))
+    }
+
+    /// The same where it must be longer.
+    pub fn parse_from(text: &str, least: Self) -> Result<Self, String> {
         const FORM: &str = "must be a time such as 200ms, 5s, 15m, 24h or 7d";
         let ms = scaled(text, TIME_UNITS).ok_or_else(|| FORM.to_owned())?;
-        if (SHORTEST_MS..=LONGEST_MS).contains(&ms) {
+        if (least.0..=LONGEST_MS).contains(&ms) {
             return Ok(Self(ms));
         }
-        Err("must be at least 200ms and at most 3650d".into())
+        Err(format!("must be at least {least} and at most 3650d"))
     }
 }
 

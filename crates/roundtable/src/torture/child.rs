@@ -94,7 +94,7 @@ impl Site {
                 format!("the server did not start: {}", std::fs::read_to_string(self.diary())?).into()
             );
         }
-        let place = Place::read(&self.data()).ok_or("the server noted no listeners")?;
+        let place = Place::read(&self.data())?.ok_or("the server noted no listeners")?;
         let addresses: Vec<SocketAddr> = place.listeners.iter().map(|bound| bound.address).collect();
         let [agents, people, nodes] = *addresses.as_slice() else { return Err("a port is not open".into()) };
         let credentials = FirstCredentials::read(&self.data())?.ok_or("there are no credentials")?;

@@ -50,8 +50,10 @@ impl Shard {
                     rights_changed |= may_expel(&record.event);
                     match &record.event {
                         Event::AgentSecretSet(e) => self.expel_by_secret(&home, &e.agent),
-                        Event::RoomLeft(_) | Event::AgentRemoved(_) => self.drop_strangers(&home, topics),
-                        Event::UserChanged(_) => {
+                        Event::RoomLeft(_) | Event::RoomRemoved(_) | Event::AgentRemoved(_) => {
+                            self.drop_strangers(&home, topics)
+                        }
+                        Event::UserChanged(_) | Event::UserRemoved(_) => {
                             let all: Vec<Topic> = home.topics.borrow().keys().cloned().collect();
                             self.drop_strangers(&home, &all);
                         }
@@ -336,7 +338,9 @@ fn may_expel(event: &Event) -> bool {
     match event {
         Event::UserChanged(e) => e.disabled == Some(true),
         Event::AgentUpdated(e) => e.changes.suspended == Some(true),
-        Event::KeyRevoked(_) | Event::TokenRevoked(_) | Event::AgentRemoved(_) => true,
+        Event::KeyRevoked(_) | Event::TokenRevoked(_) | Event::AgentRemoved(_) | Event::UserRemoved(_) => {
+            true
+        }
         _ => false,
     }
 }

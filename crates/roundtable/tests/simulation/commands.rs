@@ -101,7 +101,7 @@ pub fn any(actor: &Principal, mark: &str, kinds: Kinds, dice: &mut Dice) -> Comm
     let place = room(dice.below(5));
     let who = agent(dice.below(6));
     let everybody = principals();
-    match dice.below(41) {
+    match dice.below(42) {
         0..=13 => Command::Post(Box::new(Post::text(place, actor.clone(), mark))),
         14..=16 => Command::Direct(Box::new(Direct {
             to: who,
@@ -153,6 +153,7 @@ pub fn any(actor: &Principal, mark: &str, kinds: Kinds, dice: &mut Dice) -> Comm
             let role = Some(*dice.pick(&[UserRole::Viewer, UserRole::Editor]));
             Command::ChangeUser(UserChanged { user, role, password: None, disabled: None })
         }
+        40 if dice.once_in(2) => Command::RemoveRoom(room(3 + dice.below(2))),
         _ => Command::Look,
     }
 }

@@ -82,6 +82,11 @@ impl Model {
                 Some(_) => drop(self.operators.remove(&changed.user)),
                 None => {}
             },
+            Event::UserRemoved(removed) => {
+                self.operators.remove(&removed.user);
+                self.owners.retain(|_, owner| *owner != removed.user);
+            }
+            Event::RoomRemoved(_) => drop(self.members.remove(record.room.as_ref().unwrap())),
             Event::AgentRemoved(removed) => {
                 self.owners.remove(&removed.agent);
             }

@@ -628,8 +628,8 @@ fn take_in(model: &mut Model, clients: &mut [Client], record: &Record, topics: &
             ear.hear(record.offset, view.epochs.current());
         }
         let touched = |topic: &Topic| match record.event {
-            Event::RoomLeft(_) | Event::AgentRemoved(_) => topics.contains(topic),
-            Event::UserChanged(_) => true,
+            Event::RoomLeft(_) | Event::RoomRemoved(_) | Event::AgentRemoved(_) => topics.contains(topic),
+            Event::UserChanged(_) | Event::UserRemoved(_) => true,
             _ => false,
         };
         let who = &client.who;
