@@ -3,6 +3,9 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 
+import { Agent, get } from 'node:http'
+import { WebSocket } from 'ws'
+
 import { Server, eventually, fresh, socketIo, webSocket } from '../harness.mjs'
 
 let server
@@ -93,4 +96,27 @@ test('the two headers of the SDK open the key\'s own agent, beside Hive\'s agent
   assert.deepEqual([data.agentId, data.channelId], [agentId, room])
   assert.equal((await ask(`/api/agents/context/${keyId}`, { headers: { ...headers, 'x-secret-key': 'x' } })).status, 401)
   assert.equal((await ask(`/api/agents/${agentId}`)).body.data.agent.id, agentId)
+})
+
+test('a keep-alive agent uses one connection again and again, and is told for how long', async () => {
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+  const used = new Set()
+  for (let round = 0; round < 20; round += 1) {
+    const answer = await new Promise((resolve, reject) => {
+      const request = get(`${server.http}/livez`, { agent }, resolve).on('error', reject)
+      request.on('socket', socket => used.add(socket))
+    })
+    assert.equal(answer.headers['keep-alive'], 'timeout=75')
+    answer.resume()
+    await new Promise(resolve => answer.on('end', resolve))
+  }
+  assert.equal(used.size, 1)
+  agent.destroy()
+})
+
+test('a WebSocket that offers subprotocols opens with the first that hides nothing', async () => {
+  const socket = new WebSocket(server.hive, ['my-bearer-secret', 'chat', 'other'])
+  await new Promise((resolve, reject) => socket.on('open', resolve).on('error', reject))
+  assert.equal(socket.protocol, 'chat')
+  socket.close()
 })

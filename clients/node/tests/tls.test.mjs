@@ -116,3 +116,15 @@ test('a new certificate is taken while a connection lives, a broken one is not, 
   await bot.frame('pong')
   assert.ok(await room())
 })
+
+test('a client that knows HTTP/1.0 alone is served', async () => {
+  const answer = await new Promise((resolve, reject) => {
+    const options = { port: server.ports.main, host: '127.0.0.1', servername: 'localhost', ca: server.ca, ALPNProtocols: ['http/1.0'] }
+    const socket = tls.connect(options, () => socket.write('GET /livez HTTP/1.0\r\nHost: localhost\r\n\r\n'))
+    let text = ''
+    socket.setEncoding('utf8').on('data', piece => { text += piece }).on('error', reject)
+    socket.on('end', () => resolve([socket.alpnProtocol, text]))
+  })
+  assert.equal(answer[0], 'http/1.0')
+  assert.match(answer[1], /^HTTP\/1\.[01] 200 /)
+})

@@ -340,7 +340,7 @@ impl Session for HiveSession {
         let login = Family::Login;
         let bearer = opening.authorization.and_then(bearer).map(str::to_owned);
         let proof = value("token")
-            .map(|token| Proof::Token(login, token))
+            .map(|text| Proof::Bearer(login, text))
             .or_else(|| value("api_key").map(Proof::ApiKey))
             .or_else(|| bearer.map(|text| Proof::Bearer(login, text)))
             .or_else(|| opening.api_key.map(|key| Proof::ApiKey(key.to_owned())))

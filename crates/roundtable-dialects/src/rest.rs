@@ -75,8 +75,14 @@ pub enum Unserved {
     UnknownPath,
     /// Its body is larger than the server reads.
     TooLarge,
+    /// Its body is larger than the server reads of somebody who has not shown who it is in the head of the request.
+    Unproven,
     /// Its body did not come in the time that one may take.
     TooSlow,
+    /// Its body is encoded.
+    Encoded,
+    /// There is no memory for its body at present.
+    Busy,
 }
 
 impl Unserved {
@@ -85,7 +91,10 @@ impl Unserved {
         match self {
             Self::UnknownPath => 404,
             Self::TooLarge => 413,
+            Self::Unproven => 401,
             Self::TooSlow => 408,
+            Self::Encoded => 415,
+            Self::Busy => 503,
         }
     }
 
@@ -94,7 +103,10 @@ impl Unserved {
         match self {
             Self::UnknownPath => "Nothing is served here",
             Self::TooLarge => "The body is larger than allowed",
+            Self::Unproven => "A body this large needs a good credential in the head of the request",
             Self::TooSlow => "The body did not come in time",
+            Self::Encoded => "Content-Encoding: bodies are read as they are, not compressed",
+            Self::Busy => "Too many bodies are on their way at present",
         }
     }
 }

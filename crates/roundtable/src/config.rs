@@ -35,15 +35,24 @@ section! {
         allowed_origins: Origins = Origins::default(),
         /// How long a client may take to send the head of a request: a socket that never speaks is not kept.
         header_timeout: Span = Span::of_ms(10_000),
-        /// How long the body of a request may take: whoever keeps it unfinished, before any credential is looked at, holds
-        /// memory and a socket. Longer where large bodies come over slow lines.
+        /// How long the body of a request may take: whoever keeps it unfinished holds memory and a socket. Longer where large
+        /// bodies come over slow lines. Who has shown no credential in the head has `header_timeout` at most.
         body_timeout: Span = Span::of_ms(30_000),
+        /// How long a connection is kept after an answer for the next request. Longer than the pools of proxies keep it, so that
+        /// none of them sends into a connection that ends.
+        keep_alive: Span = Span::of_ms(75_000),
         /// How long a stop waits for what is under way before connections are cut.
         drain_timeout: Span = Span::of_ms(5_000),
         /// Open connections of one address, loopback ones not counted: one machine shall not use up the sockets. `off` for any number.
         connections_per_address: Rate = Rate::of(1_000),
-        /// Largest body of a REST request, 1 KiB to 64 MiB.
+        /// Largest body of a REST request, 1 KiB to 64 MiB. Logins, and whoever shows no credential in the head where one is
+        /// needed, have `limits.unauthenticated_message`.
         max_body: Size = Size::of_bytes(1 << 20),
+        /// Bytes of all bodies of requests in memory together, at least four times `max_body`; one address has a quarter of it,
+        /// and so have all who show no credential. Over it a body waits in its sender's hands.
+        bodies: Size = Size::of_bytes(64 << 20),
+        /// REST requests of one address that are worked on at the same time, 1 to 128; further ones wait for their turn.
+        requests_per_address: Count = Count::of(8),
     }
 }
 
@@ -414,6 +423,12 @@ impl Config {
         }
         if !(1 << 10..=64 << 20).contains(&self.server.max_body.bytes()) {
             found.push("server.max_body must be 1KiB to 64MiB".into());
+        }
+        if self.server.bodies.bytes() < self.server.max_body.bytes().saturating_mul(4) {
+            found.push("server.bodies must be at least four times server.max_body".into());
+        }
+        if !(1..=128).contains(&self.server.requests_per_address.get()) {
+            found.push("server.requests_per_address must be 1 to 128".into());
         }
         if self.aiwm.replay.get() > 200 {
             found.push("aiwm.replay must be at most 200".into());

@@ -7,9 +7,10 @@ use roundtable_dialects::{aiwm, hive, megabot, mxf, open_agi};
 use serde::Deserialize;
 
 use crate::auth::Identifier;
+use crate::auth::secrets::Held;
 use crate::config::dialects::Dialects;
 use crate::config::{BareWs, Config};
-use crate::transport::http::From;
+use crate::transport::http::{From, Reach};
 use crate::transport::{Doors, Entry, Farewell, Head, Hub, Listener, Way};
 use crate::watch::Watch;
 
@@ -21,6 +22,9 @@ pub struct FrontDoors {
     identity: Arc<Identifier>,
     watch: Arc<Watch>,
     router: axum::Router,
+    secrets: Held,
+    largest: usize,
+    strangers: usize,
     /// What a bare `/ws` means, by the number of the listener.
     bare: Vec<BareWs>,
     ping_ms: u64,
@@ -34,12 +38,15 @@ pub struct FrontDoors {
 
 impl FrontDoors {
     /// Doors by the settings.
-    pub fn new(config: &Config, hub: &Hub, router: axum::Router) -> Self {
+    pub fn new(config: &Config, hub: &Hub, router: axum::Router, secrets: Held) -> Self {
         let dialects = Dialects::of(config);
         Self {
             identity: Arc::clone(&hub.identity),
             watch: Arc::clone(&hub.watch),
             router,
+            secrets,
+            largest: hub.settings.max_body,
+            strangers: hub.settings.stranger_body,
             bare: config.server.listen.as_slice().iter().map(|listener| listener.bare_ws).collect(),
             ping_ms: config.websocket.ping_interval.ms(),
             aiwm_ping_ms: config.aiwm.ping_interval.ms(),
@@ -164,6 +171,39 @@ impl FrontDoors {
     }
 }
 
+/// Where somebody logs in: what is sent there are a few names and secrets, from whoever comes.
+fn logs_in(path: &str) -> bool {
+    aiwm::rest::logs_in(path)
+        || open_agi::rest::logs_in(path)
+        || mxf::rest::logs_in(path)
+        || megabot::rest::logs_in(path)
+}
+
+impl FrontDoors {
+    /// Whether the head of a request shows a credential that is good for something here, or needs none. Which request it is
+    /// good for is its handler's to say: this only tells who may have more read than a stranger.
+    fn has_proof(&self, head: &Head, from: &From) -> bool {
+        let good = |proof| {
+            let credentials = Credentials { domain_key: None, proof };
+            matches!(self.identity.try_identify_now(&credentials, from.peer), Some(Ok(_)))
+        };
+        let in_query = |name| query_value(&head.query, name).filter(|text| !text.is_empty());
+        let header = head.authorization.as_deref().map(|header| bearer(header).unwrap_or(header).to_owned());
+        let mut texts = [header, head.api_key.clone(), in_query("token"), in_query("api_key")];
+        let mut shown = texts.iter_mut().filter_map(Option::take).peekable();
+        if shown.peek().is_none() && head.channel_key.is_none() {
+            return from.listener.anonymous;
+        }
+        let channel_key = head.channel_key.clone();
+        channel_key.is_some_and(|(key_id, secret)| good(Proof::ChannelKey { key_id, secret }))
+            || shown.any(|text| match text.contains(':') {
+                // As one of these, keys of either kind are tried, and counted once.
+                true => good(Proof::Bearer(Family::Mxf, text)),
+                false => self.secrets.is_admin(&text) || self.identity.read_any(&text).is_some(),
+            })
+    }
+}
+
 impl Doors for FrontDoors {
     fn way(&self, head: &Head, upgrade: bool, from: &From) -> Way {
         match head.path.trim_end_matches('/') {
@@ -178,8 +218,14 @@ impl Doors for FrontDoors {
             // A bad token is an HTTP answer, given by REST under the same path, and not a connection that ends at once.
             "/dev/aiwm/chat" if upgrade && !self.opens_aiwm(head) => Way::Rest,
             "/dev/aiwm/chat" => Way::WebSocket(self.aiwm()),
+            "/livez" | "/readyz" => Way::AtOnce,
             _ => Way::Rest,
         }
+    }
+
+    fn reach(&self, head: &Head, from: &From) -> Reach {
+        let proven = !logs_in(&head.path) && self.has_proof(head, from);
+        Reach { limit: if proven { self.largest } else { self.strangers }, proven }
     }
 
     fn namespace(&self, opening: &Opening<'_>) -> Option<Entry> {

@@ -8,7 +8,7 @@
 //! 3. [`runner`] gathers what is asked, lets the engine decide it (`runner::batch`, no I/O), and hands out what [`log`] has
 //!    made durable.
 //! 4. [`routes`] mounts REST: [`admin`] for the operator, and the dialects' own routes over the [`desk`], as often
-//!    as [`rates`] allow.
+//!    as [`rates`] allow, on threads of their own and in [`shares`] for each address.
 //!    [`watch`] counts signs of attacks and refuses those who are blocked.
 //!    `probes` answers whoever watches whether the server lives, and what it has counted.
 //! 5. [`tls`] reads certificates and takes new ones.
@@ -35,6 +35,7 @@ pub mod rates;
 pub mod routes;
 pub mod runner;
 pub mod server;
+pub mod shares;
 pub mod telemetry;
 pub mod tls;
 mod torture;

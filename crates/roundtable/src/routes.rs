@@ -210,15 +210,9 @@ fn unserved(request: &Request<'_>, desk: &impl Desk, why: Unserved) -> DialectRe
         Some(Dialect::Mxf) => mxf::rest::unserved(why),
         Some(Dialect::Hive) => hive::rest::unserved(request, desk, why),
         None => {
-            let error = match why {
-                Unserved::UnknownPath => "Not found",
-                Unserved::TooLarge => "Payload too large",
-                Unserved::TooSlow => "Request timeout",
-            };
-            DialectResponse::json(
-                why.status(),
-                &serde_json::json!({"error": error, "message": why.message()}),
-            )
+            let error = StatusCode::from_u16(why.status()).ok().and_then(|status| status.canonical_reason());
+            let body = serde_json::json!({"error": error, "message": why.message()});
+            DialectResponse::json(why.status(), &body)
         }
     }
 }
@@ -233,11 +227,20 @@ async fn read_whole(
     let why = match request.extensions().get::<Unread>() {
         None => return next.run(request).await,
         Some(Unread::TooLarge) => Unserved::TooLarge,
+        Some(Unread::Unproven) => Unserved::Unproven,
         Some(Unread::TooSlow | Unread::Cut) => Unserved::TooSlow,
+        Some(Unread::Encoded) => Unserved::Encoded,
+        Some(Unread::Busy) => Unserved::Busy,
     };
     let path = request.uri().path();
     if path.strip_prefix(admin::BASE).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
-        let error = Error::new(ErrorKind::TooLarge, why.message());
+        let kind = match why {
+            Unserved::UnknownPath | Unserved::Encoded => ErrorKind::InvalidField,
+            Unserved::TooLarge | Unserved::TooSlow => ErrorKind::TooLarge,
+            Unserved::Unproven => ErrorKind::Unauthenticated,
+            Unserved::Busy => ErrorKind::Unavailable,
+        };
+        let error = Error::new(kind, why.message());
         return Refused { status: why.status(), error }.into_response();
     }
     let fresh = format!("{:032x}", clock::random_u128());
@@ -254,7 +257,8 @@ fn asked<'a>(
 ) -> Request<'a> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     Request {
-        method: method.as_str(),
+        // What is asked by HEAD is what GET would bring; the transport leaves the body out.
+        method: if *method == Method::HEAD { Method::GET.as_str() } else { method.as_str() },
         path: uri.path(),
         query: uri.query().unwrap_or_default(),
         body,
@@ -337,7 +341,10 @@ fn respond(answer: DialectResponse) -> Response {
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
-    for (name, value) in answer.headers {
+    for (name, mut value) in answer.headers {
+        if name == "Allow" && value.split(", ").any(|method| method == "GET") {
+            value.push_str(", HEAD");
+        }
         if let (Ok(name), Ok(value)) =
             (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(&value))
         {

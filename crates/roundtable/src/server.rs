@@ -23,6 +23,7 @@ use crate::runner::{Pace, Workspaces};
 use crate::telemetry::figures::{Counts, Sampler};
 use crate::tls::{self, Pairs};
 use crate::transport::listen::{Bound, Crowd, Door, bind};
+use crate::transport::workers::Workers;
 use crate::transport::{Doors, Hub, Settings, Shards, Started, Watched};
 use crate::workspaces::{Announcement, EngineThread, ask};
 
@@ -75,15 +76,12 @@ impl Server {
         let dir: PathBuf = config.storage.dir.clone();
         let log: Arc<dyn Log> = Arc::new(SqliteLog::open(&dir)?);
         let default = WorkspaceId::new(WORKSPACE)?;
-        let settings: Settings = Settings::of(config);
+        let settings = Settings::of(config);
         let prepared = Shards::prepare(settings.shards);
-        let pace = Pace {
-            relaxed_sync: Duration::from_millis(config.storage.relaxed_sync.ms()),
-            snapshot: Duration::from_millis(config.storage.snapshot_interval.ms()),
-        };
+        let pace = pace_of(&config.storage);
         let (audience, due) = summaries::listen(prepared.shards());
-        let audience = Arc::new(audience);
-        let workspaces = Arc::new(Workspaces::new(Arc::clone(&log), audience, pace, default.clone()));
+        let workspaces: Arc<Workspaces> =
+            Workspaces::new(Arc::clone(&log), Arc::new(audience), pace, default.clone()).into();
         let engine = Arc::new(EngineThread::start()?);
         let home = engine.run(&workspaces, &default)?;
         for id in log.workspaces()? {
@@ -102,8 +100,7 @@ impl Server {
         let pairs = Pairs::open(&config.server.listen).map_err(|found| ServeError::Tls(found.join("\n")))?;
         pairs.note(&dir)?;
         let bound = open_addresses(config)?;
-        let addresses: Vec<Option<SocketAddr>> =
-            bound.iter().map(|b| b.as_ref().ok().map(|b| b.address)).collect();
+        let addresses = addresses_of(&bound);
         let node = Announcement {
             node: node_id(config, &dir)?,
             address: addresses.iter().flatten().next().copied(),
@@ -118,6 +115,7 @@ impl Server {
             watch: Arc::clone(&watch),
             connections: 0.into(),
             watched: Watched::default(),
+            workers: Workers::start(&settings)?,
             settings,
             tls: Arc::new(pairs),
             ports: ports(config, &addresses),
@@ -132,8 +130,9 @@ impl Server {
             node: node.clone(),
             shards: prepared.shards(),
         };
-        let router = routes::router(office, Held::new(&dir, first.secrets), config);
-        let doors: Arc<dyn Doors> = Arc::new(FrontDoors::new(config, &hub, router));
+        let secrets = Held::new(&dir, first.secrets);
+        let router = routes::router(office, secrets.clone(), config);
+        let doors: Arc<dyn Doors> = Arc::new(FrontDoors::new(config, &hub, router, secrets));
         let started = prepared.start(&hub, &doors)?;
         let mut tasks = serve_addresses(config, bound, &started.shards, &hub);
         tasks.push(tokio::spawn(watch::tell(watch, news)));
@@ -176,6 +175,17 @@ fn open_addresses(config: &Config) -> Result<Vec<std::io::Result<Bound>>, ServeE
         return Err(ServeError::Addresses(failures.join("\n")));
     }
     Ok(bound)
+}
+
+fn pace_of(settings: &config::Storage) -> Pace {
+    Pace {
+        relaxed_sync: Duration::from_millis(settings.relaxed_sync.ms()),
+        snapshot: Duration::from_millis(settings.snapshot_interval.ms()),
+    }
+}
+
+fn addresses_of(bound: &[std::io::Result<Bound>]) -> Vec<Option<SocketAddr>> {
+    bound.iter().map(|bound| bound.as_ref().ok().map(|bound| bound.address)).collect()
 }
 
 /// The ports of the installation: those that are open, and those that are still to be opened.

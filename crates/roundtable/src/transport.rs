@@ -20,6 +20,7 @@ mod socket;
 mod stream;
 mod survey;
 mod wheel;
+pub mod workers;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -66,8 +67,10 @@ pub enum Way {
     SocketIo,
     /// Engine.IO alone.
     Engine(Entry),
-    /// The REST router.
+    /// The REST router, on threads of its own.
     Rest,
+    /// The REST router, on the shard: a probe that must be answered whatever else is asked.
+    AtOnce,
 }
 
 /// The head of a request, as far as doors look at it.
@@ -81,12 +84,18 @@ pub struct Head {
     pub authorization: Option<String>,
     /// The `X-API-Key` header.
     pub api_key: Option<String>,
+    /// The `X-Key-Id` and `X-Secret-Key` headers, if both are there.
+    pub channel_key: Option<(String, String)>,
 }
 
 /// Which path and which namespace leads to which session.
 pub trait Doors: Send + Sync + 'static {
     /// Where a request leads.
     fn way(&self, head: &Head, upgrade: bool, from: &http::From) -> Way;
+    /// How much of a REST request's body is read; nothing where there is no REST.
+    fn reach(&self, _head: &Head, _from: &http::From) -> http::Reach {
+        http::Reach { limit: 0, proven: false }
+    }
     /// The session for a Socket.IO namespace; `None` if nobody serves it.
     fn namespace(&self, opening: &Opening<'_>) -> Option<Entry>;
     /// Everything that is not a socket.
@@ -123,6 +132,8 @@ pub struct Settings {
     pub patience: u64,
     /// How long it may take for the body that follows.
     pub body_patience: u64,
+    /// How long a connection is kept after an answer.
+    pub keep_alive: u64,
     /// How long a client may take to answer a close frame, or to take what is written before a cut.
     pub close_wait: u64,
     /// Unanswered protocol pings after which a plain WebSocket counts as gone.
@@ -131,8 +142,14 @@ pub struct Settings {
     pub compress_from: Option<usize>,
     /// How long a stop waits for connections to end.
     pub drain: u64,
+    /// REST requests of one address that are worked on at the same time.
+    pub requests_each: u32,
     /// Bytes of a REST request's body.
     pub max_body: usize,
+    /// The same while nobody has shown who it is, and where somebody logs in.
+    pub stranger_body: usize,
+    /// Bytes of all bodies that stand in memory together.
+    pub bodies: usize,
     /// Origins that may come besides the server's own, as browsers send them; `*` lets all come.
     pub origins: Vec<String>,
     /// Shards; each is a thread.
@@ -149,11 +166,15 @@ impl Default for Settings {
             max_unfinished: 256,
             patience: 10_000,
             body_patience: 30_000,
+            keep_alive: 75_000,
             close_wait: 2_000,
             missed_pings: 2,
             compress_from: Some(1_024),
             drain: 5_000,
+            requests_each: 8,
             max_body: 1 << 20,
+            stranger_body: 16 << 10,
+            bodies: 64 << 20,
             origins: Vec::new(),
             shards: std::thread::available_parallelism()
                 .map_or(1, |n| u16::try_from(n.get()).unwrap_or(64).min(64)),
@@ -184,11 +205,15 @@ impl Settings {
             max_unfinished: config.limits.unfinished_commands.get(),
             patience: config.server.header_timeout.ms(),
             body_patience: config.server.body_timeout.ms(),
+            keep_alive: config.server.keep_alive.ms(),
             close_wait: config.websocket.close_timeout.ms(),
             missed_pings: u8::try_from(config.websocket.missed_pings.get()).unwrap_or(u8::MAX),
             compress_from: config.websocket.compression.then(|| config.websocket.compress_from.bytes()),
             drain: config.server.drain_timeout.ms(),
+            requests_each: config.server.requests_per_address.get(),
             max_body: config.server.max_body.bytes(),
+            stranger_body: config.limits.unauthenticated_message.bytes().min(config.server.max_body.bytes()),
+            bodies: config.server.bodies.bytes(),
             origins: config.server.allowed_origins.as_slice().to_vec(),
             shards: if config.server.shards == 0 { defaults.shards } else { config.server.shards },
         }
@@ -213,6 +238,8 @@ pub struct Hub {
     pub watched: Watched,
     /// Limits and intervals.
     pub settings: Settings,
+    /// Who works on REST requests.
+    pub workers: workers::Workers,
     /// The certificates that listeners present.
     pub tls: Arc<crate::tls::Pairs>,
     /// The ports this installation listens on.

@@ -14,6 +14,8 @@ mod bodies;
 mod coming_back;
 #[path = "server/components.rs"]
 mod components;
+#[path = "server/exchange.rs"]
+mod exchange;
 #[path = "server/limits.rs"]
 mod limits;
 #[path = "server/monitoring.rs"]

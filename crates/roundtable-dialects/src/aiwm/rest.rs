@@ -105,6 +105,14 @@ pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response>
     })
 }
 
+/// Whether a path is where somebody logs in.
+pub fn logs_in(path: &str) -> bool {
+    let inner = path.strip_prefix("/dev/aiwm/").map(|inner| inner.trim_end_matches('/'));
+    inner.is_some_and(|inner| {
+        inner == "auth/login" || (inner.starts_with("agents/") && inner.ends_with("/connect"))
+    })
+}
+
 /// What may be done at a path; `None` if nothing is there.
 fn methods(parts: &[&str]) -> Option<&'static [&'static str]> {
     Some(match parts {
@@ -129,7 +137,7 @@ fn methods(parts: &[&str]) -> Option<&'static [&'static str]> {
 pub fn unserved(request: &Request<'_>, desk: &impl Desk, why: Unserved) -> Response {
     let failure = match why {
         Unserved::UnknownPath => nothing_here(request),
-        Unserved::TooLarge | Unserved::TooSlow => Failure::new(why.status(), why.message()),
+        _ => Failure::new(why.status(), why.message()),
     };
     refused(&failure, request, desk)
 }

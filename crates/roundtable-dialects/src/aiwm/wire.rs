@@ -156,8 +156,14 @@ impl<'a> Small<'a> {
 
 /// Reads an object; serde alone would take a list for a struct too.
 fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
-    let read = text.starts_with('{').then(|| serde_json::from_str(text).ok()).flatten();
-    read.ok_or_else(|| "Validation error: the payload must be an object".into())
+    if !text.starts_with('{') {
+        return Err("Validation error: the payload must be an object".into());
+    }
+    serde_json::from_str(text).map_err(|error| {
+        let whole = error.to_string();
+        let reason = whole.split_once(" at line ").map_or(whole.as_str(), |(reason, _)| reason);
+        format!("Validation error: the payload is not as expected: {reason}")
+    })
 }
 
 /// A text field; `None` if it is absent or null.

@@ -92,7 +92,7 @@ async fn health(request: &Request<'_>, desk: &impl Desk) -> Result<Answer, Fault
 /// What may be done at a path; `None` if it is none of this dialect's.
 fn methods(path: &str) -> Option<&'static [&'static str]> {
     Some(match path {
-        "/health" | "/api/health" | "/api/monitoring/health" => &["GET", "HEAD"],
+        "/health" | "/api/health" | "/api/monitoring/health" => &["GET"],
         "/api/hive/status" => &["GET"],
         _ => match path.strip_prefix("/api/agents") {
             Some(rest) => agents::methods(&route(rest)?)?,
@@ -110,7 +110,10 @@ pub fn unserved(request: &Request<'_>, desk: &impl Desk, why: Unserved) -> Respo
     let code = match why {
         Unserved::UnknownPath => "NOT_FOUND",
         Unserved::TooLarge => "PAYLOAD_TOO_LARGE",
+        Unserved::Unproven => "UNAUTHORIZED",
         Unserved::TooSlow => "REQUEST_TIMEOUT",
+        Unserved::Encoded => "UNSUPPORTED_MEDIA_TYPE",
+        Unserved::Busy => "SERVICE_UNAVAILABLE",
     };
     respond(request, desk, Err(Fault::new(code, why.status(), why.message())))
 }
@@ -224,7 +227,7 @@ async fn arrive<'a, D: Desk>(request: &'a Request<'a>, desk: &'a D) -> Result<Ca
     let value = |name| query_value(request.query, name).filter(|text| !text.is_empty());
     let bearer = request.authorization.and_then(bearer).map(str::to_owned);
     let proof = value("token")
-        .map(|token| Proof::Token(Family::Login, token))
+        .map(|text| Proof::Bearer(Family::Login, text))
         .or_else(|| value("api_key").map(Proof::ApiKey))
         .or_else(|| bearer.map(|text| Proof::Bearer(Family::Login, text)))
         .or_else(|| request.api_key.map(|key| Proof::ApiKey(key.to_owned())))

@@ -138,7 +138,7 @@ fn credentials_are_looked_for_in_order() {
     };
     let login = Family::Login;
     let doors = [
-        (all.clone(), Proof::Token(login, "t".into())),
+        (all.clone(), Proof::Bearer(login, "t".into())),
         (Opening { query: "api_key=q:s", ..all.clone() }, Proof::ApiKey("q:s".into())),
         (Opening { query: "", ..all.clone() }, Proof::Bearer(login, "b".into())),
         (Opening { query: "", authorization: None, ..all.clone() }, Proof::ApiKey("k:s".into())),

@@ -245,10 +245,16 @@ impl MegaBotSession {
     }
 }
 
+/// What stands in a query: a token or a key as `token`, a key as `api_key`.
+pub(super) fn shown(token: Option<String>, api_key: Option<String>) -> Option<Proof> {
+    token.map(|text| Proof::Bearer(Family::Login, text)).or_else(|| api_key.map(Proof::ApiKey))
+}
+
 /// The first credential that is there decides (MegaBot notes §1).
 fn credential(opening: &Opening<'_>) -> Option<Proof> {
-    if let Some(token) = query_value(opening.query, "token") {
-        return Some(Proof::Bearer(Family::Login, token));
+    let in_query = |name| query_value(opening.query, name);
+    if let Some(proof) = shown(in_query("token"), in_query("api_key")) {
+        return Some(proof);
     }
     if let Some(token) = opening.authorization.and_then(bearer) {
         return Some(Proof::Bearer(Family::Login, token.to_owned()));

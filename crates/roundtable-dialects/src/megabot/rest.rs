@@ -16,7 +16,9 @@ use serde_json::{Value, json};
 use super::encode;
 use crate::iso::iso;
 use crate::rest::{Desk, IssuedToken, Request, Response, TokenOrder, Unserved};
-use crate::session::{Ask, Credential, Credentials, Family, Identity, Proof, Refusal, Token, bearer};
+use crate::session::{
+    Ask, Credential, Credentials, Family, Identity, Proof, Refusal, Token, bearer, query_value,
+};
 
 /// What a client may call itself at login; the first is the default.
 const CLIENT_TYPES: [&str; 4] = ["Human", "Agent", "Service", "Admin"];
@@ -80,6 +82,11 @@ pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response>
         _ => me(request, desk).await,
     };
     Some(told(answer, request))
+}
+
+/// Whether a path is where somebody logs in.
+pub fn logs_in(path: &str) -> bool {
+    path.starts_with("/api/auth/")
 }
 
 /// A request under `/api/auth` or `/api/messages` that no handler gets.
@@ -201,11 +208,15 @@ async fn me(request: &Request<'_>, desk: &impl Desk) -> Answer {
     Ok(json!(user(desk, &who, client_type)?))
 }
 
-/// Who sent the request, by its `Authorization` header.
+/// Who sent the request, and the token that says so, if it is one.
 async fn shown(request: &Request<'_>, desk: &impl Desk) -> Result<(Identity, String), Failure> {
-    let token = request.authorization.and_then(bearer);
-    let token = token.ok_or(Failure::new(401, "Authentication required"))?.to_owned();
-    let proof = Proof::Bearer(Family::Login, token.clone());
+    let in_query = |name| query_value(request.query, name);
+    let header = || request.authorization.and_then(bearer).map(str::to_owned);
+    let proof = super::login::shown(in_query("token"), in_query("api_key"))
+        .or_else(|| header().map(|text| Proof::Bearer(Family::Login, text)))
+        .or_else(|| request.api_key.map(|key| Proof::ApiKey(key.to_owned())));
+    let proof = proof.ok_or(Failure::new(401, "Authentication required"))?;
+    let token = if let Proof::Bearer(_, text) = &proof { text.clone() } else { String::new() };
     let who = desk.identify(Credentials { domain_key: None, proof }, request.peer).await;
     who.map(|who| (who, token)).map_err(|refusal| Failure::refused(refusal, "Invalid token"))
 }

@@ -119,6 +119,11 @@ pub fn unserved(why: Unserved) -> Response {
     respond(Err(Failure::new(why.status(), why.message())))
 }
 
+/// Whether a path is where somebody logs in or registers.
+pub fn logs_in(path: &str) -> bool {
+    matches!(path.trim_end_matches('/'), "/api/users/login" | "/api/users/register")
+}
+
 /// What may be done at a path; `None` if it is none of this dialect's.
 fn methods(parts: &[&str]) -> Option<&'static [&'static str]> {
     Some(match parts {

@@ -75,6 +75,12 @@ pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response>
     })
 }
 
+/// Whether a path is where a node gets its token.
+pub fn logs_in(path: &str) -> bool {
+    let path = path.trim_end_matches('/');
+    path.strip_prefix("/openagi").unwrap_or(path) == "/api/v1/auth/token"
+}
+
 /// A request under `/api/v1` that no handler gets.
 pub fn unserved(why: Unserved) -> Response {
     response(why.status(), why.message(), Value::Null)

@@ -23,6 +23,8 @@ const KEY_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 pub struct Accepted {
     /// Value of `Sec-WebSocket-Accept`.
     pub accept: String,
+    /// The subprotocol to answer with: clients that offer some give up without one. None has a meaning here.
+    pub protocol: Option<String>,
     /// The agreed compression. To run without compression ignore it and leave the answer's header out.
     pub deflate: Option<Negotiated>,
 }
@@ -72,9 +74,10 @@ pub fn check<'a>(
     let mut versions = SmallVec::<[&[u8]; 1]>::new();
     let mut keys = SmallVec::<[&[u8]; 1]>::new();
     let mut extensions = SmallVec::<[&[u8]; 2]>::new();
+    let mut protocol = None;
     for (name, value) in headers {
         if name.eq_ignore_ascii_case("upgrade") {
-            upgrade |= lists(value, b"websocket");
+            upgrade |= is_wished(value);
         } else if name.eq_ignore_ascii_case("connection") {
             connection |= lists(value, b"upgrade");
         } else if name.eq_ignore_ascii_case("sec-websocket-version") {
@@ -83,10 +86,15 @@ pub fn check<'a>(
             keys.push(value.trim_ascii());
         } else if name.eq_ignore_ascii_case("sec-websocket-extensions") {
             extensions.push(value);
+        } else if name.eq_ignore_ascii_case("sec-websocket-protocol") {
+            protocol = protocol.or_else(|| value.split(|&byte| byte == b',').find_map(harmless));
         }
     }
-    if method != "GET" {
-        return Err(Refusal::Method);
+    match method {
+        "GET" => {}
+        // As GET without what would come of it.
+        "HEAD" => return Err(Refusal::NotAnUpgrade),
+        _ => return Err(Refusal::Method),
     }
     if !(upgrade && connection) {
         return Err(Refusal::NotAnUpgrade);
@@ -95,7 +103,9 @@ pub fn check<'a>(
         return Err(Refusal::Version);
     }
     match keys.as_slice() {
-        [key] if is_key(key) => Ok(Accepted { accept: accept_key(key), deflate: negotiate(extensions) }),
+        [key] if is_key(key) => {
+            Ok(Accepted { accept: accept_key(key), protocol, deflate: negotiate(extensions) })
+        }
         _ => Err(Refusal::Key),
     }
 }
@@ -204,6 +214,20 @@ fn split_unquoted(value: &[u8], at: u8) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// Whether the value of an `Upgrade` header asks for a WebSocket.
+#[must_use]
+pub fn is_wished(upgrade: &[u8]) -> bool {
+    lists(upgrade, b"websocket")
+}
+
+/// A subprotocol that may be said back: a token, and none in which browsers hide a credential.
+fn harmless(offered: &[u8]) -> Option<String> {
+    let name = std::str::from_utf8(offered.trim_ascii()).ok()?;
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let hides = name.to_ascii_lowercase().contains("bearer");
+    (!name.is_empty() && name.bytes().all(is_token) && !hides).then(|| name.to_owned())
+}
+
 /// Whether a comma-separated header value contains `token`, in any case.
 fn lists(value: &[u8], token: &[u8]) -> bool {
     value.split(|&byte| byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
@@ -248,6 +272,25 @@ mod tests {
             accepted.deflate.unwrap().response(),
             "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=10"
         );
+    }
+
+    #[test]
+    fn the_first_subprotocol_is_said_back_unless_it_hides_a_credential() {
+        let answered = |offered: &[&str]| {
+            let fixed = [
+                ("upgrade", "websocket"),
+                ("connection", "upgrade"),
+                ("sec-websocket-version", "13"),
+                ("sec-websocket-key", KEY),
+            ];
+            let offered = offered.iter().map(|value| ("Sec-WebSocket-Protocol", *value));
+            request(&fixed.into_iter().chain(offered).collect::<Vec<_>>()).unwrap().protocol
+        };
+        assert_eq!(answered(&[]), None);
+        assert_eq!(answered(&["chat"]).as_deref(), Some("chat"));
+        assert_eq!(answered(&["Bearer.abc, chat", "more"]).as_deref(), Some("chat"));
+        assert_eq!(answered(&["my-bearer-token"]), None);
+        assert_eq!(answered(&["a b, ,x/y", "v2"]).as_deref(), Some("v2"), "only tokens are subprotocols");
     }
 
     #[test]

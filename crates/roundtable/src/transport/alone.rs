@@ -29,6 +29,7 @@ pub async fn serve(address: SocketAddr, doors: Arc<dyn Doors>, settings: Setting
     tokio::spawn(crate::watch::tell(Arc::clone(&watch), news));
     let bound = listen::bind(address).map_err(internal)?;
     let hub = Arc::new(Hub {
+        workers: super::workers::Workers::start(&settings).map_err(internal)?,
         workspaces,
         identity: Arc::new(identity),
         watch: Arc::clone(&watch),

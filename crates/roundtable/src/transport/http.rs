@@ -7,16 +7,19 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Limited};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::{Body as _, Incoming as HyperBody};
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use roundtable_dialects::engineio::{self, CloseReason, Request as EngineRequest, RequestError, Sid};
 use roundtable_dialects::websocket::{Decoder, handshake};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tower_service::Service as _;
+
+use answer::{Answer, Exchange};
+pub use bodies::{Memory, Reach, Unread};
+use pace::{Pace, Paced};
 
 use super::connection::{Connection, Pings, Slot};
 use super::engine::{EngineCall, PollReply, shard_of};
@@ -24,16 +27,23 @@ use super::listen::Place;
 use super::origin;
 use super::shard::{Shard, Socket, ToShard};
 use super::stream::{self, Stream};
+use super::workers::Unworked;
 use super::{Entry, Head, Listener, Way};
 use crate::clock;
+use crate::shares::Share;
 use crate::watch::Spot;
+
+mod answer;
+mod bodies;
+mod pace;
 
 /// Bytes of a request's head.
 const MAX_HEAD: usize = 16 << 10;
-/// What is left for a request's head after a slow handshake.
-const LEAST_PATIENCE: Duration = Duration::from_secs(1);
-/// Silence after which nobody waits any more for the rest of a body that is thrown away.
-const SILENCE: Duration = Duration::from_secs(1);
+/// What is left for a request's head after a slow handshake, in milliseconds.
+const LEAST_PATIENCE: u64 = 1_000;
+/// How much longer a connection is kept than its client is told, in milliseconds: a request that is on its way when the time
+/// is up still gets its answer.
+const GRACE: u64 = 2_000;
 
 /// Who sent a request, for REST handlers (a request extension).
 #[derive(Clone, Debug)]
@@ -53,50 +63,42 @@ impl From {
     }
 }
 
-/// Why the body of a request was left out (a request extension).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Unread {
-    /// It is larger than the server reads.
-    TooLarge,
-    /// It did not come whole in the time that one may take.
-    TooSlow,
-    /// The client went, or what it sent is no body.
-    Cut,
-}
-
 /// Serves one TCP connection until it ends or becomes a WebSocket.
 pub async fn serve(shard: Rc<Shard>, stream: TcpStream, (listener, place): (Arc<Listener>, Arc<Place>)) {
     let _ = stream.set_nodelay(true);
     let Ok(peer) = stream.peer_addr() else { return };
     let from = From { peer: peer.ip().to_canonical(), listener, place };
-    let mut patience = Duration::from_millis(shard.hub.settings.patience);
+    let settings = &shard.hub.settings;
+    let mut spent = 0;
     let stream = match from.listener.tls.as_ref() {
         None => Stream::Plain(stream),
         Some(pair) => {
             let began = clock::monotonic_ms();
+            let patience = Duration::from_millis(settings.patience);
             let stream = match tokio::time::timeout(patience, stream::accept(stream, pair.config())).await {
                 Ok(Ok(stream)) => stream,
                 Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
                 Err(_) => return tracing::debug!("a TLS handshake took too long"),
             };
             // What is left is for the request's head.
-            let took = Duration::from_millis(clock::monotonic_ms() - began);
-            patience = patience.saturating_sub(took).max(LEAST_PATIENCE);
+            spent = (clock::monotonic_ms() - began).min(settings.patience.saturating_sub(LEAST_PATIENCE));
             stream
         }
     };
+    let pace = Pace::new(settings.patience, spent, settings.keep_alive + GRACE);
     let answer = {
-        let shard = Rc::clone(&shard);
-        hyper::service::service_fn(move |request| {
+        let (shard, pace) = (Rc::clone(&shard), Arc::clone(&pace));
+        hyper::service::service_fn(move |request: Request<HyperBody>| {
+            pace.asked();
+            let exchange = Exchange::begin(&shard, Arc::clone(&pace));
             let (shard, from) = (Rc::clone(&shard), from.clone());
-            async move { Ok::<_, Infallible>(answer(shard, from, request).await) }
+            async move { Ok::<_, Infallible>(answer(shard, from, request, exchange).await) }
         })
     };
     let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(patience)
+        .header_read_timeout(None)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), answer)
+        .serve_connection(TokioIo::new(Paced::new(stream, pace)), answer)
         .with_upgrades()
         .await;
     if let Err(error) = served {
@@ -104,29 +106,55 @@ pub async fn serve(shard: Rc<Shard>, stream: TcpStream, (listener, place): (Arc<
     }
 }
 
-async fn answer(shard: Rc<Shard>, from: From, request: Request<HyperBody>) -> Response<Body> {
+async fn answer(shard: Rc<Shard>, from: From, request: Request<HyperBody>, exchange: Exchange) -> Answer {
     let origin = request.headers().get(header::ORIGIN).cloned();
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
     let door = (host.as_deref(), from.listener.anonymous);
     if !origin::allowed(origin.as_ref(), door, &shard.hub.settings.origins, &shard.hub.ports) {
-        return plain(StatusCode::FORBIDDEN, r#"{"code":4,"message":"Forbidden"}"#, "application/json");
+        let refusal = plain(StatusCode::FORBIDDEN, r#"{"code":4,"message":"Forbidden"}"#, "application/json");
+        return exchange.end(refusal, None);
     }
     if request.method() == Method::OPTIONS
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
     {
         let asked = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
-        return origin::preflight(origin.as_ref(), asked);
+        return exchange.end(origin::preflight(origin.as_ref(), asked), None);
     }
     let head = head_of(&request);
-    let upgrade = request.headers().contains_key(header::UPGRADE);
-    let mut response = match shard.doors.way(&head, upgrade, &from) {
-        Way::Rest => rest(&shard, from, request).await,
-        Way::WebSocket(entry) => websocket(&shard, from, head, request, entry),
-        Way::SocketIo => engine(shard, from, head, request, None).await,
-        Way::Engine(entry) => engine(shard, from, head, request, Some(entry)).await,
+    let upgrade = wants_websocket(&request);
+    let (mut response, turn) = match shard.doors.way(&head, upgrade, &from) {
+        Way::Rest => rest(&shard, from, head, request, exchange.pace()).await,
+        Way::AtOnce => (at_once(&shard, from, request).await, None),
+        Way::WebSocket(entry) => (websocket(&shard, from, head, request, entry), None),
+        Way::SocketIo => (engine(&shard, (from, head), request, None, exchange.pace()).await, None),
+        Way::Engine(entry) => {
+            (engine(&shard, (from, head), request, Some(entry), exchange.pace()).await, None)
+        }
     };
     origin::permit(origin.as_ref(), response.headers_mut());
-    response
+    keep_alive(&shard, response.headers_mut());
+    exchange.end(response, turn)
+}
+
+/// Whether a request asks for a WebSocket in a way that can lead to one. What else somebody would upgrade to is passed over,
+/// as it is when a proxy speaks an older HTTP.
+fn wants_websocket(request: &Request<HyperBody>) -> bool {
+    let mut wished = request.headers().get_all(header::UPGRADE).iter();
+    request.version() >= Version::HTTP_11 && wished.any(|wish| handshake::is_wished(wish.as_bytes()))
+}
+
+/// How long a client may use the connection again. Less than is true: it shall be the one that gives it up.
+fn keep_alive(shard: &Shard, headers: &mut HeaderMap) {
+    if shard.stops() {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    let seconds = shard.hub.settings.keep_alive / 1_000;
+    if seconds > 0
+        && !headers.contains_key(header::CONNECTION)
+        && let Ok(value) = HeaderValue::from_str(&format!("timeout={seconds}"))
+    {
+        headers.insert(HeaderName::from_static("keep-alive"), value);
+    }
 }
 
 fn head_of(request: &Request<HyperBody>) -> Head {
@@ -138,6 +166,7 @@ fn head_of(request: &Request<HyperBody>) -> Head {
         query: request.uri().query().unwrap_or_default().to_owned(),
         authorization: text("authorization"),
         api_key: text("x-api-key"),
+        channel_key: text("x-key-id").zip(text("x-secret-key")),
     }
 }
 
@@ -148,58 +177,72 @@ fn plain(status: StatusCode, body: impl Into<Body>, content_type: &'static str) 
     response
 }
 
-async fn rest(shard: &Shard, from: From, mut request: Request<HyperBody>) -> Response<Body> {
+/// Answers on the shard itself: what is asked takes no time.
+async fn at_once(shard: &Shard, from: From, mut request: Request<HyperBody>) -> Response<Body> {
+    request.extensions_mut().insert(from);
+    let (head, _) = request.into_parts();
+    match shard.router.clone().call(Request::from_parts(head, Body::empty())).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+/// Answers on the threads that are there for it, with the turn at which that was done.
+async fn rest(
+    shard: &Shard,
+    from: From,
+    asked: Head,
+    mut request: Request<HyperBody>,
+    pace: &Pace,
+) -> (Response<Body>, Option<Share>) {
+    let hub = &shard.hub;
+    let address = from.peer;
+    let reach = match request.body().is_end_stream() {
+        true => Reach { limit: 0, proven: false },
+        false => shard.doors.reach(&asked, &from),
+    };
+    drop(asked);
     request.extensions_mut().insert(from);
     let (mut head, body) = request.into_parts();
     // Read whole before it is answered: a body left unread would cut off the end of a long answer.
-    let read = read_body(shard, (&head.headers, body), shard.hub.settings.max_body).await;
+    let read =
+        bodies::read(&hub.workers.bodies, (&hub.settings, address), (&head.headers, body), reach, pace).await;
     let read_whole = read.is_ok();
-    let body = match read {
-        Ok(body) => body,
-        Err(Unread::Cut) => return plain(StatusCode::BAD_REQUEST, "", "text/plain"),
+    let (body, held) = match read {
+        Ok(read) => read,
+        Err(Unread::Cut) => return (plain(StatusCode::BAD_REQUEST, "", "text/plain"), None),
         Err(why) => {
             head.extensions.insert(why);
-            Bytes::new()
+            (Bytes::new(), None)
         }
     };
-    let response = match shard.router.clone().call(Request::from_parts(head, Body::from(body))).await {
-        Ok(response) => response,
-        Err(never) => match never {},
+    let request = Request::from_parts(head, Body::from(body));
+    let worked = hub.workers.answer(address, shard.router.clone(), request).await;
+    drop(held);
+    let (response, turn) = match worked {
+        Ok((response, turn)) => (response, Some(turn)),
+        Err(unworked) => (unworked_answer(unworked), None),
     };
-    if read_whole { response } else { last(response) }
+    (if read_whole { response } else { last(response) }, turn)
+}
+
+fn unworked_answer(why: Unworked) -> Response<Body> {
+    let (status, error) = match why {
+        Unworked::Busy => (StatusCode::SERVICE_UNAVAILABLE, "Too much is asked at present"),
+        Unworked::Failed => (StatusCode::INTERNAL_SERVER_ERROR, "Internal server error"),
+    };
+    let body = serde_json::json!({"error": error, "message": error}).to_string();
+    let mut response = plain(status, body, "application/json");
+    if why == Unworked::Busy {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
 }
 
 /// The last answer on a connection: what the client still sends belongs to a body that nobody reads.
 fn last(mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
-}
-
-/// Reads a body of at most `limit` bytes in the time that one may take. One that is said to be larger is not begun with: the
-/// client that asks whether to send it is not told to.
-async fn read_body(
-    shard: &Shard,
-    (headers, body): (&HeaderMap, HyperBody),
-    limit: usize,
-) -> Result<Bytes, Unread> {
-    let patience = Duration::from_millis(shard.hub.settings.body_patience);
-    if body.size_hint().lower() > limit as u64 {
-        if !headers.contains_key(header::EXPECT) {
-            tokio::task::spawn_local(tokio::time::timeout(patience, discard(body)));
-        }
-        return Err(Unread::TooLarge);
-    }
-    match tokio::time::timeout(patience, Limited::new(body, limit).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Unread::TooLarge),
-        Ok(Err(_)) => Err(Unread::Cut),
-        Err(_) => Err(Unread::TooSlow),
-    }
-}
-
-/// Throws away what still comes of a body: closed at once, with bytes unread, the connection would take the refusal with it.
-async fn discard(mut body: HyperBody) {
-    while let Ok(Some(Ok(_))) = tokio::time::timeout(SILENCE, body.frame()).await {}
 }
 
 // ---- WebSocket ----
@@ -209,7 +252,11 @@ type Shaken = (Response<Body>, Option<u8>);
 
 fn shake_hands(shard: &Shard, request: &Request<HyperBody>) -> Result<Shaken, Box<Response<Body>>> {
     let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-    let accepted = handshake::check(request.method().as_str(), headers).map_err(|refusal| {
+    let checked = match request.version() {
+        Version::HTTP_09 | Version::HTTP_10 => Err(handshake::Refusal::NotAnUpgrade),
+        _ => handshake::check(request.method().as_str(), headers),
+    };
+    let accepted = checked.map_err(|refusal| {
         let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
         let body = serde_json::json!({ "error": refusal.to_string() }).to_string();
         let mut response = plain(status, body, "application/json");
@@ -229,6 +276,9 @@ fn shake_hands(shard: &Shard, request: &Request<HyperBody>) -> Result<Shaken, Bo
     if let Ok(key) = HeaderValue::from_str(&accepted.accept) {
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, key);
     }
+    if let Some(protocol) = accepted.protocol.and_then(|name| HeaderValue::from_str(&name).ok()) {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
     let deflate = accepted.deflate.filter(|_| shard.hub.settings.compress_from.is_some());
     if let Some(deflate) = deflate {
         headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(deflate.response()));
@@ -239,11 +289,11 @@ fn shake_hands(shard: &Shard, request: &Request<HyperBody>) -> Result<Shaken, Bo
 /// Waits for the end of the HTTP part and hands over the bare socket; hyper's buffers are given back.
 async fn bare_socket(upgrade: hyper::upgrade::OnUpgrade) -> Option<(Stream, Bytes)> {
     let upgraded = upgrade.await.ok()?;
-    let parts = upgraded.downcast::<TokioIo<Stream>>().ok()?;
+    let parts = upgraded.downcast::<TokioIo<Paced>>().ok()?;
     // An empty rest would keep hyper's whole read buffer alive.
     let early =
         if parts.read_buf.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&parts.read_buf) };
-    Some((parts.io.into_inner(), early))
+    Some((parts.io.into_inner().into_stream(), early))
 }
 
 fn websocket(
@@ -333,13 +383,13 @@ fn payload(body: impl Into<Body>) -> Response<Body> {
 }
 
 async fn engine(
-    shard: Rc<Shard>,
-    from: From,
-    head: Head,
+    shard: &Rc<Shard>,
+    (from, head): (From, Head),
     request: Request<HyperBody>,
     alone: Option<Entry>,
+    pace: &Pace,
 ) -> Response<Body> {
-    let upgrade = request.headers().contains_key(header::UPGRADE);
+    let upgrade = wants_websocket(&request);
     let method = match *request.method() {
         Method::GET => engineio::Method::Get,
         Method::POST => engineio::Method::Post,
@@ -351,14 +401,18 @@ async fn engine(
             let connection = Connection::new(shard.fresh_id(), from);
             payload(shard.open_engine(&connection, head, alone, false))
         }
-        Ok(EngineRequest::Poll(sid)) => poll(&shard, sid).await,
-        Ok(EngineRequest::Post(sid)) => post(&shard, sid, request).await,
-        Ok(EngineRequest::OpenWebSocket) => engine_socket(&shard, request, move |shard, socket| {
+        Ok(EngineRequest::Poll(sid)) => {
+            // A poll waits for as long as its client does.
+            pace.open_ended();
+            poll(shard, sid).await
+        }
+        Ok(EngineRequest::Post(sid)) => post(shard, (from.peer, sid), request, pace).await,
+        Ok(EngineRequest::OpenWebSocket) => engine_socket(shard, request, move |shard, socket| {
             shard.open_engine_socket(&from, head, alone, socket);
         }),
         Ok(EngineRequest::Upgrade(sid)) => {
             let Some(owner) = shard_of(&sid) else { return engine_error(RequestError::UnknownSid) };
-            engine_socket(&shard, request, move |shard, (stream, early, deflate)| {
+            engine_socket(shard, request, move |shard, (stream, early, deflate)| {
                 if let Ok(stream) = stream.detach() {
                     let call = EngineCall::Upgrade(sid, Socket { stream, early, deflate });
                     shard.shards.to(owner, ToShard::Engine(call));
@@ -417,7 +471,12 @@ async fn poll(shard: &Rc<Shard>, sid: Sid) -> Response<Body> {
     }
 }
 
-async fn post(shard: &Rc<Shard>, sid: Sid, request: Request<HyperBody>) -> Response<Body> {
+async fn post(
+    shard: &Rc<Shard>,
+    (peer, sid): (std::net::IpAddr, Sid),
+    request: Request<HyperBody>,
+    pace: &Pace,
+) -> Response<Body> {
     let Some(owner) = shard_of(&sid) else { return engine_error(RequestError::UnknownSid) };
     let (reply, welcome) = oneshot::channel();
     shard.shards.to(owner, ToShard::Engine(EngineCall::PostStart(sid, reply)));
@@ -425,15 +484,21 @@ async fn post(shard: &Rc<Shard>, sid: Sid, request: Request<HyperBody>) -> Respo
         return engine_error(error);
     }
     let (head, body) = request.into_parts();
-    let read = read_body(shard, (&head.headers, body), shard.hub.settings.engine.max_payload).await;
+    let hub = &shard.hub;
+    let reach = Reach { limit: hub.settings.engine.max_payload, proven: true };
+    let read =
+        bodies::read(&hub.workers.bodies, (&hub.settings, peer), (&head.headers, body), reach, pace).await;
     let why = read.as_ref().err().copied();
-    let body = read.map_err(|why| match why {
+    let (body, held) = read.map_or_else(|why| (Err(why), None), |(body, held)| (Ok(body), held));
+    let body = body.map_err(|why| match why {
         Unread::TooLarge => CloseReason::TooLarge,
-        Unread::TooSlow | Unread::Cut => CloseReason::TransportClosed,
+        _ => CloseReason::TransportClosed,
     });
     let (reply, done) = oneshot::channel();
     shard.shards.to(owner, ToShard::Engine(EngineCall::Post(sid, body, reply)));
-    match (done.await.unwrap_or(Err(RequestError::UnknownSid)), why) {
+    let done = done.await.unwrap_or(Err(RequestError::UnknownSid));
+    drop(held);
+    match (done, why) {
         (_, Some(Unread::TooSlow)) => last(plain(StatusCode::REQUEST_TIMEOUT, "", "text/plain")),
         (Ok(()), _) => plain(StatusCode::OK, "ok", "text/html"),
         (Err(error), Some(_)) => last(engine_error(error)),

@@ -238,6 +238,8 @@ pub struct Shard {
     pub(super) spare: RefCell<Outputs>,
     /// When the last connections are cut, once the server stops.
     stop_by: Cell<Option<u64>>,
+    /// HTTP requests that are not answered yet.
+    requests: Cell<u32>,
 }
 
 impl Shard {
@@ -261,6 +263,7 @@ impl Shard {
             work: Notify::new(),
             spare: RefCell::default(),
             stop_by: Cell::new(None),
+            requests: Cell::new(0),
         })
     }
 
@@ -288,7 +291,8 @@ impl Shard {
                 tokio::task::yield_now().await;
             }
             if let Some(by) = self.stop_by.get()
-                && (clock::monotonic_ms() >= by || self.connections.borrow().is_empty())
+                && (clock::monotonic_ms() >= by
+                    || (self.connections.borrow().is_empty() && self.requests.get() == 0))
             {
                 return self.forget_all();
             }
@@ -316,6 +320,24 @@ impl Shard {
                 self.work.notify_one();
             }
         }
+    }
+
+    /// An HTTP request has come.
+    pub fn asked_one(&self) {
+        self.requests.set(self.requests.get() + 1);
+    }
+
+    /// It has its answer, or nobody waits for one any more.
+    pub fn answered_one(&self) {
+        self.requests.set(self.requests.get().saturating_sub(1));
+        if self.stop_by.get().is_some() {
+            self.work.notify_one();
+        }
+    }
+
+    /// Whether the server stops: answers are the last ones on their connections.
+    pub fn stops(&self) -> bool {
+        self.stop_by.get().is_some()
     }
 
     /// The workspace as this shard sees it.

@@ -361,6 +361,10 @@ mod tests {
             ),
             ("{}", "Validation error: role must be one of user, assistant, system, tool"),
             ("[]", "Validation error: the payload must be an object"),
+            (
+                r#"{"role":"user","content":"a","content":"b"}"#,
+                "Validation error: the payload is not as expected: duplicate field `content`",
+            ),
             (r#""x""#, "Validation error: the payload must be an object"),
         ];
         for (payload, expected) in cases {
