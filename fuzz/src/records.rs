@@ -20,8 +20,15 @@ pub fn run(data: &[u8]) {
         let (kind, actor, room, client, body) = (part(), part(), part(), part(), part());
         let kind = kind.parse::<usize>().map_or(kind, |number| Event::KINDS[number % Event::KINDS.len()]);
         let given = |text: &'static str, part| if part == text { None } else { Some(part) };
-        let columns =
-            Columns { kind, actor, room: given("", room), target: None, client: given("", client), body };
+        let columns = Columns {
+            kind,
+            actor,
+            room: given("", room),
+            target: None,
+            client: given("", client),
+            command: None,
+            body,
+        };
         let numbers = (offset + 1, i64::try_from(body.len()).unwrap(), None);
         let Ok(read) = record(numbers, &columns) else { continue };
         let row = Row::of(&read).unwrap();

@@ -8,6 +8,7 @@ use crate::event::Event;
 use crate::ids::{ConnectionId, MessageId, Principal, RoomId};
 use crate::json::Json;
 use crate::limits;
+use crate::repeats;
 use crate::rooms::{self, Durability, RoomStatus};
 use crate::signal::SignalBody;
 use crate::state::State;
@@ -28,13 +29,14 @@ pub struct Acted {
 }
 
 /// Command: do something in a room. Idempotent with a client id if it is kept.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Act {
     /// Where.
     pub room: RoomId,
     /// What, in the clients' own words.
     pub action: String,
     /// Any JSON.
+    #[serde(serialize_with = "repeats::sorted")]
     pub data: Option<Json>,
     /// It is worth something later. Ephemeral rooms keep nothing all the same.
     pub keep: bool,

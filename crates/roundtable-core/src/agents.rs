@@ -212,7 +212,7 @@ pub struct AgentRemoved {
 }
 
 /// Command: make an agent known, or change its card if it is. Repeating it is harmless.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct RegisterAgent {
     /// Which.
     pub agent: AgentId,

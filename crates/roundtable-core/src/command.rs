@@ -1,5 +1,7 @@
 //! Commands: what connections, the command line and workers ask for.
 
+use serde::Serialize;
+
 use crate::actions::Act;
 use crate::agents::{AgentChanges, AgentStatus, RegisterAgent};
 use crate::alerts::{AlertRaised, SecurityNoticed};
@@ -16,7 +18,7 @@ use crate::time::{Offset, Time};
 use crate::users::{KeyAdded, TokenNoted, TokenRevoked, UserAdded, UserChanged, WorkspaceCreated};
 
 /// One thing asked for. What each does is said where its rule stands.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub enum Command {
     /// Nothing; the reply comes in its turn, with the state after everything asked before.
     Look,

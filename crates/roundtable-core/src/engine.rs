@@ -7,7 +7,8 @@ use crate::command::Command;
 use crate::error::Error;
 use crate::event::Event;
 use crate::feeds::{Feed, FeedMarked};
-use crate::ids::{ClientId, ConnectionId, MessageId, Principal, RoomId};
+use crate::ids::{ConnectionId, MessageId, Principal, RoomId};
+use crate::repeats::{self, Claim};
 use crate::signal::SignalBody;
 use crate::state::State;
 use crate::{
@@ -27,8 +28,8 @@ pub struct Context {
     pub connection: Option<ConnectionId>,
     /// 64 fresh random bits, for the one id that a command may make.
     pub random: u64,
-    /// The actor's own name for this write.
-    pub client: Option<ClientId>,
+    /// The actor's own name for this write, with what was looked up for it.
+    pub client: Option<Claim>,
 }
 
 /// What a command gave, for the acknowledgement.
@@ -81,6 +82,10 @@ impl Decision {
         self.signals.push((room.cloned(), body));
     }
 
+    pub(crate) fn repeats(first: Outcome) -> Self {
+        Self { outcome: Some(Outcome::Repeated(Box::new(first))), ..Self::default() }
+    }
+
     pub(crate) fn outcome(&mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
     }
@@ -118,11 +123,14 @@ pub(crate) fn outcome_of(room: Option<&RoomId>, event: &Event) -> Outcome {
 /// Fails with the one error that the asker is to be told.
 pub fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Decision, Error> {
     crate::access::may_act_as(state, &ctx.by, &ctx.actor)?;
-    if let Some(first) = ctx.client.as_ref().and_then(|client| state.repeated(&ctx.actor, client)) {
-        let mut decision = Decision::default();
-        decision.outcome(Outcome::Repeated(Box::new(first.clone())));
-        return Ok(decision);
+    let anew = rule(state, command, ctx);
+    match ctx.client.as_ref().and_then(|claim| Some((claim, claim.first(ctx.now)?))) {
+        Some(repeat) => repeats::again(command, repeat, anew),
+        None => anew,
     }
+}
+
+fn rule(state: &State, command: &Command, ctx: &Context) -> Result<Decision, Error> {
     match command {
         Command::Look => Ok(Decision::default()),
         Command::Tick if ctx.actor == Principal::System => Ok(tick(state, ctx)),

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
-use crate::ids::{ClientId, Principal, RoomId};
+use crate::ids::{Principal, RoomId};
+use crate::repeats::ClientWrite;
 use crate::time::{Offset, Time};
 use crate::{
     actions, agents, alerts, cluster, components, feeds, messages, presence, rooms, seats, thresholds, users,
@@ -23,7 +24,7 @@ pub struct Record {
     /// The room it belongs to.
     pub room: Option<RoomId>,
     /// The actor's own name for this write, if it gave one.
-    pub client: Option<ClientId>,
+    pub client: Option<ClientWrite>,
     /// What happened.
     pub event: Event,
 }

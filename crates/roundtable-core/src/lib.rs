@@ -21,6 +21,7 @@ pub mod json;
 pub mod limits;
 pub mod messages;
 pub mod presence;
+pub mod repeats;
 pub mod rooms;
 pub mod seats;
 pub mod signal;

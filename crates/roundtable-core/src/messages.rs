@@ -11,7 +11,7 @@ use crate::rooms::{self, Durability, RoomStatus};
 use crate::signal::SignalBody;
 use crate::state::State;
 use crate::time::Offset;
-use crate::{access, limits};
+use crate::{access, limits, repeats};
 
 /// Whose part a message plays in a conversation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -127,7 +127,7 @@ pub struct Deleted {
 }
 
 /// Command: take back a message of a room.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Delete {
     /// Where it was said.
     pub room: RoomId,
@@ -176,7 +176,7 @@ pub struct Expired {
 }
 
 /// Command: say something in a room. Idempotent with a client id.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Post {
     /// Where.
     pub room: RoomId,
@@ -187,14 +187,18 @@ pub struct Post {
     /// What kind it is.
     pub kind: MessageKind,
     /// What is said; text must not be empty.
+    #[serde(serialize_with = "repeats::sorted_content")]
     pub content: Content,
     /// Named extra parts.
+    #[serde(serialize_with = "repeats::sorted")]
     pub parts: Option<Json>,
     /// An object of the clients' own.
+    #[serde(serialize_with = "repeats::sorted")]
     pub metadata: Option<Json>,
     /// The message this answers.
     pub reply_to: Option<String>,
-    /// Where the sender sits.
+    /// Where the sender sits; no part of what is asked for.
+    #[serde(skip)]
     pub platform: Option<String>,
     /// Tokens it cost.
     pub tokens: u64,
@@ -220,15 +224,17 @@ impl Post {
 }
 
 /// Command: say something to one agent. Idempotent with a client id.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Direct {
     /// To whom.
     pub to: AgentId,
     /// Who speaks.
     pub from: Principal,
     /// What is said; text must not be empty.
+    #[serde(serialize_with = "repeats::sorted_content")]
     pub content: Content,
     /// An object of the clients' own.
+    #[serde(serialize_with = "repeats::sorted")]
     pub metadata: Option<Json>,
 }
 

@@ -222,7 +222,7 @@ pub struct RoomRead {
 }
 
 /// Command: make a room. Conflict if the id is taken.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct CreateRoom {
     /// Its id; `None` makes a fresh one.
     pub room: Option<RoomId>,
@@ -231,7 +231,7 @@ pub struct CreateRoom {
 }
 
 /// Command: become a member. Joining twice changes nothing.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct JoinRoom {
     /// Which room.
     pub room: RoomId,
@@ -244,7 +244,7 @@ pub struct JoinRoom {
 }
 
 /// Command: the one active room that belongs to an agent, made if it has none; the actor becomes a member.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct EnterOwnRoom {
     /// The agent whose room it is.
     pub agent: AgentId,

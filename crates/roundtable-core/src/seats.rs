@@ -49,7 +49,7 @@ pub struct SeatKept {
 }
 
 /// Command: take a seat or say what has reached it. Forbidden if it is somebody else's.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct KeepSeat {
     /// Which.
     pub seat: RoomId,

@@ -1,5 +1,7 @@
 //! Signals: facts that are handed out and not kept.
 
+use serde::Serialize;
+
 use crate::ids::{MessageId, Principal, RoomId};
 use crate::json::Json;
 use crate::messages::Message;
@@ -46,7 +48,7 @@ pub enum SignalBody {
 }
 
 /// A measured value with its limits.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Metric {
     /// Its name: `cpu_usage`, `memory_usage`, …
     pub name: &'static str,

@@ -9,10 +9,9 @@ use crate::agents::Agent;
 use crate::alerts::{Alert, Block};
 use crate::cluster::Node;
 use crate::components::Component;
-use crate::engine::{Outcome, outcome_of};
 use crate::event::{Event, Record};
 use crate::feeds::Feed;
-use crate::ids::{AgentId, AlertId, ClientId, ConnectionId, KeyId, NodeId, Principal, RoomId, UserId};
+use crate::ids::{AgentId, AlertId, ConnectionId, KeyId, NodeId, Principal, RoomId, UserId};
 use crate::limits;
 use crate::presence::Presence;
 use crate::rooms::{Room, RoomStatus};
@@ -88,8 +87,6 @@ pub struct State {
     seats_by_connection: OrdMap<ConnectionId, RoomId>,
     #[serde(default)]
     seats_by_age: OrdSet<(Time, RoomId)>,
-    repeats: OrdMap<Principal, OrdMap<ClientId, Outcome>>,
-    repeats_by_age: Vector<(Time, Principal, ClientId)>,
 }
 
 impl State {
@@ -281,11 +278,6 @@ impl State {
         self.seat(id).map(|seat| (id, seat))
     }
 
-    /// What the same client id of the same principal gave the first time.
-    pub fn repeated(&self, who: &Principal, client: &ClientId) -> Option<&Outcome> {
-        self.repeats.get(who).and_then(|of| of.get(client))
-    }
-
     /// How somebody is called.
     pub fn name_of(&self, who: &Principal) -> String {
         let agent = who.agent().and_then(|id| self.agent(id)).map(|a| a.card.name.as_str());
@@ -303,7 +295,6 @@ impl State {
         self.head = record.offset;
         self.at = record.at;
         self.forget(record.at);
-        self.remember(record);
         match &record.event {
             Event::WorkspaceCreated(e) => {
                 self.name.clone_from(&e.name);
@@ -369,19 +360,10 @@ impl State {
         }
     }
 
-    /// Client ids and seats are forgotten a day later, seen from the log's own time.
+    /// Seats are forgotten a day later, seen from the log's own time.
     fn forget(&mut self, now: Time) {
         while self.seats_by_age.get_min().is_some_and(|(at, _)| now.since(*at) > limits::SEAT_MS) {
             self.forget_oldest_seat();
-        }
-        while self.repeats_by_age.front().is_some_and(|(at, ..)| now.since(*at) > limits::REPEAT_MS) {
-            if let Some((_, who, client)) = self.repeats_by_age.pop_front() {
-                let Some(of) = self.repeats.get_mut(&who) else { continue };
-                of.remove(&client);
-                if of.is_empty() {
-                    self.repeats.remove(&who);
-                }
-            }
         }
     }
 
@@ -413,17 +395,6 @@ impl State {
         self.seats_by_age.insert((record.at, event.seat.clone()));
         if self.seats.len() > limits::MAX_SEATS {
             self.forget_oldest_seat();
-        }
-    }
-
-    fn remember(&mut self, record: &Record) {
-        let Some(client) = &record.client else { return };
-        let outcome = outcome_of(record.room.as_ref(), &record.event);
-        let of = self.repeats.entry(record.actor.clone()).or_default();
-        // A command may have several events; the first is the one its own acknowledgement spoke of.
-        if !of.contains_key(client) {
-            of.insert(client.clone(), outcome);
-            self.repeats_by_age.push_back((record.at, record.actor.clone(), client.clone()));
         }
     }
 

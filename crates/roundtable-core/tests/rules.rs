@@ -408,20 +408,35 @@ fn a_client_id_has_one_effect_for_a_day() {
         agent:b join r -> room.joined r agent:b
         agent:a#c1 post r hello -> message.posted r agent:a hello
         agent:a#c1 post r hello -> repeated
-        // Whatever it is asked for the second time: the first result counts.
-        agent:a#c1 direct b hello -> repeated
+        // Another command: whatever it is, the name is taken, and nothing happens.
+        agent:a#c1 post r hallo -> ! Conflict clientMessageId
+        agent:a#c1 direct b hello -> ! Conflict clientMessageId
+        agent:a#c1 post nowhere hello -> ! Conflict clientMessageId
         agent:a#c2 post r hello -> message.posted r agent:a hello
         agent:b#c1 post r hello -> message.posted r agent:b hello
         user:vic>agent:c#c1 join r -> room.joined r agent:c
         agent:c#c1 join r -> repeated
+        // What makes no record has a first result too.
+        agent:c#c2 join r -> nothing
+        agent:c#c2 join r -> repeated
+        agent:c#c2 leave r -> ! Conflict clientMessageId
         agent:a#c3 post r -> ! InvalidField content
         agent:a#c3 post r better -> message.posted r agent:a better
         wait 86400000
         agent:a#c1 post r hello -> repeated
         wait 1
-        // The log has moved on by more than a day: forgotten with the next record.
-        agent:b post r tick -> message.posted r agent:b tick
+        // More than a day later the name is new again.
         agent:a#c1 post r hello -> message.posted r agent:a hello
+        agent:a#c1 post r hello -> repeated
+        // Who may not ask any more is told so, unless that right ended with the very thing that was asked.
+        agent:b#c3 leave r agent:b -> room.left r agent:b
+        agent:b#c3 leave r agent:b -> repeated
+        agent:b#c4 post r hello -> ! Forbidden
+        agent:b join r -> room.joined r agent:b
+        agent:b#c4 post r hello -> message.posted r agent:b hello
+        agent:b leave r agent:b -> room.left r agent:b
+        agent:b#c4 post r hello -> ! Forbidden
+        agent:b#c4 post r hallo -> ! Conflict clientMessageId
         ",
     );
 }
@@ -429,18 +444,23 @@ fn a_client_id_has_one_effect_for_a_day() {
 #[test]
 fn the_first_results_id_comes_back_with_a_repeat() {
     use roundtable_core::engine::{Context, Outcome, decide};
+    use roundtable_core::ids::ClientId;
+    use roundtable_core::repeats::{Claim, ClientWrite};
     let mut play = play("agent:a create-room r -> room.created r, room.joined r agent:a");
     play.lines("agent:a#c1 post r hello -> message.posted r agent:a hello");
     let said = play.state.room(&RoomId::new("r").unwrap()).unwrap().last.clone().unwrap().id;
-    let post = roundtable_core::messages::Post::text(RoomId::new("r").unwrap(), principal("agent:a"), "x");
+    let (id, actor) = (ClientId::new("c1").unwrap(), principal("agent:a"));
+    let post =
+        roundtable_core::messages::Post::text(RoomId::new("r").unwrap(), principal("agent:a"), "hello");
     let command = roundtable_core::command::Command::Post(Box::new(post));
+    let first = play.firsts.get(&(actor.clone(), id.clone())).cloned();
     let ctx = Context {
         now: roundtable_core::time::Time(play.now),
-        actor: principal("agent:a"),
-        by: principal("agent:a"),
+        actor: actor.clone(),
+        by: actor,
         connection: None,
         random: 77,
-        client: Some(roundtable_core::ids::ClientId::new("c1").unwrap()),
+        client: Some(Claim { write: ClientWrite::of(id, &command), first }),
     };
     let again = decide(&play.state, &command, &ctx).unwrap().result();
     assert_eq!(again, Outcome::Repeated(Box::new(Outcome::Message(said))));

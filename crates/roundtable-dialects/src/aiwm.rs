@@ -25,7 +25,7 @@ use roundtable_core::time::{Cursor, Offset, Time};
 
 pub use encode::encode;
 use encode::{Door, ServerEvent, json};
-use input::{Held, Reading, Reply};
+use input::{Held, Reading, Reply, Seeking};
 use login::Arrival;
 use route::Reach;
 
@@ -103,6 +103,7 @@ pub struct AiwmSession {
     tokens: u32,
     pending: VecDeque<(Token, Pending)>,
     reading: Vec<(Token, Reading)>,
+    seeking: Vec<(Token, Seeking)>,
     typing: Vec<(RoomId, Time)>,
     /// Own messages that were delivered and not yet confirmed.
     sent: Vec<(MessageId, Time, String)>,
@@ -128,6 +129,7 @@ impl AiwmSession {
             tokens: 0,
             pending: VecDeque::new(),
             reading: Vec::new(),
+            seeking: Vec::new(),
             typing: Vec::new(),
             sent: Vec::new(),
             held: VecDeque::new(),
@@ -304,8 +306,24 @@ impl Session for AiwmSession {
         let (_, reading) = self.reading.remove(at);
         match page {
             Ok(page) => self.page(reading, page, (scene, out)),
-            Err(error) => self.page_failed(reading, error, scene, out),
+            Err(_) => self.page_failed(reading, scene, out),
         }
+    }
+
+    fn found(
+        &mut self,
+        token: Token,
+        message: Result<Option<&Record>, &Error>,
+        scene: Scene<'_>,
+        out: &mut Outputs,
+    ) {
+        let Some(at) = self.seeking.iter().position(|(asked, _)| *asked == token) else { return };
+        let (_, seeking) = self.seeking.remove(at);
+        match message {
+            Ok(message) => self.sought(seeking, message, scene, out),
+            Err(error) => self.cannot_seek(&seeking, error, scene, out),
+        }
+        self.release(scene, out);
     }
 
     fn route(&mut self, delivery: &Delivery<'_>, scene: Scene<'_>) -> Route {

@@ -12,7 +12,7 @@ use roundtable_core::delivery::{Delivery, Topic};
 use roundtable_core::engine::Outcome;
 use roundtable_core::error::Error;
 use roundtable_core::event::Record;
-use roundtable_core::ids::{ClientId, ConnectionId, KeyId, Principal, RoomId, WorkspaceId};
+use roundtable_core::ids::{ClientId, ConnectionId, KeyId, MessageId, Principal, RoomId, WorkspaceId};
 use roundtable_core::state::State;
 use roundtable_core::time::{Cursor, Offset, Time};
 use serde_json::value::RawValue;
@@ -347,6 +347,13 @@ pub enum Output {
         /// At most so many, the newest of them, oldest first.
         limit: u32,
     },
+    /// Find a message by its id, in whichever room; [`Session::found`] gets it.
+    Find {
+        /// What the session calls it.
+        token: Token,
+        /// Which.
+        message: MessageId,
+    },
     /// Find out from where on at most `most` of what a client missed in some topics reaches it. The server shows each record
     /// after the cursors to [`Session::reaches`], and [`Session::surveyed`] gets the answer.
     Survey {
@@ -407,6 +414,16 @@ pub trait Session: Send {
         &mut self,
         _token: Token,
         _page: Result<&[Record], &Error>,
+        _scene: Scene<'_>,
+        _out: &mut Outputs,
+    ) {
+    }
+
+    /// The answer to [`Output::Find`]: the message, if it was not taken back and the client may read its room.
+    fn found(
+        &mut self,
+        _token: Token,
+        _message: Result<Option<&Record>, &Error>,
         _scene: Scene<'_>,
         _out: &mut Outputs,
     ) {

@@ -303,6 +303,7 @@ impl Stage {
             Output::Accept
             | Output::Refuse { .. }
             | Output::Read { .. }
+            | Output::Find { .. }
             | Output::Survey { .. }
             | Output::Probe(_) => {
                 panic!("no dialect on this stage does that")

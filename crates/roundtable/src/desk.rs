@@ -8,7 +8,6 @@ use roundtable_core::engine::Outcome;
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::event::Record;
 use roundtable_core::ids::{MessageId, NodeId, RoomId, WorkspaceId};
-use roundtable_core::rooms::Room;
 use roundtable_core::state::State;
 use roundtable_core::time::{Offset, Time};
 use roundtable_dialects::figures::Figures;
@@ -23,6 +22,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::log::{Page, read_shown};
 use crate::rates::Rates;
+use crate::runner::find;
 use crate::telemetry::recent;
 use crate::transport::Hub;
 use crate::transport::http::From;
@@ -174,26 +174,7 @@ impl Desk for Counter {
 
     async fn find(&self, who: &Identity, message: &MessageId) -> Result<Option<Record>, Error> {
         let handle = self.desks.hub.workspaces.get(&who.workspace).ok_or_else(Self::no_workspace)?;
-        let state = Arc::clone(&handle.view().state);
-        let (log, workspace) = (Arc::clone(self.desks.hub.workspaces.log()), who.workspace.clone());
-        let (who, message) = (who.principal.clone(), message.clone());
-        let search = move || {
-            // Its id begins with the second it was made in: rooms that were still now are not asked.
-            let second = message.as_str().get(..8).and_then(|hex| i64::from_str_radix(hex, 16).ok());
-            let Some(second) = second else { return Ok(None) };
-            let lived = |room: &Room| {
-                room.created_at.as_seconds() <= second && room.updated_at.as_seconds() >= second
-            };
-            for room in state.rooms().filter(|r| lived(r) && access::may_read_room(&state, r, &who)) {
-                let found = log.find_message(&workspace, &room.id, &message)?;
-                if let Some(found) = found.filter(|found| !state.is_deleted(found)) {
-                    return Ok(Some(found));
-                }
-            }
-            Ok(None)
-        };
-        tokio::task::spawn_blocking(search)
-            .await
-            .unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "a message could not be looked up")))
+        let (log, view) = (self.desks.hub.workspaces.log(), handle.view());
+        find::message(log, (&who.workspace, &view), &who.principal, message).await
     }
 }

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use roundtable_core::delivery::Topic;
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::event::Record;
-use roundtable_core::ids::{MessageId, RoomId, WorkspaceId};
+use roundtable_core::ids::{ClientId, MessageId, Principal, RoomId, WorkspaceId};
 use roundtable_core::state::State;
-use roundtable_core::time::{Cursor, Offset};
+use roundtable_core::time::{Cursor, Offset, Time};
 
 /// Records that are to become the next ones of a workspace's log, all or none.
 #[derive(Clone, Debug)]
@@ -68,6 +68,32 @@ impl From<AppendError> for Error {
 /// Called once with the result of an append, from a thread of the log's; it must not block.
 pub type Done = Box<dyn FnOnce(Appended) + Send>;
 
+/// A record that carries a client id, as far as a table holds it while such ids count.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ClientMark {
+    /// Where the record is.
+    pub offset: Offset,
+    /// [`codec::mark`] of its actor and its client id.
+    pub mark: u64,
+    /// When it was written, in log time.
+    pub t: Time,
+}
+
+/// A record that is looked for by its actor and its client id.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Wanted {
+    /// Who wrote it.
+    pub who: Principal,
+    /// What its actor called it.
+    pub client: ClientId,
+    /// Where it may be, each from and with one offset to another; the newest first.
+    pub spans: Vec<(Offset, Offset)>,
+}
+
+/// Takes what was looked up: for each record that was wanted the newest there is. Called once, from a thread of the log's; it
+/// must not block.
+pub type Found = Box<dyn FnOnce(Result<Vec<Option<Record>>, Error>) + Send>;
+
 /// What is known of a workspace when it is loaded.
 #[derive(Clone, Debug)]
 pub struct Loaded {
@@ -120,7 +146,7 @@ pub struct Verified {
 
 /// Keeps records. Reading sees synced records only, and never waits for writing.
 ///
-/// All methods but [`Log::append`] read the disk in the caller's thread. They fail with `Unavailable` when the disk cannot be
+/// All methods but [`Log::append`] and [`Log::look_up`] read the disk in the caller's thread. They fail with `Unavailable` when the disk cannot be
 /// read, and with `Internal` when it holds what was never written by this program.
 pub trait Log: Send + Sync + 'static {
     /// Writes and syncs, then calls `done`. Never blocks; appends of one workspace are written in the order of the calls.
@@ -147,13 +173,20 @@ pub trait Log: Send + Sync + 'static {
     /// The newest messages of a room that a page has room for, oldest first.
     fn read_room(&self, workspace: &WorkspaceId, room: &RoomId, page: Page) -> Result<Vec<Record>, Error>;
 
-    /// The message of a room with this id.
-    fn find_message(
+    /// The message with this id, in whichever room.
+    fn find_message(&self, workspace: &WorkspaceId, id: &MessageId) -> Result<Option<Record>, Error>;
+
+    /// At most `limit` marks of records after an offset, oldest first. Records that are older than client ids count may be
+    /// missing.
+    fn client_marks(
         &self,
         workspace: &WorkspaceId,
-        room: &RoomId,
-        id: &MessageId,
-    ) -> Result<Option<Record>, Error>;
+        after: Offset,
+        limit: usize,
+    ) -> Result<Vec<ClientMark>, Error>;
+
+    /// Looks records up by their client ids. Never blocks; all that was committed before the call is found.
+    fn look_up(&self, workspace: &WorkspaceId, wanted: Vec<Wanted>, found: Found);
 
     /// Keeps a state, so that loading need not fold what came before. Waits for the disk. Fails with `Conflict` when the
     /// state holds records that are not synced.

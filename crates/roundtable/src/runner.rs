@@ -6,7 +6,10 @@
 pub mod batch;
 mod budget;
 pub mod counters;
+mod filter;
+pub mod find;
 pub mod latency;
+pub mod repeats;
 
 use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
@@ -32,6 +35,7 @@ use crate::log::{Append, Appended, Epochs, Log};
 use batch::{Batch, Question, Step};
 use budget::{Budgets, Till};
 use counters::Counters;
+use repeats::Repeats;
 
 /// The most questions of one batch: bounds how long the first of them waits for the last.
 const MAX_BATCH: usize = 2_048;
@@ -243,6 +247,7 @@ impl Workspaces {
             head_at,
             questions,
             budgets: Budgets::default(),
+            repeats: Repeats::load(&*self.log, workspace)?,
             unsynced: Vector::new(),
             pace: self.pace,
             synced: (0, 0),
@@ -315,6 +320,7 @@ struct Runner {
     head_at: watch::Sender<Offset>,
     questions: mpsc::UnboundedReceiver<Asked>,
     budgets: Budgets,
+    repeats: Repeats,
     /// Records of relaxed rooms that were handed out and are not in the log yet, oldest first.
     unsynced: Vector<Arc<Record>>,
     pace: Pace,
@@ -404,8 +410,10 @@ impl Runner {
         self.counters.batch(questions.len());
         let now = clock::now().max(self.state.at);
         loop {
+            let known = self.repeats.look_up((&self.log, &self.workspace), &questions, now).await;
             let mut till = Till { budgets: &mut self.budgets, now, paid: Vec::new() };
-            let batch = batch::decide_all(&self.state, &questions, now, &mut till, clock::random_u64);
+            let batch =
+                batch::decide_all((&self.state, &known), &questions, now, &mut till, clock::random_u64);
             let paid = till.paid;
             let records = batch.records();
             let early =
@@ -459,6 +467,7 @@ impl Runner {
         match &appended {
             Appended::Committed => {
                 self.unsynced.clear();
+                self.repeats.synced(all.last().map_or(self.state.head, |last| last.offset));
                 self.counters.took(clock::monotonic_us() - began);
             }
             Appended::Failed(error) => self.counters.refused_append(error.to_string()),
@@ -479,13 +488,15 @@ impl Runner {
         let mut news = Vec::with_capacity(records.len());
         for record in records {
             self.state.apply(&record);
+            self.repeats.note(&record);
             let topics = roundtable_core::delivery::topics_of_record(&record, &self.state);
             news.push(News::Record(record, topics, None));
         }
         self.publish(news);
     }
 
-    fn hand_out(&mut self, batch: Batch, questions: Vec<Question<ReplyTo>>) {
+    fn hand_out(&mut self, mut batch: Batch, questions: Vec<Question<ReplyTo>>) {
+        self.repeats.note_passing(batch.passing());
         self.state = batch.state;
         let mut news = Vec::with_capacity(batch.steps.len());
         let mut callers = Vec::new();
@@ -496,7 +507,10 @@ impl Runner {
         let mut replies: Vec<Option<ReplyTo>> = questions.into_iter().map(|q| Some(q.reply)).collect();
         for step in batch.steps {
             match step {
-                Step::Record { record, topics, origin } => news.push(News::Record(record, topics, origin)),
+                Step::Record { record, topics, origin } => {
+                    self.repeats.note(&record);
+                    news.push(News::Record(record, topics, origin));
+                }
                 Step::Signal { signal, topics, origin } => news.push(News::Signal(signal, topics, origin)),
                 Step::Reply(number, reply) => match replies.get_mut(number).and_then(Option::take) {
                     Some(ReplyTo::Session { shard, connection, slot, token }) => {

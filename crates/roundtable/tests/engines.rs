@@ -13,11 +13,12 @@ use std::sync::Arc;
 use records::{Dice, agent, any, append, message, room, workspace};
 use roundtable::log::memory::MemoryLog;
 use roundtable::log::sqlite::{FILE, OpenError, SqliteLog};
-use roundtable::log::{Append, AppendError, Appended, Log, Page, Sought, Span};
+use roundtable::log::{Append, AppendError, Appended, ClientMark, Log, Page, Sought, Span, Wanted};
 use roundtable_core::delivery::Topic;
 use roundtable_core::event::{Event, Record};
 use roundtable_core::feeds::Feed;
-use roundtable_core::ids::{MessageId, WorkspaceId};
+use roundtable_core::ids::{ClientId, MessageId, WorkspaceId};
+use roundtable_core::repeats::ClientWrite;
 use roundtable_core::state::State;
 use roundtable_core::time::{Cursor, Offset, Time};
 
@@ -71,18 +72,93 @@ fn compare(sqlite: &SqliteLog, memory: &MemoryLog, w: &WorkspaceId, (count, dice
         assert_eq!(a, b, "{place} {page:?}");
         let said = &all[dice.below(count) as usize];
         if let Event::MessagePosted(posted) = &said.event {
-            let place = said.room.as_ref().unwrap();
-            assert_eq!(sqlite.find_message(w, place, &posted.id).unwrap().as_ref(), Some(said));
-            assert_eq!(sqlite.find_message(w, &room(8), &posted.id).unwrap(), None, "another room's");
+            assert_eq!(sqlite.find_message(w, &posted.id).unwrap().as_ref(), Some(said));
         }
     }
+    compare_clients(sqlite, memory, w, (&all, dice));
     for odd in ["x", "ffffffff0000000000000000", "654321000000000000000000"] {
-        assert_eq!(sqlite.find_message(w, &room(1), &MessageId::new(odd).unwrap()).unwrap(), None);
+        assert_eq!(sqlite.find_message(w, &MessageId::new(odd).unwrap()).unwrap(), None);
     }
     let (a, b) = (sqlite.load(w).unwrap(), memory.load(w).unwrap());
     assert_eq!((a.state, a.epochs), (b.state, b.epochs));
     assert_eq!(sqlite.verify(w).unwrap(), memory.verify(w).unwrap());
     assert_eq!(sqlite.workspaces().unwrap(), memory.workspaces().unwrap());
+}
+
+/// Looks up client ids, of records and of nobody, in spans around them and elsewhere.
+fn compare_clients(
+    sqlite: &SqliteLog,
+    memory: &MemoryLog,
+    w: &WorkspaceId,
+    (all, dice): (&[Record], &mut Dice),
+) {
+    assert_eq!(sqlite.client_marks(w, Offset(0), 9).unwrap(), memory.client_marks(w, Offset(0), 9).unwrap());
+    let (after, rest) = (Offset(dice.below(all.len() as u64)), usize::MAX);
+    assert_eq!(sqlite.client_marks(w, after, rest).unwrap(), memory.client_marks(w, after, rest).unwrap());
+    let mut wanted = Vec::new();
+    for record in all.iter().filter(|record| record.client.is_some()).take(40) {
+        let (near, far) = (record.offset.0 + 900 * dice.below(3), dice.below(all.len() as u64));
+        let spans = vec![(Offset(near.saturating_sub(3)), Offset(near + 5)), (Offset(1), Offset(far))];
+        let client = record.client.clone().unwrap().id;
+        for who in [record.actor.clone(), agent(8)] {
+            wanted.push(Wanted { who, client: client.clone(), spans: spans.clone() });
+        }
+    }
+    let look_up = |log: &dyn Log| {
+        let (answer, result) = std::sync::mpsc::channel();
+        log.look_up(w, wanted.clone(), Box::new(move |found| answer.send(found).unwrap()));
+        result.recv().unwrap().unwrap()
+    };
+    let found = look_up(sqlite);
+    assert_eq!(found, look_up(memory));
+    assert!(found.iter().flatten().count() >= 20, "most of them are there");
+}
+
+fn said_as(id: &str, (offset, at): (u64, i64), dice: &mut Dice) -> Record {
+    let client = Some(ClientWrite { id: ClientId::new(id).unwrap(), command: None });
+    Record { client, ..message(offset, at, room(1), dice) }
+}
+
+#[test]
+fn client_ids_are_forgotten_after_a_day_a_few_at_a_time() {
+    const DAY: i64 = 24 * 3_600_000;
+    let dir = tempfile::tempdir().unwrap();
+    let (w, mut dice) = (workspace("w"), Dice(9));
+    let log = SqliteLog::open(dir.path()).unwrap();
+    let old: Vec<Record> = (1..=100).map(|n| said_as(&format!("c{n}"), (n, n as i64), &mut dice)).collect();
+    append(&log, &w, &old, (1, false));
+    let marks = || log.client_marks(&w, Offset(0), usize::MAX).unwrap().len();
+    append(&log, &w, &[said_as("edge", (101, DAY + 1), &mut dice)], (1, false));
+    assert_eq!(marks(), 101, "the oldest of them is a day old and still counts");
+    append(&log, &w, &[said_as("later", (102, 2 * DAY), &mut dice)], (1, false));
+    assert_eq!(marks(), 100, "two go for one that comes");
+    let more: Vec<Record> = (103..=152).map(|n| said_as(&format!("c{n}"), (n, 2 * DAY), &mut dice)).collect();
+    append(&log, &w, &more, (1, false));
+    assert_eq!(marks(), 52, "all that is too old is gone");
+}
+
+#[test]
+fn client_ids_of_a_day_are_taken_over_from_a_log_without_a_table_of_them() {
+    const DAY: i64 = 24 * 3_600_000;
+    let dir = tempfile::tempdir().unwrap();
+    let (w, mut dice) = (workspace("w"), Dice(10));
+    let log = SqliteLog::open(dir.path()).unwrap();
+    let records: Vec<Record> =
+        (1..=50).map(|n| said_as(&format!("c{n}"), (n, n as i64 * DAY / 20), &mut dice)).collect();
+    append(&log, &w, &records, (1, false));
+    let kept: Vec<ClientMark> = log.client_marks(&w, Offset(29), usize::MAX).unwrap();
+    drop(log);
+    let connection = rusqlite::Connection::open(dir.path().join(FILE)).unwrap();
+    connection
+        .execute_batch(
+            "DROP TABLE clients; DROP VIEW log; ALTER TABLE records DROP COLUMN command;
+            CREATE VIEW log AS SELECT 1; PRAGMA user_version = 1",
+        )
+        .unwrap();
+    drop(connection);
+    let log = SqliteLog::open(dir.path()).unwrap();
+    assert_eq!(log.client_marks(&w, Offset(0), usize::MAX).unwrap(), kept, "those of the last day");
+    assert_eq!(log.verify(&w).unwrap().sound, 50);
 }
 
 #[test]
@@ -432,7 +508,7 @@ fn times_of_ids_and_records_need_not_agree_with_the_order_of_the_log() {
     }
     for record in records.iter().step_by(97) {
         let Event::MessagePosted(posted) = &record.event else { panic!("only messages") };
-        let found = log.find_message(&w, record.room.as_ref().unwrap(), &posted.id).unwrap();
+        let found = log.find_message(&w, &posted.id).unwrap();
         assert_eq!(found.as_ref(), Some(record));
         assert_eq!(posted.id.as_str()[..8], format!("{:08x}", Time(record.at.0).as_seconds()));
     }

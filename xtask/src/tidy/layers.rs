@@ -9,8 +9,8 @@ const WIRE: &str = "crates/roundtable-dialects/";
 /// The one file that reads the time and draws random numbers.
 const CLOCK: &str = "crates/roundtable/src/clock.rs";
 
-/// What the rules may be built from: data structures, their serialisation, errors. Nothing that does I/O.
-const CORE_MAY_USE: [&str; 5] = ["imbl", "serde", "serde_json", "smallvec", "thiserror"];
+/// What the rules may be built from: data structures, their serialisation, hashes, errors. Nothing that does I/O.
+const CORE_MAY_USE: [&str; 6] = ["imbl", "serde", "serde_json", "sha2", "smallvec", "thiserror"];
 /// What the codecs may be built from besides: bytes, hashes, compression, dates.
 const WIRE_MAY_USE: [&str; 12] = [
     "base64",

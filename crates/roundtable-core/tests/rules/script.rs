@@ -19,6 +19,7 @@ use roundtable_core::ids::{
 };
 use roundtable_core::json::Json;
 use roundtable_core::messages::{Content, Delete, Direct, Post};
+use roundtable_core::repeats::{self, Claim, Firsts};
 use roundtable_core::rooms::{CreateRoom, EnterOwnRoom, JoinRoom, RoomCard, RoomUpdated};
 use roundtable_core::seats::KeepSeat;
 use roundtable_core::signal::SignalBody;
@@ -33,6 +34,8 @@ use serde::de::DeserializeOwned;
 pub struct Play {
     pub state: State,
     pub now: i64,
+    /// What each client id gave the first time, ever.
+    pub firsts: Firsts,
     asked: u64,
 }
 
@@ -74,9 +77,10 @@ impl Play {
         let mut words = line.split_whitespace();
         let (who, verb) = (words.next().expect("an actor"), words.next().expect("a verb"));
         let words: Vec<String> = words.map(expand).collect();
-        let ctx = self.context(who);
+        let (mut ctx, client) = self.context(who);
         let command = command(verb, &Args(&words), &ctx);
         let command = command.unwrap_or_else(|| panic!("cannot be read: {line}"));
+        ctx.client = client.map(|id| Claim::of((&ctx.actor, id), &command, &self.firsts));
         let before = self.state.clone();
         match decide(&before, &command, &ctx) {
             Err(error) => text_of_error(&error),
@@ -84,20 +88,21 @@ impl Play {
         }
     }
 
-    fn context(&mut self, who: &str) -> Context {
+    fn context(&mut self, who: &str) -> (Context, Option<ClientId>) {
         self.asked += 1;
         let (who, client) = split(who, '#');
         let (who, connection) = split(who, '/');
         let (by, actor) = who.split_once('>').unwrap_or((who, who));
         let principal = |text| Principal::parse(text).expect("a principal");
-        Context {
+        let context = Context {
             now: Time(self.now),
             actor: principal(actor),
             by: principal(by),
             connection: connection.map(|n| ConnectionId(n.parse().expect("a number"))),
             random: self.asked,
-            client: client.map(|text| ClientId::new(text).expect("a client id")),
-        }
+            client: None,
+        };
+        (context, client.map(|text| ClientId::new(text).expect("a client id")))
     }
 
     fn apply(&mut self, ctx: &Context, decision: Decision) -> String {
@@ -105,6 +110,7 @@ impl Play {
             assert!(decision.events.is_empty() && decision.signals.is_empty(), "a repeat has no effect");
             return "repeated".into();
         }
+        let mut client = repeats::note(&mut self.firsts, ctx, &decision);
         let mut follows = Vec::new();
         for (room, event) in decision.events {
             follows.push(text_of_event(room.as_ref(), &event));
@@ -113,7 +119,7 @@ impl Play {
                 room_seq: room.as_ref().map(|room| self.state.next_in_room(room)),
                 at: ctx.now,
                 actor: ctx.actor.clone(),
-                client: ctx.client.clone(),
+                client: client.take(),
                 room,
                 event,
             };

@@ -103,6 +103,10 @@ pub fn refused(error: &Error, who: &Principal, room: &RoomId, state: &State) -> 
         | ErrorKind::KeyNotFound => "Permission denied: the account is not known".into(),
         ErrorKind::RateLimited => "Rate limit exceeded: try again later".into(),
         ErrorKind::Unavailable => format!("Service unavailable: {}", error.message),
+        // The name of the message is at fault, not what it meets.
+        ErrorKind::Conflict if error.field.as_deref() == Some("clientMessageId") => {
+            format!("Validation error: {}", error.message)
+        }
         ErrorKind::Conflict => format!("Conflict: {}", error.message),
         ErrorKind::CannotResume | ErrorKind::Internal => "Internal error".into(),
     }

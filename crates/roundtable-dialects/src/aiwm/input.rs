@@ -3,6 +3,7 @@
 use roundtable_core::access;
 use roundtable_core::command::Command;
 use roundtable_core::error::Error;
+use roundtable_core::event::{Event, Record};
 use roundtable_core::ids::{AgentId, ClientId, MessageId, Principal, RoomId};
 use roundtable_core::messages::{Content, Post, Role};
 use roundtable_core::rooms::{self, JoinRoom};
@@ -13,7 +14,6 @@ use serde_json::value::RawValue;
 use super::encode::{self, Door};
 use super::errors::{self, NO_CONVERSATION};
 use super::login::{open_pair, pair_room};
-use super::wire::search::{Search, Step, id_of};
 use super::wire::{self, ClientEvent, Small};
 use super::{AiwmSession, Pending};
 use crate::session::{Ask, Output, Outputs, Scene};
@@ -34,16 +34,32 @@ pub(super) enum Reply {
 pub(super) enum Reading {
     /// What was said while the principal was away.
     Missed(RoomId),
-    /// The message that a new one answers.
-    Parent(Box<Search>, Box<Saying>),
-    /// The first message of a client id.
-    Repeat(Box<Search>, Reply, Box<(Post, MessageId)>),
-    /// The message that somebody has read.
-    Receipt(Box<Search>, Reply, RoomId),
-    /// The message that a page ends at.
-    Before(Box<Search>, Reply, RoomId, u32),
-    /// The page.
+    /// A page that the client asked for.
     History(Reply),
+}
+
+/// A message that is being looked for.
+#[derive(Debug)]
+pub(super) enum Seeking {
+    /// The message that a new one answers.
+    Parent(Box<Saying>),
+    /// The first message of a client id.
+    Repeat(Reply, Box<(Post, MessageId)>),
+    /// The message that somebody has read.
+    Receipt(Reply, RoomId),
+    /// The message that a page ends at.
+    Before(Reply, RoomId, u32),
+}
+
+impl Seeking {
+    /// The room in which it must have been said.
+    fn room(&self) -> &RoomId {
+        match self {
+            Self::Parent(saying) => &saying.post.room,
+            Self::Repeat(_, first) => &first.0.room,
+            Self::Receipt(_, room) | Self::Before(_, room, _) => room,
+        }
+    }
 }
 
 /// A message on its way to the engine.
@@ -155,8 +171,8 @@ impl AiwmSession {
         let inside = scene.state.room(&saying.post.room).is_some_and(|room| room.members.contains_key(&me));
         match parent {
             Some(parent) if inside => {
-                let (search, step) = Search::new(&parent).ok_or(UNKNOWN_PARENT)?;
-                self.step(Reading::Parent(Box::new(search), Box::new(saying)), step, scene, out);
+                let parent = MessageId::new(&parent).map_err(|_| UNKNOWN_PARENT)?;
+                self.seek(parent, Seeking::Parent(Box::new(saying)), out);
             }
             _ => self.say(saying, scene, out),
         }
@@ -201,8 +217,8 @@ impl AiwmSession {
     ) -> Result<(), String> {
         let small = Small::read(data)?;
         let (room, message) = (self.meant_as_member(small.conversation()?, scene)?, small.message()?);
-        let (search, step) = Search::new(&message).ok_or(UNKNOWN_MESSAGE)?;
-        self.step(Reading::Receipt(Box::new(search), reply.clone(), room), step, scene, out);
+        let message = MessageId::new(&message).map_err(|_| UNKNOWN_MESSAGE)?;
+        self.seek(message, Seeking::Receipt(reply.clone(), room), out);
         Ok(())
     }
 
@@ -269,8 +285,8 @@ impl AiwmSession {
         let room = self.meant_as_member(small.conversation()?, scene)?;
         match before {
             Some(id) => {
-                let (search, step) = Search::new(&id).ok_or(UNKNOWN_MESSAGE)?;
-                self.step(Reading::Before(Box::new(search), reply.clone(), room, limit), step, scene, out);
+                let id = MessageId::new(&id).map_err(|_| UNKNOWN_MESSAGE)?;
+                self.seek(id, Seeking::Before(reply.clone(), room, limit), out);
             }
             None => self.read_page(Reading::History(reply.clone()), room, (None, limit), out),
         }
@@ -292,44 +308,39 @@ impl AiwmSession {
         out.push(Output::Read { token, room, before: page.0, limit: page.1 });
     }
 
-    /// One step of a search, and what was waiting for its end.
-    pub(super) fn step(&mut self, reading: Reading, step: Step, scene: Scene<'_>, out: &mut Outputs) {
-        let found = match step {
-            Step::Read(before, limit) => {
-                let room = match &reading {
-                    Reading::Missed(room) | Reading::Receipt(_, _, room) | Reading::Before(_, _, room, _) => {
-                        room
-                    }
-                    Reading::Parent(_, saying) => &saying.post.room,
-                    Reading::Repeat(_, _, first) => &first.0.room,
-                    Reading::History(_) => return,
-                };
-                let room = room.clone();
-                return self.read_page(reading, room, (before, limit), out);
+    pub(super) fn seek(&mut self, message: MessageId, seeking: Seeking, out: &mut Outputs) {
+        let token = self.token();
+        self.seeking.push((token, seeking));
+        out.push(Output::Find { token, message });
+    }
+
+    /// What was waiting for a message goes on.
+    pub(super) fn sought(
+        &mut self,
+        seeking: Seeking,
+        message: Option<&Record>,
+        scene: Scene<'_>,
+        out: &mut Outputs,
+    ) {
+        let found = message.filter(|record| record.room.as_ref() == Some(seeking.room()));
+        match (seeking, found) {
+            (Seeking::Parent(saying), Some(_)) => self.say(*saying, scene, out),
+            (Seeking::Parent(saying), None) => self.fail(&saying.reply, UNKNOWN_PARENT, scene.now, out),
+            (Seeking::Repeat(reply, first), found) => {
+                self.confirm_repeat(&reply, &first, found, (scene, out));
             }
-            Step::Found(record) => Some(record),
-            Step::Missing => None,
-        };
-        match (reading, found) {
-            (Reading::Parent(_, saying), Some(_)) => self.say(*saying, scene, out),
-            (Reading::Parent(_, saying), None) => self.fail(&saying.reply, UNKNOWN_PARENT, scene.now, out),
-            (Reading::Repeat(_, reply, first), found) => {
-                self.confirm_repeat(&reply, &first, found.as_deref(), (scene, out));
-            }
-            (Reading::Receipt(_, reply, room), Some(record)) => {
-                let Some(id) = id_of(&record).and_then(|id| MessageId::new(id).ok()) else { return };
-                let command = Command::MarkRead(room.clone(), id, record.offset);
+            (Seeking::Receipt(reply, room), Some(record)) => {
+                let Event::MessagePosted(said) = &record.event else { return };
+                let command = Command::MarkRead(room.clone(), said.id.clone(), record.offset);
                 self.ask(Pending::Read(reply, room), command, out);
             }
-            (Reading::Before(_, reply, room, limit), Some(record)) => {
+            (Seeking::Before(reply, room, limit), Some(record)) => {
                 self.read_page(Reading::History(reply), room, (Some(record.offset), limit), out);
             }
-            (Reading::Receipt(_, reply, _) | Reading::Before(_, reply, ..), None) => {
+            (Seeking::Receipt(reply, _) | Seeking::Before(reply, ..), None) => {
                 self.answer_failed(&reply, UNKNOWN_MESSAGE, out);
             }
-            (Reading::Missed(_) | Reading::History(_), _) => {}
         }
-        self.release(scene, out);
     }
 
     /// Whether it is not known yet who this is, or what it needs at its start is under way.
@@ -339,7 +350,7 @@ impl AiwmSession {
 
     /// Whether events have to wait for something that came before them.
     fn must_wait(&self) -> bool {
-        self.arriving() || self.reading.iter().any(|(_, reading)| matches!(reading, Reading::Parent(..)))
+        self.arriving() || self.seeking.iter().any(|(_, seeking)| matches!(seeking, Seeking::Parent(_)))
     }
 
     /// Events that waited go on, until one of them makes the rest wait again.
@@ -350,28 +361,29 @@ impl AiwmSession {
         }
     }
 
-    pub(super) fn page_failed(
+    pub(super) fn page_failed(&mut self, reading: Reading, scene: Scene<'_>, out: &mut Outputs) {
+        match reading {
+            Reading::Missed(room) => self.looked_back(room, &[], scene, out),
+            Reading::History(reply) => {
+                self.answer_failed(&reply, "Service unavailable: the log cannot be read", out);
+            }
+        }
+    }
+
+    /// The log cannot be read.
+    pub(super) fn cannot_seek(
         &mut self,
-        reading: Reading,
+        seeking: &Seeking,
         error: &Error,
         scene: Scene<'_>,
         out: &mut Outputs,
     ) {
         let Some(me) = self.me.clone() else { return };
-        let text = |room: &RoomId| errors::refused(error, &me, room, scene.state);
-        match reading {
-            Reading::Missed(room) => self.looked_back(room, &[], scene, out),
-            Reading::Parent(_, saying) => {
-                self.fail(&saying.reply, &text(&saying.post.room), scene.now, out);
-                self.release(scene, out);
-            }
-            Reading::Repeat(_, reply, first) => self.confirm_repeat(&reply, &first, None, (scene, out)),
-            Reading::Receipt(_, reply, room) | Reading::Before(_, reply, room, _) => {
-                self.answer_failed(&reply, &text(&room), out);
-            }
-            Reading::History(reply) => {
-                self.answer_failed(&reply, "Service unavailable: the log cannot be read", out)
-            }
+        let text = errors::refused(error, &me, seeking.room(), scene.state);
+        match seeking {
+            Seeking::Parent(saying) => self.fail(&saying.reply, &text, scene.now, out),
+            Seeking::Repeat(reply, first) => self.confirm_repeat(reply, first, None, (scene, out)),
+            Seeking::Receipt(reply, _) | Seeking::Before(reply, ..) => self.answer_failed(reply, &text, out),
         }
     }
 }

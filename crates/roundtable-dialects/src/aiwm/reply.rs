@@ -11,8 +11,7 @@ use roundtable_core::time::{Offset, Time};
 use super::AiwmSession;
 use super::encode::{self, ServerEvent, json};
 use super::errors::{self, NO_CONVERSATION};
-use super::input::{Reading, Reply};
-use super::wire::search::Search;
+use super::input::{Reading, Reply, Seeking};
 use crate::iso::iso;
 use crate::session::{Outputs, Scene};
 
@@ -38,9 +37,9 @@ impl AiwmSession {
             let (id, at, document) = self.sent.swap_remove(found);
             return self.confirm(&reply, &id, (at, &document), out);
         }
-        if let (Outcome::Repeated(_), Some((search, step))) = (outcome, Search::new(id.as_str())) {
+        if let Outcome::Repeated(_) = outcome {
             let first = Box::new((*post, id.clone()));
-            return self.step(Reading::Repeat(Box::new(search), reply, first), step, scene, out);
+            return self.seek(id.clone(), Seeking::Repeat(reply, first), out);
         }
         // Said while this connection did not hear the room yet: the same batch held its joining.
         let room = scene.state.room(&post.room);
@@ -179,22 +178,6 @@ impl AiwmSession {
                 let documents: Vec<String> =
                     page.iter().filter_map(|r| encode::message_of(r, scene.state, self.door)).collect();
                 self.answer(&reply, &format!("{{\"success\":true,\"data\":[{}]}}", documents.join(",")), out);
-            }
-            Reading::Parent(mut search, saying) => {
-                let step = search.page(page);
-                self.step(Reading::Parent(search, saying), step, scene, out);
-            }
-            Reading::Repeat(mut search, reply, first) => {
-                let step = search.page(page);
-                self.step(Reading::Repeat(search, reply, first), step, scene, out);
-            }
-            Reading::Receipt(mut search, reply, room) => {
-                let step = search.page(page);
-                self.step(Reading::Receipt(search, reply, room), step, scene, out);
-            }
-            Reading::Before(mut search, reply, room, limit) => {
-                let step = search.page(page);
-                self.step(Reading::Before(search, reply, room, limit), step, scene, out);
             }
         }
     }

@@ -9,8 +9,9 @@ use roundtable_core::delivery::{Delivery, Item, Topic, replays, topics_of_record
 use roundtable_core::engine::{Context, decide};
 use roundtable_core::error::Error;
 use roundtable_core::event::{Event, Record};
-use roundtable_core::ids::{AgentId, ConnectionId, Principal, RoomId, UserId, WorkspaceId};
+use roundtable_core::ids::{AgentId, ConnectionId, MessageId, Principal, RoomId, UserId, WorkspaceId};
 use roundtable_core::messages::Post;
+use roundtable_core::repeats::{self, Claim, Firsts};
 use roundtable_core::rooms::{CreateRoom, Entry, JoinRoom, RoomCard, RoomStatus, RoomUpdated};
 use roundtable_core::signal::Signal;
 use roundtable_core::state::State;
@@ -42,6 +43,7 @@ struct Link {
 struct World {
     state: State,
     log: Vec<Record>,
+    firsts: Firsts,
     figures: Figures,
     now: Time,
     links: Vec<Link>,
@@ -61,6 +63,7 @@ impl World {
         let mut world = Self {
             state: State::default(),
             log: Vec::new(),
+            firsts: Firsts::default(),
             figures: Figures::default(),
             now: Time(1_700_000_000_000),
             links: Vec::new(),
@@ -101,10 +104,11 @@ impl World {
             by: who.clone(),
             connection: origin,
             random: self.seed,
-            client: ask.client.clone(),
+            client: ask.client.clone().map(|id| Claim::of((who, id), &ask.command, &self.firsts)),
         };
         let decision = decide(&self.state, &ask.command, &context)?;
         let outcome = decision.result();
+        let mut client = repeats::note(&mut self.firsts, &context, &decision);
         for (room, event) in decision.events {
             let record = Record {
                 offset: self.state.head.next(),
@@ -112,7 +116,7 @@ impl World {
                 at: self.now,
                 actor: who.clone(),
                 room,
-                client: ask.client.clone(),
+                client: client.take(),
                 event,
             };
             self.state.apply(&record);
@@ -198,15 +202,14 @@ impl World {
                 }
                 Output::Unsubscribe(topic) => self.links[n].topics.retain(|t| *t != topic),
                 Output::Read { token, room, before, limit } => {
-                    let said = |r: &&Record| {
-                        r.room.as_ref() == Some(&room)
-                            && matches!(r.event, Event::MessagePosted(_))
-                            && before.is_none_or(|before| r.offset < before)
-                    };
-                    let page: Vec<Record> = self.log.iter().filter(said).cloned().collect();
-                    let page = &page[page.len().saturating_sub(limit as usize)..];
+                    let page = self.page(&room, before, limit as usize);
                     let scene = Scene { now: self.now, state: &self.state, epoch: 1, figures: &self.figures };
-                    self.links[n].session.paged(token, Ok(page), scene, &mut more);
+                    self.links[n].session.paged(token, Ok(&page), scene, &mut more);
+                }
+                Output::Find { token, message } => {
+                    let found = self.find(&message);
+                    let scene = Scene { now: self.now, state: &self.state, epoch: 1, figures: &self.figures };
+                    self.links[n].session.found(token, Ok(found.as_ref()), scene, &mut more);
                 }
                 Output::WakeAt(at) => self.links[n].wake = Some(at),
                 Output::Probe(number) if !self.links[n].dead => {
@@ -221,6 +224,21 @@ impl World {
                 queue.push_front(output);
             }
         }
+    }
+
+    fn find(&self, message: &MessageId) -> Option<Record> {
+        let is_it = |r: &&Record| matches!(&r.event, Event::MessagePosted(m) if m.id == *message);
+        self.log.iter().find(is_it).cloned()
+    }
+
+    fn page(&self, room: &RoomId, before: Option<Offset>, limit: usize) -> Vec<Record> {
+        let said = |r: &&Record| {
+            r.room.as_ref() == Some(room)
+                && matches!(r.event, Event::MessagePosted(_))
+                && before.is_none_or(|before| r.offset < before)
+        };
+        let mut page: Vec<Record> = self.log.iter().filter(said).cloned().collect();
+        page.split_off(page.len().saturating_sub(limit))
     }
 
     fn catch_up(&mut self, n: usize, topic: &Topic, from: Offset) {
@@ -566,7 +584,7 @@ fn what_follows_a_message_with_a_parent_waits_for_it() {
     world.got(a);
     let first =
         world.input(a, "message:send", &json!({"role": "assistant", "content": "1", "parentId": parent}));
-    assert!(matches!(first[..], [Output::Read { .. }]));
+    assert!(matches!(first[..], [Output::Find { .. }]));
     for later in ["2", "3"] {
         let out = world.input(a, "message:send", &json!({"role": "assistant", "content": later}));
         assert!(out.is_empty(), "nothing overtakes it");

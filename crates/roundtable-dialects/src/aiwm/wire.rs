@@ -1,6 +1,5 @@
 //! What AIWM clients send: names of events, their payloads, and how a message is found by its id.
 
-pub mod search;
 pub mod send;
 
 use serde::Deserialize;

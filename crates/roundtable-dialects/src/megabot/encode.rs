@@ -122,7 +122,7 @@ fn of_room(record: &Record, room: &RoomId, scene: Scene<'_>) -> Texts {
     };
     match &record.event {
         Event::MessagePosted(said) if shown(said) => {
-            let request = record.client.as_ref().map(|client| client.as_str());
+            let request = record.client.as_ref().map(|write| write.id.as_str());
             chat(said, &About { room, at: record.at, request })
         }
         Event::RoomActed(e) => {
@@ -291,7 +291,7 @@ const WHOLE_AT: &str = "/api/messages/";
 /// The whole message that a record holds, as it would be in a `chat_receive`; `None` if it holds none that people see.
 pub fn whole(record: &Record) -> Option<serde_json::Value> {
     let (Event::MessagePosted(said), Some(room)) = (&record.event, &record.room) else { return None };
-    let request = record.client.as_ref().map(|client| client.as_str());
+    let request = record.client.as_ref().map(|write| write.id.as_str());
     let about = About { room, at: record.at, request };
     shown(said).then(|| serde_json::to_value(receive(said, &about)).unwrap_or_default())
 }

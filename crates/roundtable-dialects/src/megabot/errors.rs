@@ -90,6 +90,9 @@ impl Fault {
             | ErrorKind::MessageNotFound
             | ErrorKind::KeyNotFound
             | ErrorKind::CannotResume => Self::new("not_found", 404, said),
+            ErrorKind::Conflict if error.field.as_deref() == Some("clientMessageId") => {
+                Self::new("conflict", 409, "This id was used for another message")
+            }
             ErrorKind::RoomClosed | ErrorKind::Conflict => Self::new("conflict", 409, said),
             ErrorKind::TooLarge => Self::validation("Message content too long"),
             ErrorKind::RateLimited => Self::too_often(error.retry_after_ms.unwrap_or(1_000)),

@@ -17,6 +17,7 @@ use roundtable_core::ids::{
 };
 use roundtable_core::json::Json;
 use roundtable_core::messages::{Content, Post};
+use roundtable_core::repeats::{self, Claim, Firsts};
 use roundtable_core::rooms::{CreateRoom, Durability, Entry, JoinRoom, RoomCard};
 use roundtable_core::signal::Signal;
 use roundtable_core::state::State;
@@ -49,6 +50,7 @@ struct Client {
 struct World {
     state: State,
     log: Vec<Record>,
+    firsts: Firsts,
     now: Time,
     clients: Vec<Client>,
     random: u64,
@@ -64,6 +66,7 @@ impl World {
         let mut world = Self {
             state: State::default(),
             log: Vec::new(),
+            firsts: Firsts::default(),
             now: Time(1_700_000_000_000),
             clients: Vec::new(),
             random: 0,
@@ -98,14 +101,14 @@ impl World {
             by: who.clone(),
             connection,
             random: self.random,
-            client: client.clone(),
+            client: client.map(|id| Claim::of((who, id), command, &self.firsts)),
         };
         if self.full {
             return Err(Error::new(ErrorKind::Unavailable, "the disk is full"));
         }
         let decision = decide(&self.state, command, &ctx)?;
         let outcome = decision.result();
-        let mut client = client;
+        let mut client = repeats::note(&mut self.firsts, &ctx, &decision);
         for (room, event) in decision.events {
             let record = Record {
                 offset: self.state.head.next(),
@@ -202,7 +205,9 @@ impl World {
                 Output::Probe(number) => self.clients[n].probe = Some(number),
                 Output::WakeAt(at) => self.clients[n].wake = Some(at),
                 Output::End(ending) => self.clients[n].ended = Some(ending),
-                Output::Accept | Output::Refuse { .. } | Output::Read { .. } => panic!("not for WebSockets"),
+                Output::Accept | Output::Refuse { .. } | Output::Read { .. } | Output::Find { .. } => {
+                    panic!("not for WebSockets")
+                }
             }
         }
         for (token, reply) in asks {

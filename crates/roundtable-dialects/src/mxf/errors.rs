@@ -110,7 +110,11 @@ pub fn details(error: &Error) -> Option<Value> {
         return Some(json!({"limit": error.limit, "windowMs": WINDOW_MS, "retryAfterMs": wait}));
     }
     if let Some(field) = &error.field {
-        let known = if field == "roomId" { "channelId" } else { field };
+        let known = match field.as_ref() {
+            "roomId" => "channelId",
+            "clientMessageId" => "metadata.clientMessageId",
+            other => other,
+        };
         return Some(json!({"field": known}));
     }
     error.retry_after_ms.map(|wait| json!({"retryAfterMs": wait}))

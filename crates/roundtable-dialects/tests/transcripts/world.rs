@@ -10,6 +10,7 @@ use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::event::{Event, Record};
 use roundtable_core::ids::{ConnectionId, MessageId, Principal, RoomId};
 use roundtable_core::messages;
+use roundtable_core::repeats::{self, Claim, Firsts};
 use roundtable_core::signal::Signal;
 use roundtable_core::state::State;
 use roundtable_core::time::{Cursor, Offset, Time};
@@ -50,6 +51,7 @@ pub struct Link {
 enum Work {
     Ask { link: usize, by: Principal, silent: bool, ask: Box<Ask> },
     CatchUp { link: usize, topic: Topic, after: Offset, upto: Offset },
+    Find { link: usize, token: Token, message: MessageId },
     Page { link: usize, token: Token, room: RoomId, before: Option<Offset>, limit: u32 },
     End { link: usize },
 }
@@ -67,6 +69,7 @@ pub struct World {
     rights_changed: bool,
     random: u64,
     work: VecDeque<Work>,
+    firsts: Firsts,
     spent: BTreeMap<(Principal, &'static str), VecDeque<Time>>,
 }
 
@@ -83,6 +86,7 @@ impl World {
             rights_changed: false,
             random: 0,
             work: VecDeque::new(),
+            firsts: Firsts::default(),
             spent: BTreeMap::new(),
         }
     }
@@ -227,6 +231,13 @@ impl World {
                         session.paged(token, page.as_ref().map(Vec::as_slice), scene, out);
                     });
                 }
+                Work::Find { link, token, message } => {
+                    let who = self.links[link].who.as_ref().map(|who| who.principal.clone());
+                    let found = self.find(&who.expect("somebody looks for a message"), &message);
+                    self.with(link, |session, scene, out| {
+                        session.found(token, Ok(found.as_ref()), scene, out);
+                    });
+                }
                 Work::End { link } => self.end(link),
             }
         }
@@ -288,6 +299,7 @@ impl World {
             Output::Read { token, room, before, limit } => {
                 self.work.push_back(Work::Page { link, token, room, before, limit });
             }
+            Output::Find { token, message } => self.work.push_back(Work::Find { link, token, message }),
             Output::Survey { missed, most } => self.survey(link, &missed, most),
             // A client in memory has everything that was sent to it.
             Output::Probe(number) => {
@@ -353,14 +365,13 @@ impl World {
             self.spend(&actor, budget)?;
         }
         let (now, random) = (self.now, self.random());
-        let mut client = ask.client.clone();
         let context = Context {
             now,
             actor: actor.clone(),
             by: by.clone(),
             connection: origin,
             random,
-            client: client.clone(),
+            client: ask.client.clone().map(|id| Claim::of((&actor, id), &ask.command, &self.firsts)),
         };
         let decided = decide(&self.state, &ask.command, &context);
         let decided = match decided {
@@ -378,6 +389,7 @@ impl World {
         }
         let decision = decided?;
         let outcome = decision.result();
+        let mut client = repeats::note(&mut self.firsts, &context, &decision);
         let mut records = Vec::new();
         for (room, event) in decision.events {
             let room_seq = room.as_ref().map(|room| self.state.next_in_room(room));

@@ -4,6 +4,7 @@ use roundtable_core::delivery;
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::event::{Event, Record};
 use roundtable_core::ids::{ClientId, Principal, RoomId, WorkspaceId};
+use roundtable_core::repeats::ClientWrite;
 use roundtable_core::state::State;
 use roundtable_core::time::{Offset, Time};
 use sha2::{Digest, Sha256};
@@ -23,8 +24,8 @@ pub struct Row {
     /// The event's stable name.
     pub kind: &'static str,
     text: String,
-    /// Ends of the columns `actor`, `room`, `target`, `client` in `text`; the body is the rest.
-    ends: [Option<u32>; 4],
+    /// Ends of the columns `actor`, `room`, `target`, `client`, `command` in `text`; the body is the rest.
+    ends: [Option<u32>; 5],
 }
 
 /// The text columns of a row.
@@ -40,6 +41,8 @@ pub struct Columns<'a> {
     pub target: Option<&'a str>,
     /// The actor's own name for the write.
     pub client: Option<&'a str>,
+    /// The hash of the command that has that name.
+    pub command: Option<&'a str>,
     /// The event's body: JSON.
     pub body: &'a str,
 }
@@ -47,8 +50,8 @@ pub struct Columns<'a> {
 impl Columns<'_> {
     /// How much text it is beside its kind, in bytes.
     pub fn bytes(&self) -> usize {
-        let Self { kind: _, actor, room, target, client, body } = *self;
-        let optional = [room, target, client].into_iter().flatten().map(str::len).sum::<usize>();
+        let Self { kind: _, actor, room, target, client, command, body } = *self;
+        let optional = [room, target, client, command].into_iter().flatten().map(str::len).sum::<usize>();
         actor.len() + optional + body.len()
     }
 }
@@ -71,8 +74,10 @@ impl Row {
         let room = column(record.room.as_ref().map(|r| r as _));
         let target = delivery::target_of(&record.event);
         let target = column(target.as_ref().map(|t| t as _));
-        let client = record.client.as_ref().map(ClientId::as_str);
+        let client = record.client.as_ref().map(|write| write.id.as_str());
         let client = column(client.as_ref().map(|c| c as _));
+        let command = record.client.as_ref().and_then(|write| write.command);
+        let command = column(command.as_ref().map(|hash| hash as _));
         text.push_str(&body);
         Ok(Self {
             offset: record.offset.0,
@@ -80,21 +85,21 @@ impl Row {
             room_seq: record.room_seq,
             kind: record.event.kind(),
             text,
-            ends: [actor, room, target, client],
+            ends: [actor, room, target, client, command],
         })
     }
 
     /// The text columns.
     pub fn columns(&self) -> Columns<'_> {
         let mut from = 0;
-        let [actor, room, target, client] = self.ends.map(|end| {
+        let [actor, room, target, client, command] = self.ends.map(|end| {
             let end = end? as usize;
             let part = self.text.get(from..end);
             from = end;
             part
         });
         let body = self.text.get(from..).unwrap_or_default();
-        Columns { kind: self.kind, actor: actor.unwrap_or_default(), room, target, client, body }
+        Columns { kind: self.kind, actor: actor.unwrap_or_default(), room, target, client, command, body }
     }
 
     /// How much text it is, in bytes.
@@ -137,9 +142,20 @@ pub fn record(numbers: (u64, i64, Option<u64>), columns: &Columns<'_>) -> Result
         at: Time(at),
         actor: Principal::parse(columns.actor).map_err(foreign)?,
         room: columns.room.map(RoomId::new).transpose().map_err(foreign)?,
-        client: columns.client.map(ClientId::new).transpose().map_err(foreign)?,
+        client: columns.client.map(|id| write(id, columns.command)).transpose().map_err(foreign)?,
         event: Event::read(columns.kind, columns.body).map_err(foreign)?,
     })
+}
+
+fn write(id: &str, command: Option<&str>) -> Result<ClientWrite, Error> {
+    Ok(ClientWrite { id: ClientId::new(id)?, command: command.map(str::parse).transpose()? })
+}
+
+/// What of a principal and its name for a write stands in tables: the first 64 bits of the SHA-256 of both.
+pub fn mark(actor: &str, client: &str) -> u64 {
+    let hash = Sha256::new().chain_update(actor).chain_update([0]).chain_update(client).finalize();
+    let (words, _) = hash.as_chunks::<8>();
+    words.first().map_or(0, |word| u64::from_le_bytes(*word))
 }
 
 /// The hash before the first record: of the workspace's name, so that no log passes for another's.
@@ -148,8 +164,8 @@ pub fn beginning(workspace: &WorkspaceId) -> Hash {
 }
 
 /// The hash of a record: SHA-256 of the hash before, then `offset`, `at`, `room_seq + 1` or 0 as 64 bits each, then `kind`,
-/// `actor`, `room`, `target`, `client` and `body`, each with its length (of `NULL`: 2³²−1) as 32 bits in front; all
-/// little-endian.
+/// `actor`, `room`, `target`, `client` and `body`, each with its length (of `NULL`: 2³²−1) as 32 bits in front, then `command`
+/// in the same way if there is one; all little-endian.
 pub fn chain(previous: &Hash, numbers: (u64, i64, Option<u64>), columns: &Columns<'_>) -> Hash {
     let (offset, at, room_seq) = numbers;
     let mut hash = Sha256::new();
@@ -157,8 +173,9 @@ pub fn chain(previous: &Hash, numbers: (u64, i64, Option<u64>), columns: &Column
     hash.update(offset.to_le_bytes());
     hash.update(at.to_le_bytes());
     hash.update(room_seq.map_or(0, |seq| seq.wrapping_add(1)).to_le_bytes());
-    let Columns { kind, actor, room, target, client, body } = *columns;
-    for column in [Some(kind), Some(actor), room, target, client, Some(body)] {
+    let Columns { kind, actor, room, target, client, command, body } = *columns;
+    let columns = [Some(kind), Some(actor), room, target, client, Some(body)];
+    for column in columns.into_iter().chain(command.map(Some)) {
         let length = column.map_or(u32::MAX, |text| u32::try_from(text.len()).unwrap_or(u32::MAX));
         hash.update(length.to_le_bytes());
         hash.update(column.unwrap_or_default());
@@ -171,9 +188,12 @@ mod tests {
     use roundtable_core::event::{Event, Record};
     use roundtable_core::ids::{AgentId, ClientId, MessageId, Principal, RoomId, WorkspaceId};
     use roundtable_core::messages::{Content, DirectMessage};
+    use roundtable_core::repeats::ClientWrite;
     use roundtable_core::time::{Offset, Time};
 
     use super::{Row, beginning};
+
+    const HASH: &str = "1:00112233445566778899aabbccddeeff";
 
     fn direct(room: Option<&str>, client: Option<&str>) -> Record {
         let from = Principal::Agent(AgentId::new("a").unwrap());
@@ -183,7 +203,7 @@ mod tests {
             at: Time(-5),
             actor: from.clone(),
             room: room.map(|r| RoomId::new(r).unwrap()),
-            client: client.map(|c| ClientId::new(c).unwrap()),
+            client: client.map(|c| ClientWrite { id: ClientId::new(c).unwrap(), command: None }),
             event: Event::MessageDirect(DirectMessage {
                 id: MessageId::new("m").unwrap(),
                 from,
@@ -199,9 +219,13 @@ mod tests {
     fn a_record_comes_back_from_its_columns_whichever_are_missing() {
         for (room, client) in [(None, None), (Some("r"), None), (None, Some("ü c")), (Some("r"), Some("c"))]
         {
-            let record = direct(room, client);
+            let mut record = direct(room, client);
+            if let (Some(write), true) = (&mut record.client, room.is_some()) {
+                write.command = Some(HASH.parse().unwrap());
+            }
             let row = Row::of(&record).unwrap();
             assert_eq!(row.record().unwrap(), record);
+            assert_eq!(row.columns().command, client.and(room).map(|_| HASH));
             let columns = row.columns();
             assert_eq!((columns.room, columns.client), (room, client));
             assert_eq!((columns.actor, columns.target), ("agent:a", Some("agent:b")));
@@ -234,6 +258,11 @@ mod tests {
         others.push(Record { at: Time(1), ..plain.clone() });
         others.push(Record { offset: Offset(8), ..plain.clone() });
         others.push(Record { actor: Principal::System, ..plain });
+        for command in [None, Some(HASH), Some("1:10112233445566778899aabbccddeeff")] {
+            let command = command.map(|hash| hash.parse().unwrap());
+            let client = Some(ClientWrite { id: ClientId::new("c").unwrap(), command });
+            others.push(Record { client, ..direct(None, None) });
+        }
         let hashes: std::collections::BTreeSet<_> =
             others.iter().map(|record| Row::of(record).unwrap().chain(&start)).collect();
         assert_eq!(hashes.len(), others.len());

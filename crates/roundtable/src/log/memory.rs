@@ -13,7 +13,8 @@ use roundtable_core::time::Offset;
 
 use super::codec::{self, Hash, Row};
 use super::{
-    Allowance, Append, AppendError, Appended, Done, Epochs, Loaded, Log, Page, Sought, Span, Verified,
+    Allowance, Append, AppendError, Appended, ClientMark, Done, Epochs, Found, Loaded, Log, Page, Sought,
+    Span, Verified, Wanted,
 };
 
 /// Keeps everything in memory, in the same columns as on disk. Appends are answered at once, in the caller's thread, unless
@@ -219,17 +220,43 @@ impl Log for MemoryLog {
         Ok(found)
     }
 
-    fn find_message(
-        &self,
-        workspace: &WorkspaceId,
-        room: &RoomId,
-        id: &MessageId,
-    ) -> Result<Option<Record>, Error> {
-        let wanted = |r: &Record| {
-            r.room.as_ref() == Some(room) && matches!(&r.event, Event::MessagePosted(m) if m.id == *id)
-        };
+    fn find_message(&self, workspace: &WorkspaceId, id: &MessageId) -> Result<Option<Record>, Error> {
+        let wanted = |r: &Record| matches!(&r.event, Event::MessagePosted(m) if m.id == *id);
         let found = self.select(workspace, Span { limit: 1, ..Span::after(Offset(0)) }, wanted);
         Ok(found.into_iter().next().map(|(record, _)| record))
+    }
+
+    fn client_marks(
+        &self,
+        workspace: &WorkspaceId,
+        after: Offset,
+        limit: usize,
+    ) -> Result<Vec<ClientMark>, Error> {
+        let span = Span { limit, ..Span::after(after) };
+        let records = self.select(workspace, span, |record| record.client.is_some());
+        let mark = |(record, _): &(Record, usize)| {
+            let write = record.client.as_ref()?;
+            let mark = codec::mark(&record.actor.to_string(), write.id.as_str());
+            Some(ClientMark { offset: record.offset, mark, t: record.at })
+        };
+        Ok(records.iter().filter_map(mark).collect())
+    }
+
+    fn look_up(&self, workspace: &WorkspaceId, wanted: Vec<Wanted>, found: Found) {
+        let newest = |wanted: &Wanted| {
+            let is_it = |record: &Record| {
+                record.actor == wanted.who
+                    && record.client.as_ref().is_some_and(|write| write.id == wanted.client)
+            };
+            for (from, upto) in &wanted.spans {
+                let span = Span { upto: *upto, ..Span::after(Offset(from.0.saturating_sub(1))) };
+                if let Some((record, _)) = self.select(workspace, span, is_it).pop() {
+                    return Some(record);
+                }
+            }
+            None
+        };
+        found(Ok(wanted.iter().map(newest).collect()));
     }
 
     fn snapshot(&self, workspace: &WorkspaceId, state: &State) -> Result<(), Error> {

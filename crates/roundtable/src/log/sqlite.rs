@@ -8,8 +8,8 @@ mod writer;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
 use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -22,7 +22,10 @@ use roundtable_core::time::Offset;
 use rusqlite::Connection;
 
 use super::codec::{self, Row};
-use super::{Allowance, Append, AppendError, Appended, Done, Loaded, Log, Page, Sought, Span, Verified};
+use super::{
+    Allowance, Append, AppendError, Appended, ClientMark, Done, Found, Loaded, Log, Page, Sought, Span,
+    Verified, Wanted,
+};
 use postings::{AllPending, CHUNK, Gathered};
 use reader::Readers;
 use writer::{Answer, Job, Prepared, Writer};
@@ -79,10 +82,15 @@ pub enum OpenError {
 pub struct SqliteLog {
     jobs: Sender<Job>,
     thread: Option<JoinHandle<()>>,
-    readers: Readers,
+    /// Where records are looked up for runners, which must not wait for the disk.
+    lookups: Option<(Sender<Lookup>, JoinHandle<()>)>,
+    readers: Arc<Readers>,
     pending: AllPending,
     _lock: File,
 }
+
+/// Something to look up, and who takes it.
+type Lookup = (WorkspaceId, Vec<Wanted>, Found);
 
 impl SqliteLog {
     /// Opens the log of a data directory, making both if they are missing, readable by their owner only.
@@ -106,7 +114,16 @@ impl SqliteLog {
         let pending = writer.pending();
         let thread = std::thread::Builder::new().name("log".into()).spawn(move || writer.work(&waiting));
         let thread = Some(thread.map_err(io(dir))?);
-        Ok(Self { jobs, thread, readers: Readers::new(file), pending, _lock: lock })
+        let readers = Arc::new(Readers::new(file));
+        let (lookups, asked) = mpsc::channel::<Lookup>();
+        let reading = Arc::clone(&readers);
+        let look_up = move || {
+            for (workspace, wanted, found) in asked {
+                found(reading.ask(|connection| reader::look_up(connection, &workspace, &wanted)));
+            }
+        };
+        let looking = std::thread::Builder::new().name("lookups".into()).spawn(look_up).map_err(io(dir))?;
+        Ok(Self { jobs, thread, lookups: Some((lookups, looking)), readers, pending, _lock: lock })
     }
 
     /// Lets the writer do something between two groups, and waits for it.
@@ -194,6 +211,12 @@ impl Drop for SqliteLog {
         {
             tracing::error!("the log's writer ended by a fault");
         }
+        if let Some((asked, looking)) = self.lookups.take() {
+            drop(asked);
+            if looking.thread().id() != std::thread::current().id() && looking.join().is_err() {
+                tracing::error!("the log's lookups ended by a fault");
+            }
+        }
     }
 }
 
@@ -271,13 +294,24 @@ impl Log for SqliteLog {
         Ok(found)
     }
 
-    fn find_message(
+    fn find_message(&self, workspace: &WorkspaceId, id: &MessageId) -> Result<Option<Record>, Error> {
+        self.readers.ask(|connection| reader::find_message(connection, workspace, id))
+    }
+
+    fn client_marks(
         &self,
         workspace: &WorkspaceId,
-        room: &RoomId,
-        id: &MessageId,
-    ) -> Result<Option<Record>, Error> {
-        self.readers.ask(|connection| reader::find_message(connection, workspace, room, id))
+        after: Offset,
+        limit: usize,
+    ) -> Result<Vec<ClientMark>, Error> {
+        self.readers.ask(|connection| reader::client_marks(connection, workspace, (after, limit)))
+    }
+
+    fn look_up(&self, workspace: &WorkspaceId, wanted: Vec<Wanted>, found: Found) {
+        // A thread that is gone drops the question, and with it what waits for the answer.
+        if let Some((lookups, _)) = &self.lookups {
+            let _ = lookups.send((workspace.clone(), wanted, found));
+        }
     }
 
     fn snapshot(&self, workspace: &WorkspaceId, state: &State) -> Result<(), Error> {

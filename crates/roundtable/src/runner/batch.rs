@@ -2,16 +2,20 @@
 
 use std::sync::Arc;
 
+use indexmap::IndexMap;
 use roundtable_core::delivery::{Topics, topics_of_record, topics_of_signal};
 use roundtable_core::engine::{Context, Decision, Outcome, decide};
 use roundtable_core::error::Error;
 use roundtable_core::event::{Event, Record};
 use roundtable_core::ids::{ConnectionId, Principal};
+use roundtable_core::repeats::{Claim, ClientWrite, First};
 use roundtable_core::rooms::Durability;
 use roundtable_core::signal::{Signal, SignalBody};
 use roundtable_core::state::State;
 use roundtable_core::time::Time;
 use roundtable_dialects::session::Ask;
+
+use super::repeats::{Known, Name};
 
 /// A question and whom its answer goes to.
 #[derive(Debug)]
@@ -25,6 +29,16 @@ pub struct Question<R> {
     /// Whom the answer goes to.
     pub reply: R,
 }
+
+impl<R> Question<R> {
+    /// Who acts.
+    pub fn actor(&self) -> &Principal {
+        self.ask.actor.as_ref().unwrap_or(&self.by)
+    }
+}
+
+/// The first result of a name.
+pub type Given = (Name, First);
 
 /// What a batch does, in the order in which everybody sees it.
 #[derive(Debug)]
@@ -73,6 +87,8 @@ pub struct Batch {
     pub state: State,
     /// Everything in it may be handed out before it is synced.
     pub relaxed: bool,
+    /// First results of client ids, and whether a record tells them.
+    given: IndexMap<Name, (First, bool)>,
 }
 
 impl Batch {
@@ -81,6 +97,24 @@ impl Batch {
         let record =
             |step: &Step| if let Step::Record { record, .. } = step { Some(record.clone()) } else { None };
         self.steps.iter().filter_map(record).collect()
+    }
+
+    /// The first results of client ids that no record tells.
+    pub fn passing(&mut self) -> Vec<Given> {
+        let given = std::mem::take(&mut self.given).into_iter();
+        given.filter(|(_, (_, kept))| !kept).map(|(name, (first, _))| (name, first)).collect()
+    }
+
+    /// The client's name for a question, with what it gave before, in this batch or earlier. Fails when that is not known.
+    fn claim<R>(&self, question: &Question<R>, known: &Known) -> Result<Option<Claim>, Error> {
+        let Some(id) = question.ask.client.clone() else { return Ok(None) };
+        let name = (question.actor().clone(), id);
+        let first = match (self.given.get(&name), known.get(&name)) {
+            (Some((first, _)), _) => Some(first.clone()),
+            (None, Some(found)) => Some(found.clone()?),
+            (None, None) => None,
+        };
+        Ok(Some(Claim { write: ClientWrite::of(name.1, &question.ask.command), first }))
     }
 }
 
@@ -92,11 +126,12 @@ pub trait Gate {
     fn refused(&mut self, ask: &Ask);
 }
 
-/// Decides the questions one after the other, each on what the ones before left behind.
+/// Decides the questions one after the other, each on what the ones before left behind. What their client ids gave in
+/// earlier batches is known.
 ///
 /// `gate` turns away what may not be asked now (a budget is used up); `random` gives fresh bits.
 pub fn decide_all<R>(
-    state: &State,
+    (state, known): (&State, &Known),
     questions: &[Question<R>],
     now: Time,
     gate: &mut impl Gate,
@@ -104,19 +139,27 @@ pub fn decide_all<R>(
 ) -> Batch {
     // The log's own time never runs backwards, whatever the machine's clock does.
     let now = now.max(state.at);
-    let mut batch =
-        Batch { steps: Vec::with_capacity(questions.len() * 2), state: state.clone(), relaxed: true };
+    let mut batch = Batch {
+        steps: Vec::with_capacity(questions.len() * 2),
+        state: state.clone(),
+        relaxed: true,
+        given: IndexMap::new(),
+    };
     for (number, question) in questions.iter().enumerate() {
-        let context = Context {
+        let mut context = Context {
             now,
-            actor: question.ask.actor.clone().unwrap_or_else(|| question.by.clone()),
+            actor: question.actor().clone(),
             by: question.by.clone(),
             connection: question.connection,
             random: random(),
-            client: question.ask.client.clone(),
+            client: None,
         };
         let decided = gate.enter(&question.ask, &context.actor).and_then(|()| {
-            let decided = decide(&batch.state, &question.ask.command, &context);
+            let claim = batch.claim(question, known);
+            let decided = claim.and_then(|claim| {
+                context.client = claim;
+                decide(&batch.state, &question.ask.command, &context)
+            });
             decided.inspect_err(|_| gate.refused(&question.ask))
         });
         let reply = decided.map(|decision| {
@@ -131,7 +174,14 @@ pub fn decide_all<R>(
 
 impl Batch {
     fn take_in(&mut self, decision: Decision, context: Context) {
-        let Context { now, actor, connection: origin, mut client, .. } = context;
+        let Context { now, actor, connection: origin, client: claim, .. } = context;
+        if let Some((claim, first)) =
+            claim.as_ref().and_then(|claim| Some((claim, claim.given(&decision, now)?)))
+        {
+            let name = (actor.clone(), claim.write.id.clone());
+            self.given.insert(name, (first, !decision.events.is_empty()));
+        }
+        let mut client = claim.map(|claim| claim.write);
         for (room, event) in decision.events {
             let room_seq = room.as_ref().map(|room| self.state.next_in_room(room));
             let record = Record {
@@ -167,7 +217,8 @@ fn may_wait(record: &Record, state: &State) -> bool {
 #[cfg(test)]
 mod tests {
     use roundtable_core::command::Command;
-    use roundtable_core::ids::RoomId;
+    use roundtable_core::error::ErrorKind;
+    use roundtable_core::ids::{ClientId, RoomId};
     use roundtable_core::messages::Post;
     use roundtable_core::rooms::{CreateRoom, RoomCard};
     use roundtable_dialects::session::Token;
@@ -195,7 +246,8 @@ mod tests {
         let create =
             || Command::CreateRoom(CreateRoom { room: Some(room.clone()), card: RoomCard::default() });
         let questions = [ask(create()), ask(create())];
-        let batch = decide_all(&State::default(), &questions, Time(5), &mut Door(None), || 1);
+        let nothing = (&State::default(), &Known::new());
+        let batch = decide_all(nothing, &questions, Time(5), &mut Door(None), || 1);
         let offsets: Vec<u64> = batch.records().iter().map(|r| r.offset.0).collect();
         assert_eq!(offsets, [1]);
         assert!(matches!(
@@ -209,8 +261,42 @@ mod tests {
         let post = Post::text(RoomId::new("r").unwrap(), Principal::System, "x");
         let refusal = Error::forbidden("no");
         let questions = [ask(Command::Post(Box::new(post)))];
-        let batch = decide_all(&State::default(), &questions, Time(5), &mut Door(Some(refusal)), || 1);
+        let nothing = (&State::default(), &Known::new());
+        let batch = decide_all(nothing, &questions, Time(5), &mut Door(Some(refusal)), || 1);
         assert!(batch.records().is_empty());
         assert_eq!(batch.state, State::default());
+    }
+
+    #[test]
+    fn a_repeat_within_a_batch_is_found_and_one_that_cannot_be_looked_up_is_not_decided() {
+        let room = RoomId::new("r").unwrap();
+        let named = |id: &str, command| {
+            let mut question = ask(command);
+            question.ask.client = Some(ClientId::new(id).unwrap());
+            question
+        };
+        let create =
+            || Command::CreateRoom(CreateRoom { room: Some(room.clone()), card: RoomCard::default() });
+        let questions = [
+            named("a", create()),
+            named("a", create()),
+            named("a", Command::Look),
+            named("b", Command::Look),
+        ];
+        let lost = Err(Error::new(ErrorKind::Unavailable, "the disk is gone"));
+        let known = Known::from([((Principal::System, ClientId::new("b").unwrap()), lost)]);
+        let before = (&State::default(), &known);
+        let mut batch = decide_all(before, &questions, Time(5), &mut Door(None), || 1);
+        let replies = batch.steps.iter().filter_map(|step| match step {
+            Step::Reply(_, reply) => Some(reply.as_ref().map_err(|error| error.kind)),
+            _ => None,
+        });
+        let replies: Vec<_> = replies.collect();
+        let made = Outcome::Room(room.clone());
+        let again = Outcome::Repeated(Box::new(made.clone()));
+        let expected = [Ok(&made), Ok(&again), Err(ErrorKind::Conflict), Err(ErrorKind::Unavailable)];
+        assert_eq!(replies, expected);
+        assert_eq!(batch.records().len(), 1);
+        assert_eq!(batch.passing(), [], "a record tells it");
     }
 }

@@ -7,7 +7,7 @@ use roundtable_core::access;
 use roundtable_core::delivery::{Delivery, Item, Topic, replays};
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::event::Record;
-use roundtable_core::ids::{Principal, WorkspaceId};
+use roundtable_core::ids::{MessageId, Principal, WorkspaceId};
 use roundtable_core::time::{Cursor, Offset};
 use roundtable_dialects::session::{
     Ask, Credentials, Ending as SessionEnding, Identity, Message, Output, Outputs, Refusal, Sign, Token,
@@ -23,7 +23,7 @@ use super::shard::Shard;
 use super::{Farewell, Hub};
 use crate::clock;
 use crate::log::{Page, Sought, Span, read_shown};
-use crate::runner::{News, ReplyTo, View, batch::Question};
+use crate::runner::{News, ReplyTo, View, batch::Question, find};
 
 /// Records read from the log at a time while a subscription catches up.
 const PAGE: usize = 200;
@@ -59,6 +59,10 @@ impl Shard {
                 Output::Read { token, room, before, limit } => {
                     let request = PageRequest { token, room, before, limit };
                     tokio::task::spawn_local(Rc::clone(self).read_page(Rc::clone(connection), slot, request));
+                }
+                Output::Find { token, message } => {
+                    let found = Rc::clone(self).find(Rc::clone(connection), slot, (token, message));
+                    tokio::task::spawn_local(found);
                 }
                 Output::Survey { missed, most } => {
                     let survey = Rc::clone(self).survey(Rc::clone(connection), slot, missed, most);
@@ -376,6 +380,23 @@ impl Shard {
         };
         self.with_session(&connection, number, |session, scene, out| {
             session.paged(token, page.as_deref(), scene, out);
+        });
+    }
+
+    async fn find(
+        self: Rc<Self>,
+        connection: Rc<Connection>,
+        number: u8,
+        (token, message): (Token, MessageId),
+    ) {
+        let known = connection.with_slot(number, |slot| {
+            slot.identity.as_ref().map(|who| (who.principal.clone(), Rc::clone(&slot.home)))
+        });
+        let Some((who, home)) = known.flatten() else { return };
+        let (log, view) = (self.hub.workspaces.log(), home.view.borrow().clone());
+        let found = find::message(log, (home.handle.workspace(), &view), &who, &message).await;
+        self.with_session(&connection, number, |session, scene, out| {
+            session.found(token, found.as_ref().map(Option::as_ref), scene, out);
         });
     }
 

@@ -9,6 +9,7 @@ use roundtable_core::feeds::{Feed, FeedMarked};
 use roundtable_core::ids::{AgentId, AlertId, ClientId, MessageId, Principal, RoomId, WorkspaceId};
 use roundtable_core::messages::{Content, DirectMessage};
 use roundtable_core::presence::Whereabouts;
+use roundtable_core::repeats::ClientWrite;
 use roundtable_core::rooms::{RoomCard, RoomCreated, RoomJoined, RoomLeft};
 use roundtable_core::time::{Offset, Time};
 
@@ -52,7 +53,10 @@ pub fn message(offset: u64, at: i64, place: RoomId, dice: &mut Dice) -> Record {
 }
 
 fn in_room(offset: u64, at: i64, room: RoomId, actor: Principal, event: Event) -> Record {
-    let client = offset.is_multiple_of(3).then(|| ClientId::new(&format!("client {offset}")).unwrap());
+    let client = offset.is_multiple_of(3).then(|| ClientWrite {
+        id: ClientId::new(&format!("client {}", offset % 900)).unwrap(),
+        command: (offset.is_multiple_of(2)).then(|| format!("1:{offset:032x}").parse().unwrap()),
+    });
     let (room, room_seq) = (Some(room), Some(offset));
     Record { offset: Offset(offset), room_seq, at: Time(at), actor, room, client, event }
 }

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use roundtable::log::memory::MemoryLog;
 use roundtable::log::{
-    Append, AppendError, Appended, Done, Epochs, Loaded, Log, Page, Sought, Span, Verified,
+    Append, AppendError, Appended, ClientMark, Done, Epochs, Found, Loaded, Log, Page, Sought, Span,
+    Verified, Wanted,
 };
 use roundtable_core::error::Error;
 use roundtable_core::event::Record;
@@ -33,10 +34,14 @@ pub enum Fault {
     ForgetsEpochs,
     /// A record comes back changed.
     Garbles,
+    /// A client id that was looked up is not found.
+    ForgetsIds,
+    /// After a start some client ids are taken for new ones.
+    LosesMarks,
 }
 
 impl Fault {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::LosesAcknowledged,
         Self::WritesRefused,
         Self::LoadsShort,
@@ -45,6 +50,8 @@ impl Fault {
         Self::MixesUpInResume,
         Self::ForgetsEpochs,
         Self::Garbles,
+        Self::ForgetsIds,
+        Self::LosesMarks,
     ];
 }
 
@@ -131,13 +138,28 @@ impl Log for FaultyLog {
         self.memory.read_room(workspace, room, page)
     }
 
-    fn find_message(
+    fn find_message(&self, workspace: &WorkspaceId, id: &MessageId) -> Result<Option<Record>, Error> {
+        self.memory.find_message(workspace, id)
+    }
+
+    fn client_marks(
         &self,
         workspace: &WorkspaceId,
-        room: &RoomId,
-        id: &MessageId,
-    ) -> Result<Option<Record>, Error> {
-        self.memory.find_message(workspace, room, id)
+        after: Offset,
+        limit: usize,
+    ) -> Result<Vec<ClientMark>, Error> {
+        let mut marks = self.memory.client_marks(workspace, after, limit)?;
+        if self.fault == Fault::LosesMarks {
+            marks.truncate(marks.len() / 2);
+        }
+        Ok(marks)
+    }
+
+    fn look_up(&self, workspace: &WorkspaceId, wanted: Vec<Wanted>, found: Found) {
+        if self.now(Fault::ForgetsIds, 3) {
+            return found(Ok(vec![None; wanted.len()]));
+        }
+        self.memory.look_up(workspace, wanted, found);
     }
 
     fn snapshot(&self, workspace: &WorkspaceId, state: &State) -> Result<(), Error> {

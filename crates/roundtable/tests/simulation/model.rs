@@ -6,6 +6,7 @@ use roundtable_core::delivery::{Topic, replays};
 use roundtable_core::engine::Outcome;
 use roundtable_core::event::{Event, Record};
 use roundtable_core::ids::{AgentId, ClientId, MessageId, Principal, RoomId, UserId};
+use roundtable_core::repeats::CommandHash;
 use roundtable_core::rooms::Durability;
 use roundtable_core::state::State;
 use roundtable_core::time::{Cursor, Offset};
@@ -49,9 +50,9 @@ impl Model {
             *number += 1;
             assert_eq!(record.room_seq, Some(*number), "P2: numbers within a room are dense");
         }
-        if let Some(client) = &record.client {
-            let before = self.said.insert((record.actor.clone(), client.clone()), record.offset);
-            assert_eq!(before, None, "P4: {client:?} of {} has two effects", record.actor);
+        if let Some(write) = &record.client {
+            let before = self.said.insert((record.actor.clone(), write.id.clone()), record.offset);
+            assert_eq!(before, None, "P4: {:?} of {} has two effects", write.id, record.actor);
         }
         match &record.event {
             Event::MessagePosted(message) => {
@@ -94,6 +95,12 @@ impl Model {
         }
         self.state.apply(record);
         self.records.push(record.clone());
+    }
+
+    /// The hash of the command that somebody's client id stands for, once a record says so.
+    pub fn written(&self, (actor, client): (&Principal, Option<&ClientId>)) -> Option<CommandHash> {
+        let offset = self.said.get(&(actor.clone(), client?.clone()))?;
+        self.records.get(offset.0 as usize - 1)?.client.as_ref()?.command
     }
 
     /// Whether a record may be lost in a crash although it was handed out.
@@ -200,7 +207,7 @@ impl Ledger {
 
     /// A record was handed out.
     pub fn happened(&self, record: &Record) {
-        let Some(client) = &record.client else { return };
+        let Some(client) = record.client.as_ref().map(|write| &write.id) else { return };
         let key = (record.actor.clone(), client.clone());
         assert!(!self.refused.contains(&key), "P1: {client:?} was refused and happened nevertheless");
     }

@@ -16,6 +16,7 @@ use roundtable_core::event::{Event, Record};
 use roundtable_core::feeds::Feed;
 use roundtable_core::ids::{ClientId, ConnectionId, NodeId, Principal, UserId, WorkspaceId};
 use roundtable_core::messages::Post;
+use roundtable_core::repeats::CommandHash;
 use roundtable_core::signal::SignalBody;
 use roundtable_core::time::{Cursor, Offset};
 use roundtable_core::users::{UserAdded, UserRole, WorkspaceCreated};
@@ -278,12 +279,19 @@ impl World {
             return;
         }
         let recent = self.history.len().saturating_sub(30);
-        let (workspace, Asked { by, actor, client, command, .. }) =
+        let (workspace, Asked { by, actor, client, mut command, .. }) =
             self.dice.pick(&self.history[recent..]).clone();
+        // Now and then something else by the same name.
+        if self.dice.once_in(3) {
+            let mark = format!("{}/other/{}", WORKSPACES[workspace], self.next);
+            command = commands::any(actor.as_ref().unwrap_or(&by), &mark, self.kinds, &mut self.dice);
+        }
         let places: Vec<usize> =
             (0..self.places.len()).filter(|place| self.places[*place].workspace == workspace).collect();
         let place = *self.dice.pick(&places);
-        self.ask(place, (&by, actor), client, command);
+        for _ in 0..=self.dice.below(2) {
+            self.ask(place, (&by, actor.clone()), client.clone(), command.clone());
+        }
     }
 
     fn ask(
@@ -425,6 +433,10 @@ impl World {
                     if reply.is_ok() || final_word {
                         let write = (asked.actor.as_ref().unwrap_or(&asked.by), asked.client.as_ref());
                         let model = &self.places[place].model;
+                        if let (Ok(_), Some(written)) = (reply, model.written(write)) {
+                            let wished = CommandHash::of(&asked.command);
+                            assert!(written.agrees(wished), "P4: {:?} got another's result", asked.client);
+                        }
                         self.ledgers[workspace].replied(model, write, reply.as_ref().map_err(drop));
                     }
                 }
@@ -559,7 +571,7 @@ impl World {
                 let page = self.log.read_room(&workspace, &room, Page::of(None, 5)).unwrap();
                 assert!(page.iter().eq(all.iter().rev().take(5).rev().copied()), "the newest page of {room}");
                 if let Some(Event::MessagePosted(message)) = all.first().map(|record| &record.event) {
-                    let found = self.log.find_message(&workspace, &room, &message.id).unwrap();
+                    let found = self.log.find_message(&workspace, &message.id).unwrap();
                     assert_eq!(found.as_ref(), all.first().copied());
                 }
             }

@@ -10,6 +10,7 @@ use roundtable_core::error::Error;
 use roundtable_core::event::{Event, Record};
 use roundtable_core::ids::{AgentId, MessageId, Principal, RoomId, UserId, WorkspaceId};
 use roundtable_core::json::Json;
+use roundtable_core::repeats::{self, Claim, Firsts};
 use roundtable_core::state::State;
 use roundtable_core::time::{Offset, Time};
 use roundtable_core::users::{UserAdded, UserRole};
@@ -23,6 +24,7 @@ use crate::session::{Ask, Credential, Credentials, Identity, Proof, Refusal, Tok
 /// Secrets are kept as they are, tokens are the principal's text.
 struct Table {
     log: Mutex<(Arc<State>, Vec<Record>)>,
+    firsts: Mutex<Firsts>,
     orders: Mutex<Vec<TokenOrder>>,
     blocked: Mutex<bool>,
 }
@@ -34,7 +36,12 @@ fn identity(principal: Principal) -> Identity {
 
 impl Table {
     fn new() -> Self {
-        let table = Self { log: Mutex::default(), orders: Mutex::default(), blocked: Mutex::default() };
+        let table = Self {
+            log: Mutex::default(),
+            firsts: Mutex::default(),
+            orders: Mutex::default(),
+            blocked: Mutex::default(),
+        };
         let config = r#"{"instruction":{"id":"i","systemPrompt":"Be kind.","guidelines":["g"]},"deployment":{"id":"d"}}"#;
         for (id, config) in [("a1", None), ("a2", Some(Json::parse(config).unwrap())), ("mute", None)] {
             let agent = AgentId::new(id).unwrap();
@@ -56,7 +63,7 @@ impl Table {
     }
 
     fn run(&self, who: &Principal, ask: &Ask) -> Result<(Outcome, Arc<State>), Error> {
-        let mut log = self.log.lock().unwrap();
+        let (mut log, mut firsts) = (self.log.lock().unwrap(), self.firsts.lock().unwrap());
         let mut state = (*log.0).clone();
         let context = Context {
             now: self.now(),
@@ -64,10 +71,11 @@ impl Table {
             by: who.clone(),
             connection: None,
             random: state.head.0,
-            client: ask.client.clone(),
+            client: ask.client.clone().map(|id| Claim::of((who, id), &ask.command, &firsts)),
         };
         let decision = decide(&state, &ask.command, &context)?;
         let outcome = decision.result();
+        let mut client = repeats::note(&mut firsts, &context, &decision);
         for (room, event) in decision.events {
             let record = Record {
                 offset: state.head.next(),
@@ -75,7 +83,7 @@ impl Table {
                 at: self.now(),
                 actor: who.clone(),
                 room,
-                client: ask.client.clone(),
+                client: client.take(),
                 event,
             };
             state.apply(&record);

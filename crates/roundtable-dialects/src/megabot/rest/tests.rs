@@ -49,7 +49,7 @@ impl Table {
             by: who.clone(),
             connection: None,
             random: 0,
-            client: ask.client.clone(),
+            client: None,
         };
         let decision = decide(&state, &ask.command, &ctx)?;
         let outcome = decision.result();
@@ -60,7 +60,7 @@ impl Table {
                 at: self.now(),
                 actor: who.clone(),
                 room,
-                client: ask.client.clone(),
+                client: None,
                 event,
             });
         }

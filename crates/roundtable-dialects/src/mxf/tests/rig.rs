@@ -13,6 +13,7 @@ use roundtable_core::engine::{self, Context, Outcome};
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::event::Record;
 use roundtable_core::ids::{AgentId, ConnectionId, KeyId, Principal, RoomId, UserId, WorkspaceId};
+use roundtable_core::repeats::{self, Claim, Firsts};
 use roundtable_core::state::State;
 use roundtable_core::time::{Cursor, Offset, Time};
 use roundtable_core::users::{KeyAdded, KeyFor, UserAdded, UserRole, WorkspaceCreated};
@@ -47,6 +48,7 @@ pub struct Rig {
     random: u64,
     figures: Figures,
     records: Vec<Record>,
+    firsts: Firsts,
     sockets: Vec<Socket>,
     spent: BTreeMap<(Principal, &'static str), u32>,
     waiting: Option<VecDeque<(usize, Output)>>,
@@ -70,6 +72,7 @@ impl Rig {
             random: 0,
             figures: Figures::default(),
             records: Vec::new(),
+            firsts: Firsts::default(),
             sockets: Vec::new(),
             spent: BTreeMap::new(),
             waiting: None,
@@ -298,7 +301,7 @@ impl Rig {
                 }
                 Output::WakeAt(time) => self.sockets[at].wake = Some(time),
                 Output::End(_) => self.sockets[at].ended = true,
-                Output::Read { .. } | Output::Survey { .. } | Output::Probe(_) => {
+                Output::Read { .. } | Output::Find { .. } | Output::Survey { .. } | Output::Probe(_) => {
                     panic!("not asked for here")
                 }
             }
@@ -354,7 +357,7 @@ impl Rig {
         let actor = ask.actor.clone().unwrap_or_else(|| by.clone());
         let connection = ConnectionId(at as u64 + 1);
         let mut context = self.context(actor.clone(), by, Some(connection));
-        context.client.clone_from(&ask.client);
+        context.client = ask.client.map(|id| Claim::of((&actor, id), &ask.command, &self.firsts));
         let spent = ask.budget.map(|budget| {
             let spent = self.spent.entry((actor, budget.class)).or_default();
             *spent += 1;
@@ -379,6 +382,7 @@ impl Rig {
     ) -> Result<Outcome, Error> {
         let decision = engine::decide(&self.state, command, &context)?;
         let outcome = decision.result();
+        let mut client = repeats::note(&mut self.firsts, &context, &decision);
         for (room, event) in decision.events {
             let record = Record {
                 offset: self.state.head.next(),
@@ -386,7 +390,7 @@ impl Rig {
                 at: context.now,
                 actor: context.actor.clone(),
                 room,
-                client: context.client.clone(),
+                client: client.take(),
                 event,
             };
             self.state.apply(&record);

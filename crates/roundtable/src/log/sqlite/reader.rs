@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::event::{Event, Record};
-use roundtable_core::ids::{MessageId, RoomId, WorkspaceId};
+use roundtable_core::ids::{MessageId, WorkspaceId};
 use roundtable_core::state::State;
-use roundtable_core::time::Offset;
+use roundtable_core::time::{Offset, Time};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 
 use super::super::codec::{self, Columns, Hash};
-use super::super::{Allowance, Epochs, Loaded, Sought, Span, Verified};
+use super::super::{Allowance, ClientMark, Epochs, Loaded, Sought, Span, Verified, Wanted};
 use super::postings::{Gathered, Pending};
 use super::{postings, schema};
 
@@ -100,7 +100,7 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
 
 macro_rules! select {
     ($from:literal) => {
-        concat!("SELECT r.id, r.at, r.room_seq, r.kind, r.actor, r.room, r.target, r.client, r.body, r.hash FROM ", $from)
+        concat!("SELECT r.id, r.at, r.room_seq, r.kind, r.actor, r.room, r.target, r.client, r.body, r.hash, r.command FROM ", $from)
     };
 }
 
@@ -113,6 +113,7 @@ fn parts<'a>(row: &'a Row<'_>) -> Result<(Numbers, Columns<'a>), Fault> {
         room: row.get_ref(5)?.as_str_or_null()?,
         target: row.get_ref(6)?.as_str_or_null()?,
         client: row.get_ref(7)?.as_str_or_null()?,
+        command: row.get_ref(10)?.as_str_or_null()?,
         body: row.get_ref(8)?.as_str()?,
     };
     Ok(((schema::offset(row.get(0)?), row.get(1)?, row.get(2)?), columns))
@@ -282,7 +283,6 @@ pub fn read_at(
 pub fn find_message(
     connection: &Connection,
     workspace: &WorkspaceId,
-    room: &RoomId,
     message: &MessageId,
 ) -> Result<Option<Record>, Fault> {
     let Some((number, indexed)) = known(connection, workspace)? else { return Ok(None) };
@@ -298,11 +298,11 @@ pub fn find_message(
         spans.push(span?);
     }
     let sql = select!(
-        "records r WHERE r.id BETWEEN ?1 AND ?2 AND r.at BETWEEN ?3 AND ?4 AND r.room = ?5 AND r.kind = 'message.posted'"
+        "records r WHERE r.id BETWEEN ?1 AND ?2 AND r.at BETWEEN ?3 AND ?4 AND r.kind = 'message.posted'"
     );
     let mut statement = connection.prepare_cached(sql)?;
     for (first, last) in spans {
-        let mut rows = statement.query((first, last, from, upto, room.as_str()))?;
+        let mut rows = statement.query((first, last, from, upto))?;
         while let Some(row) = rows.next()? {
             if row.get_ref(8)?.as_str()?.contains(message.as_str()) {
                 let record = record(row)?;
@@ -313,6 +313,53 @@ pub fn find_message(
         }
     }
     Ok(None)
+}
+
+/// See [`super::super::Log::client_marks`].
+pub fn client_marks(
+    connection: &Connection,
+    workspace: &WorkspaceId,
+    (after, limit): (Offset, usize),
+) -> Result<Vec<ClientMark>, Fault> {
+    let Some((number, _)) = known(connection, workspace)? else { return Ok(Vec::new()) };
+    let sql = "SELECT id, mark, t FROM clients WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3";
+    let mut statement = connection.prepare_cached(sql)?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let span = (schema::id(number, after.0), schema::id(number, schema::MAX_OFFSET), limit);
+    let mark = |row: &Row<'_>| {
+        let (offset, mark) = (Offset(schema::offset(row.get(0)?)), row.get::<_, i64>(1)?.cast_unsigned());
+        Ok(ClientMark { offset, mark, t: Time(row.get(2)?) })
+    };
+    Ok(statement.query_map(span, mark)?.collect::<rusqlite::Result<_>>()?)
+}
+
+/// See [`super::super::Log::look_up`].
+pub fn look_up(
+    connection: &Connection,
+    workspace: &WorkspaceId,
+    wanted: &[Wanted],
+) -> Result<Vec<Option<Record>>, Fault> {
+    let Some((number, _)) = known(connection, workspace)? else { return Ok(vec![None; wanted.len()]) };
+    let sql = select!(
+        "clients c CROSS JOIN records r ON r.id = c.id WHERE c.id BETWEEN ?1 AND ?2 AND c.mark = ?3 ORDER BY c.id DESC"
+    );
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut newest = |wanted: &Wanted| {
+        let mark = codec::mark(&wanted.who.to_string(), wanted.client.as_str()).cast_signed();
+        for (from, upto) in &wanted.spans {
+            let span = (schema::id(number, from.0), schema::id(number, upto.0), mark);
+            let mut rows = statement.query(span)?;
+            while let Some(row) = rows.next()? {
+                let record = record(row)?;
+                let same = record.client.as_ref().is_some_and(|write| write.id == wanted.client);
+                if same && record.actor == wanted.who {
+                    return Ok(Some(record));
+                }
+            }
+        }
+        Ok(None)
+    };
+    wanted.iter().map(&mut newest).collect()
 }
 
 /// See [`super::super::Log::backup`]: all pages in one step, so that no write in between makes it begin again.

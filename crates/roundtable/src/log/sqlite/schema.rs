@@ -1,6 +1,9 @@
 //! The tables of the log's file, in numbered steps, and how a record's place is packed into one number.
 
-use rusqlite::Connection;
+use roundtable_core::limits::REPEAT_MS;
+use rusqlite::{Connection, Transaction};
+
+use super::super::codec;
 
 /// Bits of a record's id that hold its offset; the workspace's number stands above them.
 const OFFSET_BITS: u32 = 40;
@@ -41,7 +44,20 @@ const STEPS: &[&str] = &["
             strftime('%Y-%m-%dT%H:%M:%fZ', r.at / 1000.0, 'unixepoch') AS at,
             r.kind, r.actor, r.room, r.room_seq, r.target, r.client, r.body, lower(hex(r.hash)) AS hash
         FROM records r JOIN workspaces w ON w.number = r.id >> 40;
+", "
+    -- `command`: the hash of the command that has the client id; part of the record's hash where there is one.
+    ALTER TABLE records ADD COLUMN command TEXT;
+    -- The records with a client id, as long as such ids count; `mark` is a hash of actor and client id. New ones go to the end.
+    CREATE TABLE clients(id INTEGER PRIMARY KEY, mark INTEGER NOT NULL, t INTEGER NOT NULL);
+    DROP VIEW log;
+    CREATE VIEW log AS
+        SELECT w.workspace AS workspace, r.id & 0xffffffffff AS offset,
+            strftime('%Y-%m-%dT%H:%M:%fZ', r.at / 1000.0, 'unixepoch') AS at,
+            r.kind, r.actor, r.room, r.room_seq, r.target, r.client, r.command, r.body, lower(hex(r.hash)) AS hash
+        FROM records r JOIN workspaces w ON w.number = r.id >> 40;
 "];
+/// The step that made the table of client ids.
+const CLIENTS: u32 = 2;
 
 /// Brings the file up to date. Gives the version found if a newer program wrote it.
 pub fn migrate(connection: &mut Connection) -> rusqlite::Result<Result<(), usize>> {
@@ -52,10 +68,38 @@ pub fn migrate(connection: &mut Connection) -> rusqlite::Result<Result<(), usize
     for (number, step) in (1_u32..).zip(STEPS).skip(version) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(step)?;
+        if number == CLIENTS {
+            fill_clients(&transaction)?;
+        }
         transaction.pragma_update(None, "user_version", number)?;
         transaction.commit()?;
     }
     Ok(Ok(()))
+}
+
+/// Notes the client ids that still count.
+fn fill_clients(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    let mut workspaces = transaction.prepare("SELECT number FROM workspaces")?;
+    let mut newest_first = transaction
+        .prepare("SELECT id, at, actor, client FROM records WHERE id > ?1 AND id <= ?2 ORDER BY id DESC")?;
+    let mut note = transaction.prepare("INSERT INTO clients(id, mark, t) VALUES (?1, ?2, ?3)")?;
+    let mut numbers = workspaces.query(())?;
+    while let Some(number) = numbers.next()? {
+        let number: i64 = number.get(0)?;
+        let mut rows = newest_first.query((id(number, 0), id(number, MAX_OFFSET)))?;
+        let mut head: Option<i64> = None;
+        while let Some(row) = rows.next()? {
+            let t: i64 = row.get(1)?;
+            if head.get_or_insert(t).saturating_sub(t) > REPEAT_MS {
+                break;
+            }
+            if let Some(client) = row.get_ref(3)?.as_str_or_null()? {
+                let mark = codec::mark(row.get_ref(2)?.as_str()?, client).cast_signed();
+                note.execute((row.get::<_, i64>(0)?, mark, t))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The id of a record; offsets above [`MAX_OFFSET`] count as that.

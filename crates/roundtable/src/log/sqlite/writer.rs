@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
 use roundtable_core::ids::WorkspaceId;
+use roundtable_core::limits::REPEAT_MS;
 use roundtable_core::time::Offset;
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 
@@ -230,6 +231,7 @@ impl Writer {
         drop(pending);
         self.mark(&mut tail, append)?;
         insert(&self.connection, &mut tail, &append.rows)?;
+        note_clients(&self.connection, tail.number, &append.rows)?;
         staged.insert(append.workspace.clone(), tail);
         Ok(Verdict::Written)
     }
@@ -318,8 +320,8 @@ impl Writer {
 }
 
 fn insert(connection: &Connection, tail: &mut Tail, rows: &[Row]) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO records(id, at, kind, actor, room, room_seq, target, client, hash, body)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    let sql = "INSERT INTO records(id, at, kind, actor, room, room_seq, target, client, hash, body, command)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
     let mut statement = connection.prepare_cached(sql)?;
     for row in rows {
         tail.hash = row.chain(&tail.hash);
@@ -336,7 +338,31 @@ fn insert(connection: &Connection, tail: &mut Tail, rows: &[Row]) -> rusqlite::R
             columns.client,
             &tail.hash[..],
             columns.body,
+            columns.command,
         ))?;
+    }
+    Ok(())
+}
+
+/// Notes client ids, and forgets twice as many of the oldest if they count no more.
+fn note_clients(connection: &Connection, number: i64, rows: &[Row]) -> rusqlite::Result<()> {
+    let mut noted = 0_i64;
+    let mut statement = connection.prepare_cached("INSERT INTO clients(id, mark, t) VALUES (?1, ?2, ?3)")?;
+    for row in rows {
+        let columns = row.columns();
+        if let Some(client) = columns.client {
+            let mark = codec::mark(columns.actor, client).cast_signed();
+            noted += 1;
+            statement.execute((schema::id(number, row.offset), mark, row.at))?;
+        }
+    }
+    if let (1.., Some(last)) = (noted, rows.last()) {
+        let sql = "DELETE FROM clients WHERE t < ?1 AND id IN (
+            SELECT id FROM clients WHERE id > ?2 AND id <= ?3 ORDER BY id LIMIT ?4
+        )";
+        let (low, high) = (schema::id(number, 0), schema::id(number, schema::MAX_OFFSET));
+        let oldest = last.at.saturating_sub(REPEAT_MS);
+        connection.prepare_cached(sql)?.execute((oldest, low, high, noted * 2))?;
     }
     Ok(())
 }
