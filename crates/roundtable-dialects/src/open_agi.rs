@@ -87,7 +87,10 @@ impl OpenAgiSession {
 
     fn refuse(&mut self, refusal: Refusal, scene: Scene<'_>, out: &mut Outputs) {
         let reason = errors::reason_of(refusal);
-        out.push(Output::Send(wire::error(&Fault::new(401, reason), scene.now)));
+        out.push(Output::Send(wire::error(
+            &Fault::new(errors::status_of_refusal(refusal), reason),
+            scene.now,
+        )));
         out.push(Output::End(Ending::Close(POLICY, reason.into())));
         self.over = true;
     }

@@ -138,8 +138,10 @@ pub enum Proof {
 pub enum Refusal {
     /// Nothing was shown where something is needed.
     Missing,
-    /// Nobody issued this, it is damaged, or of another family.
+    /// Nobody issued this, or it is damaged.
     Invalid,
+    /// This server made it, but for something else: another dialect, another kind of access, another workspace. No guess.
+    Elsewhere,
     /// It is past its end.
     Expired,
     /// It was revoked.
@@ -154,16 +156,26 @@ pub enum Refusal {
     NoDomain,
     /// A guest wants the name of a registered account.
     NameTaken,
-    /// Too many failures from this address or for this account; try again after so many milliseconds.
+    /// Too many failures from this address, or from there for this account: what is shown is read again after so many
+    /// milliseconds.
     TooManyFailures(u64),
 }
 
 impl Refusal {
+    /// In how many seconds there may be another try, at least 1; `None` where waiting does not help.
+    pub fn retry_after_s(self) -> Option<u64> {
+        match self {
+            Self::TooManyFailures(ms) => Some(ms.div_ceil(1_000).max(1)),
+            _ => None,
+        }
+    }
+
     /// A few words for a close frame.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Missing => "credential missing",
             Self::Invalid => "credential invalid",
+            Self::Elsewhere => "credential for something else",
             Self::Expired => "credential expired",
             Self::Revoked => "credential revoked",
             Self::Suspended => "account disabled or agent suspended",

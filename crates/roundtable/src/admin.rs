@@ -29,6 +29,7 @@ use crate::auth::secrets::Held;
 use crate::config::Config;
 use crate::log::{Epochs, Verified};
 use crate::transport::report::Listed;
+use crate::watch::Standing;
 
 pub mod answer;
 mod asked;
@@ -102,7 +103,10 @@ pub trait Office: Clone + Send + Sync + 'static {
     /// Copies the log of all workspaces into a new file of the server's machine.
     fn backup(&self, to: PathBuf) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Forgets what an address did lately.
+    /// All refusals in force, in order: blocks, limits on logins, requests and connections.
+    fn refusals(&self) -> Vec<Standing>;
+
+    /// Forgets what an address did lately, and what it is refused for that is not in the log.
     fn forgive(&self, source: &str);
 
     /// Resolves when something is committed beyond an offset, at once if it is already. Pends forever after a stop.

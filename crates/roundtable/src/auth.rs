@@ -11,8 +11,10 @@ use roundtable_core::users::{Key, KeyFor};
 use roundtable_dialects::rest::{IssuedToken, TokenOrder};
 use roundtable_dialects::session::{Credential, Credentials, Family, Identity, Proof, Refusal};
 
-use crate::auth::failures::{Failures, Try};
+use crate::auth::failures::{Pair, Try};
+use crate::auth::logins::Logins;
 use crate::auth::passwords::Hashing;
+use crate::auth::secrets::Held;
 use crate::auth::tokens::{Claims, FAMILIES, Signer};
 use crate::clock;
 use crate::config;
@@ -21,6 +23,7 @@ pub mod challenges;
 pub mod failures;
 pub mod first_start;
 pub mod keys;
+pub mod logins;
 pub mod passwords;
 pub mod secrets;
 pub mod tokens;
@@ -49,9 +52,11 @@ pub trait Directory: Send + Sync {
 pub struct Identifier {
     directory: Arc<dyn Directory>,
     signer: Arc<Signer>,
-    failures: Arc<Failures>,
+    logins: Arc<Logins>,
     hashing: Hashing,
     lives: Arc<config::Auth>,
+    /// Knows the admin token, where there is one.
+    operator: Option<Held>,
 }
 
 /// A check that needs a slow hash.
@@ -70,6 +75,8 @@ enum Verdict {
 }
 
 type Found = (WorkspaceId, Arc<State>);
+/// From where, and for how many milliseconds more it is blocked there, if it is.
+type Origin = (IpAddr, Option<u64>);
 
 impl Identifier {
     /// Over a directory, with the installation's signing secret. Fails with `Internal` only.
@@ -81,10 +88,27 @@ impl Identifier {
         Ok(Self {
             directory,
             signer: Arc::new(Signer::new(signing_secret)?),
-            failures: Arc::new(Failures::new(settings.failures, settings.failure_window.ms())),
+            logins: Arc::new(Logins::new(settings.failures, settings.failure_window.ms())),
             hashing: Hashing::new(settings.password_checks.get()),
             lives: Arc::new(settings.clone()),
+            operator: None,
         })
+    }
+
+    /// The same, knowing the admin token: shown elsewhere it opens nothing and is no guess.
+    #[must_use]
+    pub fn beside_operator(self, secrets: Held) -> Self {
+        Self { operator: Some(secrets), ..self }
+    }
+
+    /// The addresses and accounts for which too many passwords were wrong, each with the end of that.
+    pub fn closed_accounts(&self) -> Vec<(Pair, Time)> {
+        self.logins.reached(clock::now())
+    }
+
+    /// Forgets the failed logins of an address, as [`failures::counted_address`] has it.
+    pub fn forgive(&self, address: IpAddr) {
+        self.logins.forgive(address);
     }
 
     /// Where slow hashes are computed.
@@ -115,6 +139,22 @@ impl Identifier {
         FAMILIES.iter().find_map(|family| self.signer.read(*family, token, clock::now()).ok())
     }
 
+    /// Whether this server made a text to open something: a token, a key, a domain key, the admin token; of whatever kind
+    /// and workspace, and whether or not it is past its end.
+    pub fn is_genuine(&self, text: &str) -> bool {
+        self.signer.made(text)
+            || text.split_once(':').is_some_and(|(id, secret)| self.is_key(id, secret))
+            || self.operator.as_ref().is_some_and(|secrets| secrets.is_admin(text))
+            || self.directory.by_domain_key_hash(&keys::sha256_hex(text.as_bytes())).is_some()
+    }
+
+    fn is_key(&self, id: &str, secret: &str) -> bool {
+        let Ok(id) = KeyId::new(id) else { return false };
+        let state = self.directory.holding_key(&id).and_then(|workspace| self.directory.state(&workspace));
+        let hash = state.as_ref().and_then(|state| state.key(&id)).map(|key| key.hash.as_str());
+        keys::matches(secret, hash)
+    }
+
     /// Whether it looks like one of our tokens and was signed by somebody else.
     pub fn is_forged(&self, token: &str) -> bool {
         self.signer.is_forged(token)
@@ -129,15 +169,21 @@ impl Identifier {
         if matches!(credentials.proof, Proof::Password { .. } | Proof::AgentSecret { .. }) {
             return None;
         }
-        match self.begin(credentials, peer, clock::now()) {
+        match self.begin(credentials, (peer, None), clock::now()) {
             Verdict::Now(answer) => Some(answer),
             Verdict::Slow(_) => None,
         }
     }
 
-    /// Checks any credentials; slow hashes run on blocking threads.
-    pub async fn identify(&self, credentials: Credentials, peer: IpAddr) -> Result<Identity, Refusal> {
-        match self.begin(&credentials, peer, clock::now()) {
+    /// Checks any credentials; slow hashes run on blocking threads. `blocked` is for how many milliseconds more the address is
+    /// blocked, if it is: passwords from there are read at a pace.
+    pub async fn identify(
+        &self,
+        credentials: Credentials,
+        peer: IpAddr,
+        blocked: Option<u64>,
+    ) -> Result<Identity, Refusal> {
+        match self.begin(&credentials, (peer, blocked), clock::now()) {
             Verdict::Now(answer) => answer,
             Verdict::Slow(slow) => self.finish(*slow).await,
         }
@@ -146,10 +192,10 @@ impl Identifier {
     async fn finish(&self, slow: Slow) -> Result<Identity, Refusal> {
         let Slow { workspace, principal, password, hash, attempt } = slow;
         match self.hashing.check(password, hash.clone()).await {
-            Ok(true) => self.failures.succeeded(&attempt),
+            Ok(true) => self.logins.succeeded(&attempt),
             Ok(false) => return Err(Refusal::Invalid),
             Err(passwords::Overrun) => {
-                self.failures.succeeded(&attempt);
+                self.logins.succeeded(&attempt);
                 return Err(Refusal::TooManyFailures(BUSY_MS));
             }
         }
@@ -162,7 +208,7 @@ impl Identifier {
         Ok(Identity { workspace, principal, credential: Credential::Secret, expires_at: None })
     }
 
-    fn begin(&self, credentials: &Credentials, peer: IpAddr, now: Time) -> Verdict {
+    fn begin(&self, credentials: &Credentials, from: Origin, now: Time) -> Verdict {
         let domain = match &credentials.domain_key {
             Some(key) => match self.by_domain_key(key) {
                 Ok(found) => Some(found),
@@ -172,25 +218,35 @@ impl Identifier {
         };
         let checked = match &credentials.proof {
             Proof::Token(family, token) => self.token(*family, token, domain, now),
-            Proof::ApiKey(key) => self.key(key, (domain, peer), now, Kind::User),
+            Proof::ApiKey(key) => self.key(key, domain, now, Kind::User),
             // No token has a colon in it and every key has one, so each text can only be one of them.
             Proof::Bearer(family, text) if text.contains(':') => {
                 let kind = if *family == Family::Mxf { Kind::Either } else { Kind::User };
-                self.key(text, (domain, peer), now, kind)
+                self.key(text, domain, now, kind)
             }
             Proof::Bearer(family, text) => self.token(*family, text, domain, now),
-            Proof::ChannelKey { key_id, secret } => {
-                self.halves((key_id, secret), (domain, peer), now, Kind::Room)
-            }
+            Proof::ChannelKey { key_id, secret } => self.halves((key_id, secret), domain, now, Kind::Room),
             Proof::Guest(wish) => self.guest(wish.as_deref(), domain),
             Proof::Password { username, password } => {
-                return self.password((username, password), (domain, peer), now);
+                return self.password((username, password), (domain, from), now);
             }
             Proof::AgentSecret { agent, secret } => {
-                return self.agent_secret((agent, secret), (domain, peer), now);
+                return self.agent_secret((agent, secret), (domain, from), now);
             }
         };
-        Verdict::Now(checked)
+        Verdict::Now(match checked {
+            Err(Refusal::Invalid) if self.is_misplaced(&credentials.proof) => Err(Refusal::Elsewhere),
+            checked => checked,
+        })
+    }
+
+    /// Whether something that does not open is genuine all the same.
+    fn is_misplaced(&self, proof: &Proof) -> bool {
+        match proof {
+            Proof::Token(_, text) | Proof::Bearer(_, text) | Proof::ApiKey(text) => self.is_genuine(text),
+            Proof::ChannelKey { key_id, secret } => self.is_key(key_id, secret) || self.is_genuine(secret),
+            Proof::Password { .. } | Proof::AgentSecret { .. } | Proof::Guest(_) => false,
+        }
     }
 
     fn by_domain_key(&self, key: &str) -> Result<Found, Refusal> {
@@ -247,27 +303,20 @@ impl Identifier {
             || self.directory.default_workspace().is_some_and(|default| default == *workspace)
     }
 
-    fn key(
-        &self,
-        text: &str,
-        place: (Option<Found>, IpAddr),
-        now: Time,
-        kind: Kind,
-    ) -> Result<Identity, Refusal> {
+    fn key(&self, text: &str, domain: Option<Found>, now: Time, kind: Kind) -> Result<Identity, Refusal> {
         if text.is_empty() {
             return Err(Refusal::Missing);
         }
-        self.halves(text.split_once(':').unwrap_or((text, "")), place, now, kind)
+        self.halves(text.split_once(':').unwrap_or((text, "")), domain, now, kind)
     }
 
     fn halves(
         &self,
         (id, secret): (&str, &str),
-        (domain, peer): (Option<Found>, IpAddr),
+        domain: Option<Found>,
         now: Time,
         kind: Kind,
     ) -> Result<Identity, Refusal> {
-        let attempt = self.failures.begin(peer, id, now).map_err(Refusal::TooManyFailures)?;
         let id = KeyId::new(id).ok();
         // Only MXF's keys say where they belong; users' keys at the other dialects open the default workspace.
         let holder = || match kind {
@@ -283,7 +332,6 @@ impl Identifier {
         if !keys::matches(secret, key.map(|key| key.hash.as_str())) {
             return Err(Refusal::Invalid);
         }
-        self.failures.succeeded(&attempt);
         let key = key.ok_or(Refusal::Invalid)?;
         key_is_good(key, now)?;
         let principal = key.bearer();
@@ -319,27 +367,27 @@ impl Identifier {
     fn password(
         &self,
         (username, password): (&str, &str),
-        (domain, peer): (Option<Found>, IpAddr),
+        (domain, from): (Option<Found>, Origin),
         now: Time,
     ) -> Verdict {
         let principal = UserId::new(username).map_or(Principal::System, Principal::User);
-        self.slow((username, password), (domain, peer, now), principal)
+        self.slow((username, password), (domain, from, now), principal)
     }
 
     fn agent_secret(
         &self,
         (agent, secret): (&str, &str),
-        (domain, peer): (Option<Found>, IpAddr),
+        (domain, from): (Option<Found>, Origin),
         now: Time,
     ) -> Verdict {
         let principal = AgentId::new(agent).map_or(Principal::System, Principal::Agent);
-        self.slow((agent, secret), (domain, peer, now), principal)
+        self.slow((agent, secret), (domain, from, now), principal)
     }
 
     fn slow(
         &self,
         (account, password): (&str, &str),
-        (domain, peer, now): (Option<Found>, IpAddr, Time),
+        (domain, (peer, blocked), now): (Option<Found>, Origin, Time),
         principal: Principal,
     ) -> Verdict {
         let (workspace, state) = match self.or_default(domain) {
@@ -351,7 +399,7 @@ impl Identifier {
             Some(default) if default == workspace => account.to_owned(),
             _ => format!("{workspace}/{account}"),
         };
-        let attempt = match self.failures.begin(peer, &account, now) {
+        let attempt = match self.logins.begin((peer, &account), blocked, now) {
             Ok(attempt) => attempt,
             Err(wait) => return Verdict::Now(Err(Refusal::TooManyFailures(wait))),
         };

@@ -94,8 +94,8 @@ section! {
         refresh_token: Span = Span::of_ms(30 * 24 * 3_600_000),
         /// Life of an Open-A.G.I token.
         openagi_token: Span = Span::of_ms(3_600_000),
-        /// Failed passwords, secrets and keys of one address for one account in `failure_window`, after which further tries
-        /// are refused unread: guessing shall not pay. `off` for no limit.
+        /// Failed passwords and agents' secrets of one address for one account in `failure_window`, after which a further one
+        /// is read only every 10 s: guessing shall not pay, and whoever knows it gets in. `off` for no limit.
         failures: Rate = Rate::of(10),
         /// The window of `failures`.
         failure_window: Span = Span::of_ms(15 * 60_000),
@@ -110,11 +110,12 @@ section! {
     Security {
         /// Wrong passwords, secrets, keys and tokens of one address in `login_window` from which on it is suspicious.
         suspicious_logins: Rate = Rate::of(3),
-        /// How many are still usual; one more is `brute_force`, and nobody from that address is let in for `login_block`.
+        /// How many are still usual; one more is `brute_force`, and that address is blocked for `login_block`.
         failed_logins: Rate = Rate::of(5),
         /// The window of both, and of `spoofing`.
         login_window: Span = Span::of_ms(300_000),
-        /// How long an address is refused after `brute_force`, `invalid_signature` or `replay`, even with a good credential.
+        /// How long an address is blocked after `brute_force`, `invalid_signature` or `replay`: Open-A.G.I refuses it whatever it
+        /// shows; elsewhere good tokens and keys open, and passwords are read one a second, of one account every 10 s.
         login_block: Span = Span::of_ms(300_000),
         /// Connections of one address in `connection_window`, loopback ones not counted; one more is `ddos`. Clients behind one
         /// gateway or proxy are one address: raise it there.

@@ -21,7 +21,6 @@ use crate::auth::challenges::{Answered, Challenges};
 use crate::clock;
 use crate::config::Config;
 use crate::log::{Page, read_shown};
-use crate::rates::Rates;
 use crate::runner::find;
 use crate::telemetry::recent;
 use crate::transport::Hub;
@@ -31,7 +30,6 @@ use crate::transport::http::From;
 #[derive(Clone)]
 pub struct Desks {
     hub: Arc<Hub>,
-    rates: Arc<Rates>,
     challenges: Arc<Challenges>,
     approve_nodes: bool,
 }
@@ -39,8 +37,7 @@ pub struct Desks {
 impl Desks {
     /// Over the running server.
     pub fn new(hub: Arc<Hub>, config: &Config) -> Self {
-        let (rates, approve_nodes) = (Arc::new(Rates::of(config)), config.openagi.approve_nodes);
-        Self { hub, rates, challenges: Arc::default(), approve_nodes }
+        Self { hub, challenges: Arc::default(), approve_nodes: config.openagi.approve_nodes }
     }
 
     /// A desk for a request.
@@ -91,7 +88,7 @@ impl Desk for Counter {
     }
 
     fn spend(&self, what: Limited, peer: IpAddr) -> Result<(), u64> {
-        let spent = self.desks.rates.spend(what, peer);
+        let spent = self.desks.hub.rates.spend(what, peer);
         if spent.is_err() {
             self.desks.hub.watch.saw(Sign::TooFast, self.from.spot());
         }
@@ -138,7 +135,7 @@ impl Desk for Counter {
     }
 
     fn messages_per_minute(&self) -> Option<u32> {
-        self.desks.rates.messages_per_minute()
+        self.desks.hub.rates.messages_per_minute()
     }
 
     fn issue(&self, order: TokenOrder) -> Result<IssuedToken, Error> {

@@ -167,7 +167,7 @@ impl FrontDoors {
     /// Whether a token is of a family at all; it may be expired or revoked, which its dialect then says.
     fn made_for(&self, proof: Proof, opening: &Opening<'_>) -> bool {
         let answer = self.identity.try_identify_now(&Credentials { domain_key: None, proof }, opening.peer);
-        !matches!(answer, None | Some(Err(Refusal::Invalid | Refusal::Missing)))
+        !matches!(answer, None | Some(Err(Refusal::Invalid | Refusal::Elsewhere | Refusal::Missing)))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use roundtable_core::time::Time;
 use roundtable_dialects::rest::Limited;
 use roundtable_dialects::session::Dialect;
 
@@ -37,6 +38,29 @@ impl Rates {
     /// Messages of one MXF agent, counted with those of its sockets.
     pub const fn messages_per_minute(&self) -> Option<u32> {
         self.messages_per_minute
+    }
+
+    /// The addresses that asked too often, which limit that was, and when it has room again.
+    pub fn reached(&self) -> Vec<(IpAddr, &'static str, Time)> {
+        let now = clock::now();
+        let of = |(name, window): (&'static str, &Failures)| {
+            window.reached(now).into_iter().map(move |((address, _), until)| (address, name, until))
+        };
+        self.all().into_iter().flat_map(|limit| of(limit).collect::<Vec<_>>()).collect()
+    }
+
+    /// Forgets what an address asked, as [`counted_address`](crate::auth::failures::counted_address) has it.
+    pub fn forgive(&self, address: IpAddr) {
+        self.all().into_iter().for_each(|(_, window)| window.forgive(address));
+    }
+
+    const fn all(&self) -> [(&'static str, &Failures); 4] {
+        [
+            ("hive.agents_per_minute", &self.new_agents),
+            ("hive.status_per_minute", &self.status),
+            ("openagi.requests_per_minute", &self.openagi_minute),
+            ("openagi.requests_per_hour", &self.openagi_hour),
+        ]
     }
 
     /// Counts one request. Fails with the milliseconds after which there may be another; that one did not count.

@@ -19,7 +19,7 @@ use roundtable_core::state::State;
 use roundtable_core::time::Offset;
 use roundtable_core::users::WorkspaceCreated;
 use roundtable_dialects::rest::{Desk, Request, Response as DialectResponse, Unserved};
-use roundtable_dialects::session::{Ask, Dialect, Token};
+use roundtable_dialects::session::{Ask, Dialect, Token, bearer};
 use roundtable_dialects::{aiwm, hive, megabot, mxf, open_agi};
 
 use crate::admin::answer::Refused;
@@ -34,6 +34,7 @@ use crate::runner::Handle;
 use crate::transport::http::{From, Unread};
 use crate::transport::report::{Listed, ListedSession};
 use crate::transport::{Hub, Shards};
+use crate::watch::{Standing, address_of, source_of};
 use crate::workspaces::{Announcement, EngineThread, ask};
 
 /// The operator's office: one workspace of the running server.
@@ -152,8 +153,34 @@ impl Office for FrontOffice {
         self.reading(move |log, _| log.backup(&to)).await
     }
 
+    fn refusals(&self) -> Vec<Standing> {
+        let Hub { watch, identity, rates, crowd, .. } = &*self.hub;
+        let standing = |address, account, rule: &str, until| {
+            let (address, rule) = (source_of(address), rule.to_owned());
+            Standing { address, listener: None, account, rule, until }
+        };
+        let mut all = watch.blocks();
+        let accounts = identity.closed_accounts().into_iter();
+        all.extend(
+            accounts
+                .map(|((address, who), until)| standing(address, Some(who), "auth.failures", Some(until))),
+        );
+        let limits = rates.reached().into_iter();
+        all.extend(limits.map(|(address, rule, until)| standing(address, None, rule, Some(until))));
+        let full = crowd.full().into_iter();
+        all.extend(full.map(|address| standing(address, None, "server.connections_per_address", None)));
+        all.sort();
+        all
+    }
+
     fn forgive(&self, source: &str) {
-        self.hub.watch.forgive(source);
+        let Hub { watch, identity, rates, crowd, .. } = &*self.hub;
+        watch.forgive(source);
+        if let Some(address) = address_of(source) {
+            identity.forgive(address);
+            rates.forgive(address);
+            crowd.forgive(address);
+        }
     }
 
     async fn beyond(&self, offset: Offset) {
@@ -271,22 +298,28 @@ fn asked<'a>(
     }
 }
 
-/// The operator's paths: a wrong token counts as a failed login, and who is blocked is refused. Not so on this machine itself:
-/// its operator must be able to lift a block that covers everybody here, and whoever runs programs as the operator can read
-/// the token anyway.
+/// The operator's paths: a wrong token counts as a failed login unless it is good for something else here. Where the address
+/// is blocked, the right one opens all the same: a stranger cannot lock the operator out.
 async fn guarded(
     Shared(hub): Shared<Arc<Hub>>,
     axum::Extension(from): axum::Extension<From>,
     request: axum::extract::Request,
     next: Next,
 ) -> Response {
-    let shown = request.headers().contains_key(header::AUTHORIZATION);
-    if shown && !from.peer.is_loopback() && hub.watch.refuses(from.spot()).is_some() {
-        let error = Error::new(ErrorKind::Forbidden, "this address is blocked for a while");
+    let shown = request.headers().get(header::AUTHORIZATION).cloned();
+    let response = next.run(request).await;
+    let Some(shown) = shown.filter(|_| response.status() == StatusCode::UNAUTHORIZED) else {
+        return response;
+    };
+    if let Some(ms) = hub.watch.refuses(from.spot()) {
+        let left = ms.div_ceil(1_000);
+        let mut error =
+            Error::new(ErrorKind::Forbidden, format!("this address is blocked for {left} s more"));
+        error.retry_after_ms = Some(ms);
         return Refused::from(error).into_response();
     }
-    let response = next.run(request).await;
-    if shown && response.status() == StatusCode::UNAUTHORIZED {
+    let genuine = shown.to_str().ok().and_then(bearer).is_some_and(|text| hub.identity.is_genuine(text));
+    if !genuine {
         hub.watch.failed(from.spot());
     }
     response

@@ -18,6 +18,7 @@ use crate::config::{self, Config};
 use crate::doors::FrontDoors;
 use crate::log::Log;
 use crate::log::sqlite::{OpenError, SqliteLog};
+use crate::rates::Rates;
 use crate::routes::FrontOffice;
 use crate::runner::{Pace, Workspaces};
 use crate::telemetry::figures::{Counts, Sampler};
@@ -91,11 +92,8 @@ impl Server {
         for command in first.commands {
             ask(&home, command).await?;
         }
-        let identity = Identifier::new(
-            Arc::clone(&workspaces) as Arc<dyn Directory>,
-            &first.secrets.signing,
-            &config.auth,
-        )?;
+        let secrets = Held::new(&dir, first.secrets);
+        let identity = identifier(&workspaces, &secrets, &config.auth)?;
         let (watch, news) = Watch::new(&config.security, Arc::clone(&workspaces));
         let pairs = Pairs::open(&config.server.listen).map_err(|found| ServeError::Tls(found.join("\n")))?;
         pairs.note(&dir)?;
@@ -113,6 +111,8 @@ impl Server {
             figures: Arc::new(ArcSwap::from_pointee(sampler.sample(clock::now(), Counts::default()))),
             history: Mutex::default(),
             watch: Arc::clone(&watch),
+            rates: Rates::of(config),
+            crowd: Crowd::new(config.server.connections_per_address.most()),
             connections: 0.into(),
             watched: Watched::default(),
             workers: Workers::start(&settings)?,
@@ -130,7 +130,6 @@ impl Server {
             node: node.clone(),
             shards: prepared.shards(),
         };
-        let secrets = Held::new(&dir, first.secrets);
         let router = routes::router(office, secrets.clone(), config);
         let doors: Arc<dyn Doors> = Arc::new(FrontDoors::new(config, &hub, router, secrets));
         let started = prepared.start(&hub, &doors)?;
@@ -156,6 +155,17 @@ impl Server {
         }
         self.engine.stop(&self.hub.workspaces).await;
     }
+}
+
+/// Who checks credentials, knowing what the installation made.
+fn identifier(
+    workspaces: &Arc<Workspaces>,
+    secrets: &Held,
+    settings: &config::Auth,
+) -> Result<Identifier, Error> {
+    let directory = Arc::clone(workspaces) as Arc<dyn Directory>;
+    let identity = Identifier::new(directory, &secrets.signing(), settings)?;
+    Ok(identity.beside_operator(secrets.clone()))
 }
 
 /// Opens what can be opened; the others are reported.
@@ -204,14 +214,13 @@ fn serve_addresses(
     hub: &Arc<Hub>,
 ) -> Vec<tokio::task::JoinHandle<()>> {
     let listeners = config.server.listen.as_slice();
-    let crowd = Crowd::new(config.server.connections_per_address.most());
     let opened = bound.into_iter().zip(listeners).enumerate();
     opened
         .map(|(number, (bound, listener))| {
             let anonymous = listener.lets_guests_in(config.auth.anonymous);
             let tls = listener.tls.as_ref().and_then(|files| hub.tls.of(files));
             let door =
-                Door { number, anonymous, tls, crowd: Arc::clone(&crowd), watch: Arc::clone(&hub.watch) };
+                Door { number, anonymous, tls, crowd: Arc::clone(&hub.crowd), watch: Arc::clone(&hub.watch) };
             match bound {
                 Ok(bound) => bound.serve(shards.clone(), door),
                 Err(error) => {

@@ -13,6 +13,7 @@ mod descriptors;
 pub mod figures;
 pub mod recent;
 pub mod redact;
+pub mod sparse;
 
 /// Sends log lines to standard error from now on, and keeps the newest of them in [`recent`]. Every line passes
 /// [`redact::redacted`], whoever wrote it. Fails when logging was set up before.

@@ -228,6 +228,10 @@ pub struct Hub {
     pub identity: Arc<crate::auth::Identifier>,
     /// Who counts signs of attacks and refuses those who are blocked.
     pub watch: Arc<crate::watch::Watch>,
+    /// How often one address may ask over REST.
+    pub rates: crate::rates::Rates,
+    /// How many connections one address has.
+    pub crowd: Arc<listen::Crowd>,
     /// The newest figures.
     pub figures: Arc<arc_swap::ArcSwap<roundtable_dialects::figures::Figures>>,
     /// What was measured in the last day.

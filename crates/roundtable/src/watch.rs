@@ -12,7 +12,8 @@ use roundtable_core::command::Command;
 use roundtable_core::ids::Principal;
 use roundtable_core::json::Json;
 use roundtable_core::time::Time;
-use roundtable_dialects::session::{Ask, Credentials, Identity, Proof, Refusal, Sign, Token};
+use roundtable_dialects::iso::iso;
+use roundtable_dialects::session::{Ask, Credentials, Family, Identity, Proof, Refusal, Sign, Token};
 use tokio::sync::mpsc;
 
 use crate::auth::failures::counted_address;
@@ -20,6 +21,7 @@ use crate::auth::{Directory, Identifier};
 use crate::clock;
 use crate::config;
 use crate::runner::Workspaces;
+use crate::telemetry::sparse::Sparse;
 use crate::transport::Listener;
 use detectors::{Act, Attack, Detectors, Found, Rule, Step};
 
@@ -27,6 +29,24 @@ pub mod detectors;
 
 /// Where somebody is: its address and the listener it came to.
 pub type Spot<'a> = (IpAddr, &'a Listener);
+
+/// Characters of a stranger's account name that a log line shows.
+const MOST_LOGGED: usize = 64;
+
+/// A refusal in force: who is not served, where, why, and until when.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Standing {
+    /// Whose: an address, or a network of IPv6.
+    pub address: String,
+    /// At which listener; everywhere without one.
+    pub listener: Option<String>,
+    /// For which account alone.
+    pub account: Option<String>,
+    /// Which rule it comes from.
+    pub rule: String,
+    /// Its end; without one it lasts as long as what it comes from.
+    pub until: Option<Time>,
+}
 
 /// What was found and is still to be told.
 pub type News = mpsc::UnboundedReceiver<Found>;
@@ -50,10 +70,14 @@ impl std::fmt::Debug for Watch {
 /// A source as it is counted, shown and blocked: an address, of IPv6 the network of its customer.
 pub fn source_of(peer: IpAddr) -> String {
     match counted_address(peer) {
-        IpAddr::V6(_) if peer.is_loopback() => peer.to_string(),
-        IpAddr::V6(network) => format!("{network}/64"),
-        v4 @ IpAddr::V4(_) => v4.to_string(),
+        IpAddr::V6(network) if !network.is_loopback() => format!("{network}/64"),
+        address => address.to_string(),
     }
+}
+
+/// The address that stands for a source, as [`counted_address`] has it.
+pub fn address_of(source: &str) -> Option<IpAddr> {
+    source.strip_suffix("/64").unwrap_or(source).parse().ok().map(counted_address)
 }
 
 fn rules(settings: &config::Security) -> [(Attack, Rule); Attack::ALL.len()] {
@@ -142,35 +166,42 @@ impl Watch {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// For how many milliseconds more nobody from there is let in, whatever it shows.
+    /// For how many milliseconds more a spot is blocked, if it is: what could be a guess is not read there, and Open-A.G.I
+    /// reads nothing at all.
     pub fn refuses(&self, spot: Spot<'_>) -> Option<u64> {
         let (until, _) = self.in_force(spot)?;
         u64::try_from(until.since(clock::now())).ok().filter(|ms| *ms > 0)
     }
 
-    /// Checks tokens, keys and guests at once, as [`Identifier::try_identify_now`] does, counts what is wrong, and refuses
-    /// whoever is blocked unread. Guests show nothing, so there is nothing to refuse.
+    /// Checks tokens, keys and guests at once, as [`Identifier::try_identify_now`] does, and counts what is wrong. Where the
+    /// spot is blocked, what is good opens all the same, but for Open-A.G.I (its notes §6), and what is not is told of the block.
     pub fn try_identify_now(
         &self,
         identity: &Identifier,
         credentials: &Credentials,
         spot: Spot<'_>,
     ) -> Option<Result<Identity, Refusal>> {
-        let guest = matches!(credentials.proof, Proof::Guest(_));
-        if !guest && let Some(ms) = self.refuses(spot) {
-            return Some(Err(Refusal::TooManyFailures(ms)));
+        let proof = &credentials.proof;
+        let guest = matches!(proof, Proof::Guest(_));
+        let block = if guest { None } else { self.refuses(spot) };
+        if let (Some(ms), Proof::Token(Family::OpenAgi, _)) = (block, proof) {
+            return Some(Err(refused(spot, proof, ms)));
         }
         let result = identity.try_identify_now(credentials, spot.0)?;
-        if !guest && result.as_ref().is_err_and(is_wrong) {
-            self.failed(spot);
-            if token_of(&credentials.proof).is_some_and(|token| identity.is_forged(token)) {
-                self.note(Attack::InvalidSignature, spot, 0);
-            }
+        if guest || !result.as_ref().is_err_and(is_wrong) {
+            return Some(result);
+        }
+        if let Some(ms) = block {
+            return Some(Err(refused(spot, proof, ms)));
+        }
+        self.failed(spot);
+        if token_of(proof).is_some_and(|token| identity.is_forged(token)) {
+            self.note(Attack::InvalidSignature, spot, 0);
         }
         Some(result)
     }
 
-    /// The same for any credentials.
+    /// The same for any credentials. Passwords from a blocked spot are read at a pace ([`crate::auth::logins`]).
     pub async fn identify(
         &self,
         identity: &Identifier,
@@ -180,11 +211,51 @@ impl Watch {
         if let Some(result) = self.try_identify_now(identity, &credentials, spot) {
             return result;
         }
-        let result = identity.identify(credentials, spot.0).await;
-        if result.as_ref().is_err_and(is_wrong) {
-            self.failed(spot);
+        let proof = credentials.proof.clone();
+        let result = identity.identify(credentials, spot.0, self.refuses(spot)).await;
+        match result {
+            Err(Refusal::TooManyFailures(ms)) => return Err(refused(spot, &proof, ms)),
+            Err(refusal) if is_wrong(&refusal) => self.failed(spot),
+            _ => {}
         }
         result
+    }
+
+    /// The blocks in force: those of the log, and those that are not in it yet.
+    pub fn blocks(&self) -> Vec<Standing> {
+        let now = clock::now();
+        let state = self.workspaces.state(self.workspaces.default_id());
+        let in_log = state.iter().flat_map(|state| state.blocks()).map(|block| {
+            let SecurityNoticed { source, place, rule, .. } = &block.notice;
+            (source.clone(), place.clone(), rule.clone(), block.until)
+        });
+        let mut all: Vec<Standing> = in_log
+            .filter(|(.., until)| *until > now)
+            .map(|(address, listener, rule, until)| Standing {
+                address,
+                listener,
+                account: None,
+                rule,
+                until: Some(until),
+            })
+            .collect();
+        for found in self.fresh.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let known = |known: &Standing| {
+                known.address == found.source && known.listener.as_deref() == Some(&found.place)
+            };
+            if let Step::Intrusion(Some(until)) = found.step
+                && !all.iter().any(known)
+            {
+                all.push(Standing {
+                    address: found.source.clone(),
+                    listener: Some(found.place.clone()),
+                    account: None,
+                    rule: found.attack.name().to_owned(),
+                    until: Some(until),
+                });
+            }
+        }
+        all
     }
 
     /// Forgets what a source did, for the operator.
@@ -199,6 +270,7 @@ impl Watch {
         let mut detectors = self.detectors.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(found) = detectors.note(act, clock::now(), clock::random_u64()) else { return };
         drop(detectors);
+        log(&found);
         if matches!(found.step, Step::Intrusion(Some(_))) {
             self.fresh.lock().unwrap_or_else(PoisonError::into_inner).push(found.clone());
         }
@@ -231,6 +303,60 @@ impl Watch {
 /// What a wrong credential is told. An expired or revoked one was right once: its holder guesses nothing.
 fn is_wrong(refusal: &Refusal) -> bool {
     matches!(refusal, Refusal::Invalid | Refusal::UnknownDomain)
+}
+
+/// The refusal of somebody who may try again after so many milliseconds; logged.
+fn refused((peer, listener): Spot<'_>, proof: &Proof, ms: u64) -> Refusal {
+    static LINES: Sparse = Sparse::new();
+    if let Some(left_out) = LINES.turn() {
+        let (listener, shown) = (listener.address, kind_of(proof));
+        let account = account_of(proof).map(|account| account.chars().take(MOST_LOGGED).collect::<String>());
+        tracing::info!(
+            %peer, %listener, shown, account, retry_after_ms = ms, left_out,
+            "a login is refused unread after too many failures"
+        );
+    }
+    Refusal::TooManyFailures(ms)
+}
+
+fn log(found: &Found) {
+    let Found { source, place, count, window_s, .. } = found;
+    let rule = found.attack.name();
+    match found.step {
+        Step::Intrusion(Some(until)) => tracing::warn!(
+            source,
+            listener = place,
+            rule,
+            count,
+            window_s,
+            until = iso(until),
+            "an address is blocked"
+        ),
+        Step::Intrusion(None) => tracing::warn!(source, listener = place, rule, count, window_s, "an attack"),
+        Step::Suspicious => tracing::info!(source, listener = place, rule, count, window_s, "suspicious"),
+    }
+}
+
+/// What somebody shows, in a word.
+const fn kind_of(proof: &Proof) -> &'static str {
+    match proof {
+        Proof::Token(..) => "token",
+        Proof::ApiKey(_) => "key",
+        Proof::Bearer(..) => "token or key",
+        Proof::Password { .. } => "password",
+        Proof::ChannelKey { .. } => "channel key",
+        Proof::AgentSecret { .. } => "agent's secret",
+        Proof::Guest(_) => "nothing",
+    }
+}
+
+fn account_of(proof: &Proof) -> Option<&str> {
+    match proof {
+        Proof::Password { username, .. } => Some(username),
+        Proof::AgentSecret { agent, .. } => Some(agent),
+        Proof::ChannelKey { key_id, .. } => Some(key_id),
+        Proof::Token(..) | Proof::ApiKey(_) | Proof::Bearer(..) | Proof::Guest(_) => None,
+    }
 }
 
 fn token_of(proof: &Proof) -> Option<&str> {
@@ -299,7 +425,9 @@ mod tests {
             ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
             ("::1", "::1"),
         ] {
-            assert_eq!(source_of(peer.parse().unwrap()), source);
+            let peer = peer.parse().unwrap();
+            assert_eq!(source_of(peer), source);
+            assert_eq!(super::address_of(source), Some(super::counted_address(peer)));
         }
     }
 }

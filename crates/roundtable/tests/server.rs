@@ -8,6 +8,8 @@
     reason = "a test that cannot set its stage has failed"
 )]
 
+#[path = "server/blocks.rs"]
+mod blocks;
 #[path = "server/bodies.rs"]
 mod bodies;
 #[path = "server/coming_back.rs"]

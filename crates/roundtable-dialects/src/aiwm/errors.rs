@@ -1,5 +1,7 @@
 //! What AIWM clients are told when something is refused: at the door, on a socket, over HTTP.
 
+use std::borrow::Cow;
+
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::ids::{Principal, RoomId};
 use roundtable_core::state::State;
@@ -11,24 +13,27 @@ use crate::session::Refusal;
 pub const NO_CONVERSATION: &str = "No conversation found. Please join a conversation first.";
 
 /// A refusal at the door: what the client reads, a word for programs, and the HTTP status.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AtDoor {
     /// `error.message`. The lowercase word `token` is in it exactly if a new token can help (notes §3).
-    pub message: &'static str,
+    pub message: Cow<'static, str>,
     /// `error.data.code`.
     pub code: &'static str,
     /// `error.data.status`.
     pub status: u16,
+    /// `error.data.retryAfter`: in how many seconds there may be another try, where that helps.
+    pub retry_after_s: Option<u64>,
 }
 
 impl AtDoor {
     const fn new(message: &'static str, code: &'static str, status: u16) -> Self {
-        Self { message, code, status }
+        Self { message: Cow::Borrowed(message), code, status, retry_after_s: None }
     }
 
     /// `error.data` as JSON.
-    pub fn data(self) -> String {
-        format!("{{\"code\":\"{}\",\"status\":{}}}", self.code, self.status)
+    pub fn data(&self) -> String {
+        let wait = self.retry_after_s.map_or_else(String::new, |s| format!(",\"retryAfter\":{s}"));
+        format!("{{\"code\":\"{}\",\"status\":{}{wait}}}", self.code, self.status)
     }
 }
 
@@ -43,6 +48,7 @@ pub fn at_door(refusal: Refusal) -> AtDoor {
     match refusal {
         Refusal::Missing => AtDoor::new("Missing token (401)", "MISSING_TOKEN", 401),
         Refusal::Invalid
+        | Refusal::Elsewhere
         | Refusal::Revoked
         | Refusal::UnknownDomain
         | Refusal::NoDomain
@@ -53,7 +59,11 @@ pub fn at_door(refusal: Refusal) -> AtDoor {
         Refusal::Suspended => SUSPENDED,
         Refusal::Gone => GONE,
         Refusal::TooManyFailures(_) => {
-            AtDoor::new("Too many failed attempts (429)", "TOO_MANY_FAILURES", 429)
+            let retry_after_s = refusal.retry_after_s();
+            let told = AtDoor::new("", "TOO_MANY_FAILURES", 429);
+            let wait = retry_after_s.unwrap_or_default();
+            let message = format!("Too many failed attempts (429): try again in {wait} s").into();
+            AtDoor { message, retry_after_s, ..told }
         }
     }
 }

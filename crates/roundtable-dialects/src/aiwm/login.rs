@@ -217,10 +217,11 @@ impl AiwmSession {
 
     fn refuse(&self, answer: errors::AtDoor, now: Time, out: &mut Outputs) {
         if self.door == Door::Raw {
-            self.fail(&Reply::Nowhere, answer.message, now, out);
-            return out.push(Output::End(Ending::Close(1008, answer.message.to_owned())));
+            self.fail(&Reply::Nowhere, &answer.message, now, out);
+            return out.push(Output::End(Ending::Close(1008, answer.message.into_owned())));
         }
-        out.push(Output::Refuse { message: answer.message.to_owned(), data: Some(answer.data()) });
+        let data = Some(answer.data());
+        out.push(Output::Refuse { message: answer.message.into_owned(), data });
     }
 
     pub(super) fn enter_own(&mut self, agent: &AgentId, pending: Pending, out: &mut Outputs) {

@@ -44,11 +44,7 @@ impl Failure {
 
     /// A token that does not open.
     fn at_door(refusal: Refusal) -> Self {
-        let AtDoor { message, status, .. } = errors::at_door(refusal);
-        let retry_after_s = match refusal {
-            Refusal::TooManyFailures(ms) => Some(ms.div_ceil(1000).max(1)),
-            _ => None,
-        };
+        let AtDoor { message, status, retry_after_s, .. } = errors::at_door(refusal);
         Self { retry_after_s, ..Self::new(status, message) }
     }
 }

@@ -110,13 +110,17 @@ impl From<Refusal> for Fault {
         let (status, text) = match refusal {
             Refusal::Missing => (401, "Authentication required"),
             Refusal::Expired => (401, "Token expired"),
-            Refusal::Invalid | Refusal::Revoked | Refusal::Gone => (401, "Invalid credentials"),
+            Refusal::Invalid | Refusal::Elsewhere | Refusal::Revoked | Refusal::Gone => {
+                (401, "Invalid credentials")
+            }
             Refusal::Suspended => (403, "The account is disabled"),
             Refusal::UnknownDomain | Refusal::NoDomain => (401, "There is no such workspace"),
             Refusal::NameTaken => (401, "The name belongs to an account"),
-            Refusal::TooManyFailures(ms) => {
-                let fault = Self::new("RATE_LIMIT_EXCEEDED", 429, "Too many failed authentications");
-                return Self { retry_after_s: Some(ms.div_ceil(1000)), ..fault };
+            Refusal::TooManyFailures(_) => {
+                let wait = refusal.retry_after_s();
+                let text =
+                    format!("Too many failed authentications: try again in {} s", wait.unwrap_or_default());
+                return Self { retry_after_s: wait, ..Self::new("RATE_LIMIT_EXCEEDED", 429, text) };
             }
         };
         Self::new(if status == 403 { "FORBIDDEN" } else { "UNAUTHORIZED" }, status, text)

@@ -113,10 +113,12 @@ impl Fault {
             Refusal::NameTaken => failed(403, "User id belongs to a registered account"),
             Refusal::Suspended => failed(403, "Account disabled"),
             Refusal::TooManyFailures(after) => {
-                let told = Self::new("rate_limited", 429, "Too many failed attempts");
-                Self { retry_after_ms: Some(after), ..told }
+                let wait = refusal.retry_after_s().unwrap_or_default();
+                let said = format!("Too many failed attempts: try again in {wait} s");
+                Self { retry_after_ms: Some(after), ..Self::new("rate_limited", 429, said) }
             }
             Refusal::Invalid
+            | Refusal::Elsewhere
             | Refusal::Revoked
             | Refusal::Gone
             | Refusal::UnknownDomain

@@ -1,6 +1,8 @@
 //! Login over REST, shared with the dashboards' front-end: `/api/auth/login`, `refresh`, `logout`, `me`; whole messages
 //! (MegaBot notes §3).
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use roundtable_core::command::Command;
@@ -27,21 +29,23 @@ const CLIENT_TYPES: [&str; 4] = ["Human", "Agent", "Service", "Admin"];
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Failure {
     status: u16,
-    error: &'static str,
+    error: Cow<'static, str>,
     retry_after_s: Option<u64>,
 }
 
 impl Failure {
     const fn new(status: u16, error: &'static str) -> Self {
-        Self { status, error, retry_after_s: None }
+        Self { status, error: Cow::Borrowed(error), retry_after_s: None }
     }
 
     /// Credentials that do not open. What is said never tells a wrong password from an unknown user.
     fn refused(refusal: Refusal, said: &'static str) -> Self {
         match refusal {
-            Refusal::TooManyFailures(ms) => {
-                let retry_after_s = Some(ms.div_ceil(1_000).max(1));
-                Self { retry_after_s, ..Self::new(429, "Too many failed attempts") }
+            Refusal::TooManyFailures(_) => {
+                let retry_after_s = refusal.retry_after_s();
+                let wait = retry_after_s.unwrap_or_default();
+                let error = format!("Too many failed attempts: try again in {wait} s").into();
+                Self { status: 429, error, retry_after_s }
             }
             Refusal::Missing => Self::new(401, "Authentication required"),
             Refusal::Expired => Self::new(401, "Token expired"),

@@ -89,7 +89,8 @@ pub fn message(error: &Error) -> Cow<'_, str> {
     match error.kind {
         ErrorKind::RoomNotFound => Cow::Borrowed("Channel not found"),
         ErrorKind::AgentNotFound | ErrorKind::UserNotFound => Cow::Borrowed("Agent not found"),
-        ErrorKind::RateLimited => Cow::Borrowed("Too many requests"),
+        // Which limit it was is the engine's own word; a refused login speaks for itself.
+        ErrorKind::RateLimited if error.limit.is_some() => Cow::Borrowed("Too many requests"),
         _ => channels(&error.message),
     }
 }
@@ -105,7 +106,7 @@ fn channels(message: &str) -> Cow<'_, str> {
 
 /// What a program needs to react: the wrong field, or the limit and when to try again.
 pub fn details(error: &Error) -> Option<Value> {
-    if error.kind == ErrorKind::RateLimited {
+    if error.kind == ErrorKind::RateLimited && error.limit.is_some() {
         let wait = error.retry_after_ms.unwrap_or(0);
         return Some(json!({"limit": error.limit, "windowMs": WINDOW_MS, "retryAfterMs": wait}));
     }
@@ -140,14 +141,16 @@ pub fn ack(error: &Error) -> String {
     ack.to_string()
 }
 
-/// A failed login as a failure: key credentials and all others have a code each.
+/// A failed login as a failure: key credentials and all others have a code each, and one that was not read says so.
 pub fn of_refusal(refusal: Refusal, with_key: bool) -> Error {
-    let kind = if with_key { ErrorKind::InvalidCredential } else { ErrorKind::Unauthenticated };
-    let mut error = Error::new(kind, LOGIN_FAILED);
-    if let Refusal::TooManyFailures(wait) = refusal {
-        error.retry_after_ms = Some(wait);
+    if let (Refusal::TooManyFailures(ms), Some(wait)) = (refusal, refusal.retry_after_s()) {
+        let message = format!("Too many failed logins: try again in {wait} s");
+        let mut error = Error::new(ErrorKind::RateLimited, message);
+        error.retry_after_ms = Some(ms);
+        return error;
     }
-    error
+    let kind = if with_key { ErrorKind::InvalidCredential } else { ErrorKind::Unauthenticated };
+    Error::new(kind, LOGIN_FAILED)
 }
 
 /// What a refused CONNECT says, for the refusals that come before any login (MXF notes §2, layer 1).
@@ -157,6 +160,7 @@ pub fn of_connect(refusal: Refusal) -> Option<&'static str> {
         Refusal::NoDomain => Some("Server authentication not configured"),
         Refusal::Missing
         | Refusal::Invalid
+        | Refusal::Elsewhere
         | Refusal::Expired
         | Refusal::Revoked
         | Refusal::Suspended
@@ -175,6 +179,13 @@ mod tests {
         let mut error = Error::new(ErrorKind::RateLimited, "too often");
         (error.limit, error.retry_after_ms) = (Some(100), Some(1_234));
         let expected = r#"{"success":false,"error":"Too many requests","code":"RATE_LIMITED","details":{"limit":100,"windowMs":60000,"retryAfterMs":1234}}"#;
+        assert_eq!(ack(&error), expected);
+    }
+
+    #[test]
+    fn a_login_that_is_not_read_says_until_when() {
+        let error = of_refusal(Refusal::TooManyFailures(9_200), true);
+        let expected = r#"{"success":false,"error":"Too many failed logins: try again in 10 s","code":"RATE_LIMITED","details":{"retryAfterMs":9200}}"#;
         assert_eq!(ack(&error), expected);
     }
 

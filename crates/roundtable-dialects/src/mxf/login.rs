@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::encode::shapes;
-use super::errors::{self, LOGIN_FAILED};
+use super::errors;
 use super::wire::fields::{Fields, string};
 use super::{Call, MxfSession, Stage, Then, acknowledge, members, send};
 use crate::cursor;
@@ -330,7 +330,11 @@ impl MxfSession {
         let first = !self.accepted;
         self.accept(out);
         let error = errors::of_refusal(refusal, attempt.with_key);
-        send("auth:error", &json!({"error": LOGIN_FAILED, "timestamp": scene.now.0}), out);
+        let mut told = json!({"error": error.message, "timestamp": scene.now.0});
+        if let (Some(wait), Some(fields)) = (error.retry_after_ms, told.as_object_mut()) {
+            fields.insert("retryAfterMs".into(), wait.into());
+        }
+        send("auth:error", &told, out);
         self.refuse(Call { event: "auth", ack: attempt.ack }, &error, scene, out);
         if first {
             out.push(Output::WakeAt(scene.now.plus(self.settings.login_ms)));

@@ -71,9 +71,11 @@ impl From<Refusal> for Failure {
             Refusal::Missing => Self::new(401, "Authentication required"),
             Refusal::Suspended => Self::new(403, "The account is disabled or the agent suspended"),
             Refusal::UnknownDomain => Self::new(401, "Invalid domain key"),
-            Refusal::TooManyFailures(ms) => {
-                let retry_after_s = Some(ms.div_ceil(1_000).max(1));
-                Self { retry_after_s, ..Self::new(429, "Too many failed attempts") }
+            Refusal::TooManyFailures(_) => {
+                let retry_after_s = refusal.retry_after_s();
+                let wait = retry_after_s.unwrap_or_default();
+                let message = format!("Too many failed attempts: try again in {wait} s");
+                Self { retry_after_s, ..Self::new(429, message) }
             }
             _ => Self::new(401, "Invalid credentials"),
         }

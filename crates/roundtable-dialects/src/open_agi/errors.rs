@@ -75,14 +75,20 @@ pub fn reason_of(refusal: Refusal) -> &'static str {
         Refusal::Missing => "Missing token",
         Refusal::Expired => "Token expired",
         Refusal::Invalid
+        | Refusal::Elsewhere
         | Refusal::Revoked
         | Refusal::Suspended
         | Refusal::Gone
         | Refusal::UnknownDomain
         | Refusal::NoDomain
-        | Refusal::NameTaken
-        | Refusal::TooManyFailures(_) => "Invalid token",
+        | Refusal::NameTaken => "Invalid token",
+        Refusal::TooManyFailures(_) => "This address is blocked",
     }
+}
+
+/// The status of HTTP that a refusal would have.
+pub fn status_of_refusal(refusal: Refusal) -> u16 {
+    if matches!(refusal, Refusal::TooManyFailures(_)) { 403 } else { 401 }
 }
 
 /// The status of HTTP for a failure of the engine.
@@ -121,10 +127,10 @@ pub fn of_engine(error: &Error) -> Response {
 
 /// Why somebody may not come in, as REST tells it.
 pub fn of_refusal(refusal: Refusal) -> Response {
-    match refusal {
-        Refusal::TooManyFailures(ms) => response(429, "Too many failed authentications", Value::Null)
-            .header("Retry-After", ms.div_ceil(1000).to_string()),
-        other => response(401, reason_of(other), Value::Null).header("WWW-Authenticate", "Bearer"),
+    let answer = response(status_of_refusal(refusal), reason_of(refusal), Value::Null);
+    match refusal.retry_after_s() {
+        Some(wait) => answer.header("Retry-After", wait.to_string()),
+        None => answer.header("WWW-Authenticate", "Bearer"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Blocks in force, for the operator: which there are, and ending those of an address before their time.
+//! Refusals in force, for the operator: whom a block or a limit keeps out, and ending those of an address before their time.
 
 use std::net::IpAddr;
 
@@ -13,27 +13,29 @@ use utoipa::ToSchema;
 
 use crate::admin::answer::{Refused, body, json_response};
 use crate::admin::{Office, Whole};
-use crate::clock;
-use crate::watch::source_of;
+use crate::watch::{Standing, source_of};
 
 /// Answer of `GET /blocks`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Blocks {
-    /// By address.
+    /// By address; at most 10,000.
     pub blocks: Vec<ListedBlock>,
 }
 
-/// A block in a list.
+/// A refusal in a list.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ListedBlock {
     /// Whose: an address, or a network of IPv6.
     pub address: String,
     /// At which listener; everywhere without one.
     pub listener: Option<String>,
-    /// Which rule it comes from.
+    /// For which account alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// Which rule it comes from: a kind of attack, or the setting whose limit is reached.
     pub attack_type: String,
-    /// Its end, ISO 8601.
-    pub until: String,
+    /// Its end, ISO 8601; none where it lasts as long as what it comes from.
+    pub until: Option<String>,
 }
 
 /// Body and answer of `POST /blocks/lift`.
@@ -44,19 +46,19 @@ pub struct Lift {
     pub address: String,
 }
 
+/// Refusals that are listed: more attackers at a time than that are told by the figures.
+const MOST_LISTED: usize = 10_000;
+
 /// `GET /blocks`.
 pub async fn list<O: Office>(Shared(admin): Whole<O>) -> Response {
-    let (state, now) = (admin.office.state(), clock::now());
-    let blocks = state
-        .blocks()
-        .filter(|block| block.until > now)
-        .map(|block| ListedBlock {
-            address: block.notice.source.clone(),
-            listener: block.notice.place.clone(),
-            attack_type: block.notice.rule.clone(),
-            until: iso(block.until),
-        })
-        .collect();
+    let listed = |standing: Standing| ListedBlock {
+        address: standing.address,
+        listener: standing.listener,
+        account: standing.account,
+        attack_type: standing.rule,
+        until: standing.until.map(iso),
+    };
+    let blocks = admin.office.refusals().into_iter().take(MOST_LISTED).map(listed).collect();
     json_response(200, &Blocks { blocks })
 }
 
@@ -64,11 +66,12 @@ pub async fn list<O: Office>(Shared(admin): Whole<O>) -> Response {
 pub async fn lift<O: Office>(Shared(admin): Whole<O>, bytes: Bytes) -> Result<Response, Refused> {
     let Lift { address } = body(&bytes)?;
     let source = address.parse::<IpAddr>().map_or(address, source_of);
-    if !admin.office.state().blocks().any(|block| block.notice.source == source) {
-        let error = Error::new(ErrorKind::InvalidField, format!("{source} is not blocked"));
+    if !admin.office.refusals().iter().any(|standing| standing.address == source) {
+        let error = Error::new(ErrorKind::InvalidField, format!("nothing keeps {source} out"));
         return Err(Refused { status: 404, error: error.field("address") });
     }
     admin.command(Command::LiftBlocks(source.clone())).await?;
     admin.office.forgive(&source);
+    tracing::info!(source, "what kept an address out is lifted");
     Ok(json_response(200, &Lift { address: source }))
 }

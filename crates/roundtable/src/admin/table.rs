@@ -226,12 +226,12 @@ fn of_server<O: Office>() -> Vec<Mounted<O>> {
             nodes::forget::<O>,
         ),
         mount(
-            Call::of_server(Get, "/blocks", "Addresses that a security rule keeps out.")
+            Call::of_server(Get, "/blocks", "Addresses that are kept out, by a security rule or a limit.")
                 .answers::<Blocks>(200),
             blocks::list::<O>,
         ),
         mount(
-            Call::of_server(Post, "/blocks/lift", "End the blocks of an address.")
+            Call::of_server(Post, "/blocks/lift", "End what keeps an address out.")
                 .takes::<Lift>()
                 .answers::<Lift>(200)
                 .refuses(404),

@@ -144,6 +144,10 @@ impl Office for Memory {
         std::fs::write(to, lines.join("\n")).map_err(|error| Error::invalid("file", &error.to_string()))
     }
 
+    fn refusals(&self) -> Vec<crate::watch::Standing> {
+        Vec::new()
+    }
+
     fn forgive(&self, _: &str) {}
 
     async fn beyond(&self, offset: Offset) {
@@ -240,7 +244,7 @@ impl Served {
     fn identify(&self, proof: Proof) -> Result<Identity, Refusal> {
         let credentials = Credentials { domain_key: None, proof };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(self.identifier.identify(credentials, [127, 0, 0, 1].into()))
+        runtime.block_on(self.identifier.identify(credentials, [127, 0, 0, 1].into(), None))
     }
 }
 

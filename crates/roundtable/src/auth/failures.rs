@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use roundtable_core::time::Time;
 
@@ -14,7 +14,8 @@ const MOST_PAIRS: usize = 65_536;
 /// Longest account name that is told apart; longer ones share a place.
 const MAX_ACCOUNT_BYTES: usize = 128;
 
-type Pair = (IpAddr, String);
+/// An address as it is counted, and an account.
+pub type Pair = (IpAddr, String);
 
 /// Counts failures per address and account (protocol notes §2: 10 in 15 min).
 #[derive(Debug)]
@@ -41,9 +42,16 @@ pub struct Try {
 /// An IPv6 customer holds a /64, so it counts as one address; IPv4 in IPv6 counts as IPv4.
 pub fn counted_address(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
+        IpAddr::V6(v6) if v6.is_loopback() => peer,
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
         v4 @ IpAddr::V4(_) => v4,
     }
+}
+
+/// What is counted together. A long account name is cut: its beginning tells enough.
+pub fn pair_of(peer: IpAddr, account: &str) -> Pair {
+    let start = account.get(..MAX_ACCOUNT_BYTES).unwrap_or(account);
+    (counted_address(peer), start.chars().take(MAX_ACCOUNT_BYTES).collect())
 }
 
 impl Failures {
@@ -59,21 +67,27 @@ impl Failures {
     /// Begins a try. It counts at once, so that many at the same time are not more than many one after the other.
     /// Fails with the milliseconds after which there may be another.
     pub fn begin(&self, peer: IpAddr, account: &str, now: Time) -> Result<Try, u64> {
-        let account = account.get(..MAX_ACCOUNT_BYTES).unwrap_or(account);
-        let short: String = account.chars().take(MAX_ACCOUNT_BYTES).collect();
-        let pair = (counted_address(peer), short);
-        let Some(most) = self.most else { return Ok(Try { pair, at: now }) };
-        let Ok(mut pairs) = self.pairs.lock() else { return Err(1_000) };
+        self.begin_if(&pair_of(peer, account), now, |left| left.map_or(Ok(()), Err))
+    }
+
+    /// The same, where somebody else says whether there may be one: it is told for how many milliseconds more the limit is
+    /// reached, if it is.
+    pub fn begin_if(
+        &self,
+        pair: &Pair,
+        now: Time,
+        may: impl FnOnce(Option<u64>) -> Result<(), u64>,
+    ) -> Result<Try, u64> {
+        let attempt = Try { pair: pair.clone(), at: now };
+        let Some(most) = self.most else { return may(None).map(|()| attempt) };
+        let mut pairs = self.pairs.lock().unwrap_or_else(PoisonError::into_inner);
         let Pairs { failed, by_age } = &mut *pairs;
-        if let Some(times) = failed.get_mut(&pair) {
-            while times.front().is_some_and(|at| now.since(*at) >= self.window_ms) {
+        may(failed.get_mut(pair).and_then(|times| self.left(times, most, now)))?;
+        if let Some(times) = failed.get_mut(pair) {
+            times.push_back(now);
+            if times.len() > most {
                 times.pop_front();
             }
-            if let (true, Some(oldest)) = (times.len() >= most, times.front()) {
-                let wait = oldest.plus(self.window_ms).since(now);
-                return Err(u64::try_from(wait).unwrap_or(0).max(1));
-            }
-            times.push_back(now);
         } else {
             if failed.len() >= MOST_PAIRS
                 && let Some(oldest) = by_age.pop_front()
@@ -83,12 +97,39 @@ impl Failures {
             failed.insert(pair.clone(), VecDeque::from([now]));
             by_age.push_back(pair.clone());
         }
-        Ok(Try { pair, at: now })
+        Ok(attempt)
+    }
+
+    /// For how many milliseconds more a limit is reached. What left the window is forgotten.
+    fn left(&self, times: &mut VecDeque<Time>, most: usize, now: Time) -> Option<u64> {
+        while times.front().is_some_and(|at| now.since(*at) >= self.window_ms) {
+            times.pop_front();
+        }
+        let oldest = times.front().filter(|_| times.len() >= most)?;
+        Some(u64::try_from(oldest.plus(self.window_ms).since(now)).unwrap_or(0).max(1))
+    }
+
+    /// The addresses and accounts whose limit is reached, each with the end of that, in no order.
+    pub fn reached(&self, now: Time) -> Vec<(Pair, Time)> {
+        let Some(most) = self.most else { return Vec::new() };
+        let mut pairs = self.pairs.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = |(pair, times): (&Pair, &mut VecDeque<Time>)| {
+            let ms = i64::try_from(self.left(times, most, now)?).ok()?;
+            Some((pair.clone(), now.plus(ms)))
+        };
+        pairs.failed.iter_mut().filter_map(left).collect()
+    }
+
+    /// Forgets what an address did, as [`counted_address`] has it.
+    pub fn forgive(&self, address: IpAddr) {
+        let mut pairs = self.pairs.lock().unwrap_or_else(PoisonError::into_inner);
+        pairs.failed.retain(|(known, _), _| *known != address);
+        pairs.by_age.retain(|(known, _)| *known != address);
     }
 
     /// The try succeeded: it does not count.
     pub fn succeeded(&self, attempt: &Try) {
-        let Ok(mut pairs) = self.pairs.lock() else { return };
+        let mut pairs = self.pairs.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(times) = pairs.failed.get_mut(&attempt.pair) else { return };
         if let Some(place) = times.iter().rposition(|at| *at == attempt.at) {
             times.remove(place);

@@ -95,6 +95,11 @@ impl Held {
         self.0.now.load().is_admin(token)
     }
 
+    /// The 256 random bits from which all token keys are derived.
+    pub fn signing(&self) -> [u8; 32] {
+        self.0.now.load().signing
+    }
+
     /// Draws another admin token and writes it down; the old one opens nothing from then on. Waits for the disk. Fails when it
     /// cannot be written; then the old one holds.
     pub fn renew_admin_token(&self) -> io::Result<String> {

@@ -143,6 +143,15 @@ impl Signer {
         Ok(IssuedToken { token, jti, expires_at: Time(end.saturating_mul(1000)) })
     }
 
+    /// Whether it is a token of any family that was signed here, also one past its end.
+    pub fn made(&self, token: &str) -> bool {
+        let ours = |family: &Family| {
+            let keys = self.keys(*family);
+            jsonwebtoken::decode::<Wire>(token, &keys.verify, &keys.rules).is_ok()
+        };
+        token.len() <= MAX_TOKEN_BYTES && FAMILIES.iter().any(ours)
+    }
+
     /// Whether it looks like one of our tokens and was signed by somebody else.
     pub fn is_forged(&self, token: &str) -> bool {
         let ours = |header: Header| header.alg == Algorithm::HS256;

@@ -28,7 +28,12 @@ impl BlockCommand {
                 let found: Blocks = client(target)?.ask("GET", "/blocks", &json!({}))?;
                 let lines = found.blocks.iter().map(|block| {
                     let at = block.listener.as_deref().unwrap_or("all listeners");
-                    format!("{}\t{at}\t{}\tuntil {}", block.address, block.attack_type, block.until)
+                    let of = block.account.as_ref().map_or(String::new(), |who| format!(" of {who}"));
+                    let until = block.until.as_ref().map_or_else(
+                        || "while its connections are open".to_owned(),
+                        |until| format!("until {until}"),
+                    );
+                    format!("{}\t{at}\t{}{of}\t{until}", block.address, block.attack_type)
                 });
                 list(terminal, target, &found, lines)
             }

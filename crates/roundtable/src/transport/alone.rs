@@ -33,6 +33,8 @@ pub async fn serve(address: SocketAddr, doors: Arc<dyn Doors>, settings: Setting
         workspaces,
         identity: Arc::new(identity),
         watch: Arc::clone(&watch),
+        rates: crate::rates::Rates::of(&crate::config::Config::default()),
+        crowd: listen::Crowd::new(None),
         figures: Arc::default(),
         history: std::sync::Mutex::default(),
         connections: 0.into(),
@@ -42,7 +44,7 @@ pub async fn serve(address: SocketAddr, doors: Arc<dyn Doors>, settings: Setting
         ports: vec![bound.address.port()],
     });
     let started = prepared.start(&hub, &doors).map_err(internal)?;
-    let crowd = listen::Crowd::new(None);
+    let crowd = Arc::clone(&hub.crowd);
     let door = listen::Door { number: 0, anonymous: true, tls: None, crowd, watch };
     bound.serve(started.shards.clone(), door);
     Ok(started)

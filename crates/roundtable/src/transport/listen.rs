@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::net::TcpListener;
 
 use super::Listener;
 use super::shard::{Shards, ToShard};
+use crate::auth::failures::counted_address;
 use crate::tls::Pair;
 use crate::watch::Watch;
 
@@ -35,16 +37,25 @@ pub fn bind(address: SocketAddr) -> std::io::Result<Bound> {
     Ok(Bound { socket, address })
 }
 
-/// How many connections each address has, so that one machine cannot use up the sockets. Loopback addresses do not count.
+/// How many connections each address has, so that one machine cannot use up the sockets. Loopback addresses do not count, and
+/// of IPv6 a whole /64 counts as one.
 #[derive(Debug, Default)]
 pub struct Crowd {
     most: Option<u32>,
-    here: Mutex<HashMap<IpAddr, u32>>,
+    here: Mutex<HashMap<IpAddr, Arc<AtomicU32>>>,
 }
 
 /// A connection's place in the crowd.
+#[derive(Debug, Default)]
+pub struct Place(Option<Held>);
+
 #[derive(Debug)]
-pub struct Place(Option<(Arc<Crowd>, IpAddr)>);
+struct Held {
+    crowd: Arc<Crowd>,
+    address: IpAddr,
+    /// How many places the address has; another number once the operator has forgiven it.
+    count: Arc<AtomicU32>,
+}
 
 impl Crowd {
     /// At most so many connections per address; `None` is any number.
@@ -54,27 +65,40 @@ impl Crowd {
 
     /// A place for one more, if there is one.
     pub fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let address = address.to_canonical();
+        let address = counted_address(address);
         let Some(most) = self.most.filter(|_| !address.is_loopback()) else { return Some(Place(None)) };
         let mut here = self.here.lock().unwrap_or_else(PoisonError::into_inner);
         let count = here.entry(address).or_default();
-        if *count >= most {
+        if count.load(Ordering::Relaxed) >= most {
             return None;
         }
-        *count += 1;
-        Some(Place(Some((Arc::clone(self), address))))
+        count.fetch_add(1, Ordering::Relaxed);
+        Some(Place(Some(Held { crowd: Arc::clone(self), address, count: Arc::clone(count) })))
+    }
+
+    /// The addresses that have all they may have.
+    pub fn full(&self) -> Vec<IpAddr> {
+        let Some(most) = self.most else { return Vec::new() };
+        let here = self.here.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = |(address, count): (&IpAddr, &Arc<AtomicU32>)| {
+            (count.load(Ordering::Relaxed) >= most).then_some(*address)
+        };
+        here.iter().filter_map(full).collect()
+    }
+
+    /// The connections that an address has now count no more, for the operator.
+    pub fn forgive(&self, address: IpAddr) {
+        self.here.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Some((crowd, address)) = self.0.take() else { return };
+        let Some(Held { crowd, address, count }) = self.0.take() else { return };
         let mut here = crowd.here.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = here.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                here.remove(&address);
-            }
+        let last = count.fetch_sub(1, Ordering::Relaxed) <= 1;
+        if last && here.get(&address).is_some_and(|known| Arc::ptr_eq(known, &count)) {
+            here.remove(&address);
         }
     }
 }
@@ -135,6 +159,22 @@ mod tests {
         assert!(crowd.enter("192.0.2.8".parse().unwrap()).is_some());
         drop(place);
         assert!(crowd.enter(address).is_some());
+        assert_eq!(crowd.here.lock().unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address_and_whom_the_operator_forgives_begins_anew() {
+        let crowd = Crowd::new(Some(1));
+        let [one, other] = ["2001:db8::1", "2001:db8::2"].map(|a| a.parse::<IpAddr>().unwrap());
+        let first = crowd.enter(one).unwrap();
+        assert!(crowd.enter(other).is_none());
+        assert_eq!(crowd.full().len(), 1);
+        crowd.full().into_iter().for_each(|address| crowd.forgive(address));
+        let second = crowd.enter(other).unwrap();
+        drop(first);
+        assert!(crowd.enter(one).is_none(), "the forgiven one gives nothing back");
+        drop(second);
+        assert_eq!(crowd.here.lock().unwrap().len(), 0);
     }
 
     #[test]

@@ -4,9 +4,8 @@ use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use roundtable::config::{Config, Rate};
+use roundtable::config::Config;
 use roundtable::desk::Desks;
-use roundtable::transport::Listener;
 use roundtable::transport::http::From;
 use roundtable::transport::listen::Crowd;
 use roundtable_dialects::hive;
@@ -127,14 +126,13 @@ async fn rest_says_when_to_try_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hive_counts_who_asks_from_elsewhere() {
-    let house = House::open(&[]).await;
+    let house = House::open(&["hive.status_per_minute=2", "hive.agents_per_minute=1"]).await;
     // Clients of a test come from this machine, which is not counted: the handlers get a request from elsewhere.
     let peer = "192.0.2.7".parse().unwrap();
-    let listener = Arc::new(Listener { address: house.address(0), number: 0, anonymous: true, tls: None });
+    let listener = Arc::new(house.listener(0));
     let place = Arc::new(Crowd::new(None).enter(peer).unwrap());
-    let mut config = Config::default();
-    (config.hive.status_per_minute, config.hive.agents_per_minute) = (Rate::of(2), Rate::of(1));
-    let desk = Desks::new(Arc::clone(&house.server.hub), &config).open(From { peer, listener, place });
+    let desk =
+        Desks::new(Arc::clone(&house.server.hub), &Config::default()).open(From { peer, listener, place });
     let ask = async |method: &str, path: &str, body: &str| {
         let request = Request {
             method,

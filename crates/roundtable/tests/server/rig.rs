@@ -92,8 +92,19 @@ impl House {
     pub async fn whole(&self, number: usize, what: &str, bearer: &str, body: &str) -> (u16, String, String) {
         let credential =
             if bearer.is_empty() { String::new() } else { format!("Authorization: Bearer {bearer}\r\n") };
-        let head =
-            format!("Host: localhost\r\nConnection: close\r\nContent-Length: {}\r\n{credential}", body.len());
+        self.with_head(number, what, &credential, body).await
+    }
+
+    /// The same with further lines of the head, each with its end.
+    pub async fn with_head(
+        &self,
+        number: usize,
+        what: &str,
+        lines: &str,
+        body: &str,
+    ) -> (u16, String, String) {
+        let host = if lines.starts_with("Host:") { "" } else { "Host: localhost\r\n" };
+        let head = format!("{host}Connection: close\r\nContent-Length: {}\r\n{lines}", body.len());
         let mut socket = TcpStream::connect(self.address(number)).await.unwrap();
         socket.write_all(format!("{what} HTTP/1.1\r\n{head}\r\n{body}").as_bytes()).await.unwrap();
         let mut answer = String::new();
@@ -101,6 +112,11 @@ impl House {
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         (status, head.to_lowercase(), body.to_owned())
+    }
+
+    /// A listener, for what only the server itself asks.
+    pub fn listener(&self, number: usize) -> roundtable::transport::Listener {
+        roundtable::transport::Listener { address: self.address(number), number, anonymous: true, tls: None }
     }
 
     /// One request of the operator's.

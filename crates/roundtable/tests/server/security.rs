@@ -65,23 +65,14 @@ async fn six_failed_logins_are_answered_with_a_block_that_outlives_a_restart_and
     house.close().await;
 }
 
-/// A good credential opens nothing on the first listener, in any dialect.
+/// Open-A.G.I reads nothing from there, and what could be a guess elsewhere is refused.
 async fn refused_everywhere(house: &House, token: &str) {
     let refused = Client::come(house.address(0), &format!("/openagi/ws?token={token}")).await.err().unwrap();
     assert_eq!((refused.0, &refused.1["error"]["message"]), (403, &json!("This address is blocked")));
     assert_eq!(house.http(0, "GET /api/v1/network/peers", token, &Value::Null).await.0, 403);
-    let login = json!({"username": "admin", "password": house.first.admin.password});
-    assert_eq!(house.http(0, "POST /api/auth/login", "", &login).await.0, 429);
-    let auth = json!({"username": "admin", "password": house.first.admin.password}).to_string();
-    let mut mxf = Client::come(house.address(0), "/socket.io/?EIO=4&transport=websocket").await.unwrap();
-    assert!(mxf.text().await.unwrap().starts_with('0'));
-    mxf.say(&format!(
-        "40{}",
-        auth.replacen('{', &format!("{{\"domainKey\":\"{}\",", house.first.domain_key), 1)
-    ))
-    .await;
-    assert!(mxf.text().await.unwrap().starts_with("40"), "MXF tells a failed login inside the namespace");
-    assert!(mxf.text().await.unwrap().starts_with(r#"42["auth:error""#));
+    let (status, head, _) = house.whole(0, "GET /api/agents", "guess", "").await;
+    assert_eq!(status, 429);
+    assert!(head.contains("\nretry-after: "), "{head}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -128,6 +119,8 @@ async fn the_operators_paths_count_wrong_tokens_and_stay_open_on_this_machine() 
         assert_eq!(house.http(0, "GET /admin/v1/users", "wrong", &Value::Null).await.0, 401);
     }
     assert_eq!(dash.event("intrusion_detected").await["attack_type"], "brute_force");
+    let (status, head, _) = house.whole(0, "GET /admin/v1/users", "wrong", "").await;
+    assert!(status == 403 && head.contains("\nretry-after: "), "{head}");
     assert_eq!(house.admin("GET /admin/v1/users", Value::Null).await.0, 200);
     house.close().await;
 }
@@ -184,8 +177,7 @@ async fn a_crowd_from_one_address_and_a_repeated_message_are_told() {
     let mut dash = house.watcher(&["security_events"]).await;
     let watch = &house.server.hub.watch;
     // Clients of a test can only come from this machine, which is not counted: the accept loop's own question is asked.
-    let listener =
-        roundtable::transport::Listener { address: house.address(0), number: 0, anonymous: true, tls: None };
+    let listener = house.listener(0);
     let [near, far]: [IpAddr; 2] = ["127.0.0.1", "192.0.2.7"].map(|ip| ip.parse().unwrap());
     assert!((0..1_000).all(|_| watch.comes((near, &listener))));
     assert!((0..101).all(|_| watch.comes((far, &listener))));
