@@ -26,6 +26,7 @@ pub mod cut;
 pub mod engineio;
 pub mod handshake;
 pub mod play;
+pub mod proxies;
 pub mod records;
 pub mod settings;
 pub mod socketio;

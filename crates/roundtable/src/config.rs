@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 pub use crate::config::listen::{BareWs, Listener, Listeners, TlsFiles};
 use crate::config::values::{AgentName, Count, LogLevel, NodeName};
-pub use crate::config::values::{LogFormat, Origins, Percent, Rate, Size, Span};
+pub use crate::config::values::{LogFormat, Networks, Origins, Percent, Rate, Size, Span};
 
 pub mod dialects;
 pub mod example;
@@ -27,12 +27,18 @@ section! {
         /// `/no-guests` at the end asks for a credential there although the address is a loopback one; so does
         /// `{ address = "127.0.0.1:3000", bare_ws = "megabot", anonymous = false }`. With
         /// `tls = { certificate = "FILE", key = "FILE" }` in it, both in PEM form, it speaks TLS and nothing else; new files are
-        /// taken while the server runs.
+        /// taken while the server runs. With `proxy_protocol = true` each connection must begin with a header of the PROXY
+        /// protocol, version 1 or 2, from one of `trusted_proxies`.
         listen: Listeners = Listeners::default(),
         /// Threads that own connections, at most 256. 0: one per core.
         shards: u16 = 0,
         /// Origins of web pages that may connect besides the server's own, each `scheme://host[:port]`. `"*"` lets all in.
         allowed_origins: Origins = Origins::default(),
+        /// Reverse proxies in front of this server, each an address or a network such as `10.0.0.0/8`. Whom they name in
+        /// `X-Forwarded-For`, `Forwarded` or the PROXY protocol is the client: limits, blocks and logs go by its address, and it
+        /// is no guest unless it is on this machine. Empty: such headers are ignored, and everybody behind a proxy is one
+        /// address.
+        trusted_proxies: Networks = Networks::default(),
         /// How long a client may take to send the head of a request: a socket that never speaks is not kept.
         header_timeout: Span = Span::of_ms(10_000),
         /// How long the body of a request may take: whoever keeps it unfinished holds memory and a socket. Longer where large
@@ -82,7 +88,7 @@ section! {
     /// Credentials and how long they last.
     Auth {
         /// Loopback listeners let Hive and MegaBot clients in without credentials. Behind a reverse proxy on the same
-        /// machine everybody looks local: set this to false there.
+        /// machine everybody looks local unless `server.trusted_proxies` names it: do that, or set this to false.
         anonymous: bool = true,
         /// Life of an MXF token.
         mxf_token: Span = Span::of_ms(24 * 3_600_000),
@@ -118,7 +124,7 @@ section! {
         /// shows; elsewhere good tokens and keys open, and passwords are read one a second, of one account every 10 s.
         login_block: Span = Span::of_ms(300_000),
         /// Connections of one address in `connection_window`, loopback ones not counted; one more is `ddos`. Clients behind one
-        /// gateway or proxy are one address: raise it there.
+        /// gateway are one address, and so are those behind a proxy that `server.trusted_proxies` does not name.
         connections: Rate = Rate::of(100),
         /// The window of `connections`.
         connection_window: Span = Span::of_ms(60_000),
@@ -410,6 +416,14 @@ impl Config {
     }
 
     fn out_of_range(&self, found: &mut Vec<String>) {
+        let unheard =
+            |listener: &&Listener| listener.proxy_protocol && self.server.trusted_proxies.is_empty();
+        for listener in self.server.listen.as_slice().iter().filter(unheard) {
+            let at = listener.address;
+            found.push(format!(
+                "server.listen: {at} takes the PROXY protocol, and server.trusted_proxies names nobody"
+            ));
+        }
         if self.server.shards > 256 {
             found.push("server.shards must be at most 256".into());
         }

@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::log::{Page, read_shown};
 use crate::runner::find;
 use crate::telemetry::recent;
+use crate::telemetry::sparse::Sparse;
 use crate::transport::Hub;
 use crate::transport::http::From;
 
@@ -89,7 +90,11 @@ impl Desk for Counter {
 
     fn spend(&self, what: Limited, peer: IpAddr) -> Result<(), u64> {
         let spent = self.desks.hub.rates.spend(what, peer);
-        if spent.is_err() {
+        if let Err(ms) = spent {
+            static LINES: Sparse = Sparse::new();
+            if let Some(left_out) = LINES.turn() {
+                tracing::info!(%peer, limit = ?what, retry_after_ms = ms, left_out, "a request is refused: too many from its address");
+            }
             self.desks.hub.watch.saw(Sign::TooFast, self.from.spot());
         }
         spent
@@ -119,7 +124,7 @@ impl Desk for Counter {
     }
 
     fn refused_ms(&self) -> Option<u64> {
-        self.desks.hub.watch.refuses(self.from.spot())
+        self.desks.hub.watch.turns_away(self.from.spot())
     }
 
     async fn identify(&self, credentials: Credentials, _: IpAddr) -> Result<Identity, Refusal> {

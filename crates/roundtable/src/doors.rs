@@ -192,7 +192,7 @@ impl FrontDoors {
         let mut texts = [header, head.api_key.clone(), in_query("token"), in_query("api_key")];
         let mut shown = texts.iter_mut().filter_map(Option::take).peekable();
         if shown.peek().is_none() && head.channel_key.is_none() {
-            return from.listener.anonymous;
+            return from.guest;
         }
         let channel_key = head.channel_key.clone();
         channel_key.is_some_and(|(key_id, secret)| good(Proof::ChannelKey { key_id, secret }))

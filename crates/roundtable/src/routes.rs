@@ -294,7 +294,7 @@ fn asked<'a>(
         channel_key: text("x-key-id").zip(text("x-secret-key")),
         request_id: text("x-correlation-id").unwrap_or(fresh),
         peer: from.peer,
-        anonymous: from.listener.anonymous,
+        anonymous: from.guest,
     }
 }
 
@@ -311,7 +311,7 @@ async fn guarded(
     let Some(shown) = shown.filter(|_| response.status() == StatusCode::UNAUTHORIZED) else {
         return response;
     };
-    if let Some(ms) = hub.watch.refuses(from.spot()) {
+    if let Some(ms) = hub.watch.turns_away(from.spot()) {
         let left = ms.div_ceil(1_000);
         let mut error =
             Error::new(ErrorKind::Forbidden, format!("this address is blocked for {left} s more"));

@@ -219,8 +219,15 @@ fn serve_addresses(
         .map(|(number, (bound, listener))| {
             let anonymous = listener.lets_guests_in(config.auth.anonymous);
             let tls = listener.tls.as_ref().and_then(|files| hub.tls.of(files));
-            let door =
-                Door { number, anonymous, tls, crowd: Arc::clone(&hub.crowd), watch: Arc::clone(&hub.watch) };
+            let door = Door {
+                number,
+                anonymous,
+                tls,
+                crowd: Arc::clone(&hub.crowd),
+                watch: Arc::clone(&hub.watch),
+                trusted: config.server.trusted_proxies.clone(),
+                proxy_protocol: listener.proxy_protocol,
+            };
             match bound {
                 Ok(bound) => bound.serve(shards.clone(), door),
                 Err(error) => {

@@ -5,14 +5,17 @@
 //! per batch. Which path and which Socket.IO namespace leads to which session is said by the [`Doors`].
 
 pub mod alone;
+mod client;
 mod connection;
 mod deliver;
 mod engine;
+pub mod forwarded;
 pub mod http;
 pub mod listen;
 mod mailbox;
 mod origin;
 mod outputs;
+pub mod preface;
 mod probes;
 pub mod report;
 mod shard;
@@ -113,6 +116,8 @@ pub struct Listener {
     pub anonymous: bool,
     /// What it presents, where it speaks TLS.
     pub tls: Option<Arc<crate::tls::Pair>>,
+    /// Each connection begins with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
 }
 
 /// Limits and intervals of all connections. Times in milliseconds.
@@ -152,6 +157,8 @@ pub struct Settings {
     pub bodies: usize,
     /// Origins that may come besides the server's own, as browsers send them; `*` lets all come.
     pub origins: Vec<String>,
+    /// Whose word on where a client is counts.
+    pub trusted_proxies: crate::config::Networks,
     /// Shards; each is a thread.
     pub shards: u16,
 }
@@ -176,6 +183,7 @@ impl Default for Settings {
             stranger_body: 16 << 10,
             bodies: 64 << 20,
             origins: Vec::new(),
+            trusted_proxies: crate::config::Networks::default(),
             shards: std::thread::available_parallelism()
                 .map_or(1, |n| u16::try_from(n.get()).unwrap_or(64).min(64)),
         }
@@ -215,6 +223,7 @@ impl Settings {
             stranger_body: config.limits.unauthenticated_message.bytes().min(config.server.max_body.bytes()),
             bodies: config.server.bodies.bytes(),
             origins: config.server.allowed_origins.as_slice().to_vec(),
+            trusted_proxies: config.server.trusted_proxies.clone(),
             shards: if config.server.shards == 0 { defaults.shards } else { config.server.shards },
         }
     }

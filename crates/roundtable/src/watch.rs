@@ -139,6 +139,12 @@ impl Watch {
         true
     }
 
+    /// Somebody who came was sent on by a foreign web page: that is no sign of its address.
+    pub fn never_came(&self, (peer, _): Spot<'_>) {
+        let mut detectors = self.detectors.lock().unwrap_or_else(PoisonError::into_inner);
+        detectors.take_back(Attack::Ddos, &source_of(peer));
+    }
+
     /// A dialect saw a sign.
     pub fn saw(&self, sign: Sign, spot: Spot<'_>) {
         let attack = match sign {
@@ -171,6 +177,17 @@ impl Watch {
     pub fn refuses(&self, spot: Spot<'_>) -> Option<u64> {
         let (until, _) = self.in_force(spot)?;
         u64::try_from(until.since(clock::now())).ok().filter(|ms| *ms > 0)
+    }
+
+    /// The same for a request that is turned away for it; logged.
+    pub fn turns_away(&self, spot: Spot<'_>) -> Option<u64> {
+        static LINES: Sparse = Sparse::new();
+        let ms = self.refuses(spot)?;
+        if let Some(left_out) = LINES.turn() {
+            let (peer, listener) = (spot.0, spot.1.address);
+            tracing::info!(%peer, %listener, retry_after_ms = ms, left_out, "a blocked address is turned away");
+        }
+        Some(ms)
     }
 
     /// Checks tokens, keys and guests at once, as [`Identifier::try_identify_now`] does, and counts what is wrong. Where the
@@ -295,6 +312,12 @@ impl Watch {
         Some((block.until, block.notice.rule.clone()))
     }
 
+    /// Whether something found is still to be told: the operator may have forgiven it meanwhile.
+    fn holds(&self, found: &Found) -> bool {
+        !matches!(found.step, Step::Intrusion(Some(_)))
+            || self.fresh.lock().unwrap_or_else(PoisonError::into_inner).contains(found)
+    }
+
     fn told(&self, told: &Found) {
         self.fresh.lock().unwrap_or_else(PoisonError::into_inner).retain(|found| found != told);
     }
@@ -313,7 +336,7 @@ fn refused((peer, listener): Spot<'_>, proof: &Proof, ms: u64) -> Refusal {
         let account = account_of(proof).map(|account| account.chars().take(MOST_LOGGED).collect::<String>());
         tracing::info!(
             %peer, %listener, shown, account, retry_after_ms = ms, left_out,
-            "a login is refused unread after too many failures"
+            "a login is not read"
         );
     }
     Refusal::TooManyFailures(ms)
@@ -375,6 +398,9 @@ fn fingerprint(message: &[u8]) -> u64 {
 /// Tells what is found, in order, in the workspace of the dialects that watch the whole server; ends with the watch.
 pub async fn tell(watch: Arc<Watch>, mut news: News) {
     while let Some(found) = news.recv().await {
+        if !watch.holds(&found) {
+            continue;
+        }
         let workspaces = &watch.workspaces;
         if let Some(handle) = workspaces.get(workspaces.default_id()) {
             let ask = Ask::new(Token(0), Command::Notice(notice_of(&found)));

@@ -90,6 +90,7 @@ fn smoke(target: &str, folder: &str, times: usize, run: impl Fn(&[u8])) {
 fn wire_codecs_keep_their_promises() {
     smoke("websocket", "", 3_000, fuzz::websocket::run);
     smoke("handshake", "", 1_000, fuzz::handshake::run);
+    smoke("proxies", "", 2_000, fuzz::proxies::run);
     smoke("engineio", "", 3_000, fuzz::engineio::run);
     smoke("socketio", "", 3_000, fuzz::socketio::run);
 }

@@ -24,6 +24,8 @@ mod limits;
 mod monitoring;
 #[path = "server/openapi.rs"]
 mod openapi;
+#[path = "server/proxies.rs"]
+mod proxies;
 #[path = "server/refusals.rs"]
 mod refusals;
 #[path = "server/rig.rs"]
@@ -56,7 +58,7 @@ async fn it_starts_answers_and_stops_twice_on_the_same_directory() {
         let address = server.addresses.first().copied().flatten().unwrap();
         let answer = tokio::task::spawn_blocking(move || {
             let mut socket = std::net::TcpStream::connect(address).unwrap();
-            socket.write_all(b"GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+            socket.write_all(b"GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
             let mut answer = String::new();
             socket.read_to_string(&mut answer).unwrap();
             answer

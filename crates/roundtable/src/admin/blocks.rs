@@ -70,8 +70,9 @@ pub async fn lift<O: Office>(Shared(admin): Whole<O>, bytes: Bytes) -> Result<Re
         let error = Error::new(ErrorKind::InvalidField, format!("nothing keeps {source} out"));
         return Err(Refused { status: 404, error: error.field("address") });
     }
-    admin.command(Command::LiftBlocks(source.clone())).await?;
+    // First what is not in the log yet, so that it does not get there behind this.
     admin.office.forgive(&source);
+    admin.command(Command::LiftBlocks(source.clone())).await?;
     tracing::info!(source, "what kept an address out is lifted");
     Ok(json_response(200, &Lift { address: source }))
 }

@@ -11,7 +11,7 @@ use crate::auth::first_start::CREDENTIALS;
 use crate::auth::secrets::{self, make_private_dir};
 use crate::cli::place::{Bound, Place};
 use crate::cli::{Exit, Target, Terminal};
-use crate::config::{Config, Sources};
+use crate::config::{Config, Networks, Sources};
 use crate::{telemetry, tls};
 
 /// Called once when the listeners are open and everything may come in.
@@ -88,6 +88,7 @@ pub(super) fn start(args: &SettingArgs, target: &Target, terminal: &mut Terminal
         return Exit::Server;
     }
     let (dir, json) = (config.storage.dir.clone(), target.json);
+    let trusted = config.server.trusted_proxies.clone();
     if let Err(error) = make_private_dir(&dir) {
         terminal.note(&format!("roundtable: {error}"));
         return Exit::Server;
@@ -99,7 +100,7 @@ pub(super) fn start(args: &SettingArgs, target: &Target, terminal: &mut Terminal
     let ready: Ready = Box::new(move |listeners| {
         let place = Place::here(listeners);
         place.write(&noted)?;
-        let text = if json { as_json(&place, &noted) } else { in_words(&place, &noted) };
+        let text = if json { as_json(&place, &noted) } else { in_words(&place, &noted, &trusted) };
         // The server is there for its clients, whether or not somebody reads this.
         if let Err(error) = io::Write::write_all(&mut io::stdout(), format!("{text}\n").as_bytes()) {
             tracing::warn!(%error, "where the server listens could not be written to its output");
@@ -117,7 +118,7 @@ pub(super) fn start(args: &SettingArgs, target: &Target, terminal: &mut Terminal
     }
 }
 
-fn in_words(place: &Place, dir: &std::path::Path) -> String {
+fn in_words(place: &Place, dir: &std::path::Path, trusted: &Networks) -> String {
     let mut text = format!("Roundtable {} is ready (process {})\n", place.version, place.pid);
     for (dialect, address) in place.dialects() {
         let _ = writeln!(text, "  {dialect:<12} {address}");
@@ -138,11 +139,19 @@ fn in_words(place: &Place, dir: &std::path::Path) -> String {
     } else {
         let _ = write!(
             text,
-            "Hive and MegaBot clients on this machine need no credential ({}). Behind a reverse proxy\n\
-             everybody looks local: set auth.anonymous=false there.",
+            "Hive and MegaBot clients on this machine need no credential ({}).",
             guests.join(", ")
         );
     }
+    text.push_str(&match (trusted.is_empty(), guests.is_empty()) {
+        (false, _) => format!("\nWhere clients are is taken from the proxies {trusted}."),
+        (true, false) => "\nBehind a reverse proxy everybody looks local and is one address: name it in\n\
+                          server.trusted_proxies, or set auth.anonymous=false."
+            .to_owned(),
+        (true, true) => {
+            "\nBehind a reverse proxy everybody is one address: name it in server.trusted_proxies.".to_owned()
+        }
+    });
     text
 }
 
@@ -162,7 +171,7 @@ fn as_json(place: &Place, dir: &std::path::Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Bound, Place, as_json, in_words};
-    use crate::config::BareWs;
+    use crate::config::{BareWs, Networks};
 
     #[test]
     fn readiness_names_every_dialect_and_warns_of_proxies() {
@@ -175,7 +184,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path();
         std::fs::write(dir.join("credentials.json"), "{}").unwrap();
-        let text = in_words(&Place::here(&[bound(true)]), dir);
+        let text = in_words(&Place::here(&[bound(true)]), dir, &Networks::default());
         for part in [
             "MXF",
             "AIWM",
@@ -189,9 +198,12 @@ mod tests {
             assert!(text.contains(part), "{part} in {text}");
         }
         let closed = Place::here(&[bound(false)]);
-        assert!(in_words(&closed, dir).ends_with("Everybody needs a credential."));
+        let text = in_words(&closed, dir, &Networks::default());
+        assert!(text.contains("Everybody needs a credential.") && text.contains("server.trusted_proxies"));
+        let trusted = Networks::of(vec!["10.0.0.0/8".parse().unwrap()]);
+        assert!(in_words(&closed, dir, &trusted).ends_with("is taken from the proxies 10.0.0.0/8."));
         std::fs::remove_file(dir.join("credentials.json")).unwrap();
-        let elsewhere = in_words(&closed, dir);
+        let elsewhere = in_words(&closed, dir, &Networks::default());
         assert!(!elsewhere.contains("credentials.json") && elsewhere.contains("keeps them"), "{elsewhere}");
         assert!(as_json(&closed, dir).contains(r#""credentials":null"#));
         let json: serde_json::Value = serde_json::from_str(&as_json(&closed, dir)).unwrap();

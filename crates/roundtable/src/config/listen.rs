@@ -44,6 +44,8 @@ pub struct Listener {
     pub anonymous: bool,
     /// It speaks TLS and nothing else.
     pub tls: Option<TlsFiles>,
+    /// Each connection begins with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
 }
 
 /// A certificate and its key.
@@ -80,7 +82,7 @@ impl FromStr for Listener {
         let address = local.as_deref().unwrap_or(address).parse().map_err(|_| {
             format!("`{address}` is no address with port, such as 127.0.0.1:3001 or [::1]:3001")
         })?;
-        Ok(Self { address, bare_ws, anonymous, tls: None })
+        Ok(Self { address, bare_ws, anonymous, tls: None, proxy_protocol: false })
     }
 }
 
@@ -94,12 +96,18 @@ impl fmt::Display for Listener {
 impl Serialize for Listener {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct as _;
-        let Some(tls) = &self.tls else { return serializer.collect_str(self) };
-        let mut table = serializer.serialize_struct("Listener", 4)?;
+        if self.tls.is_none() && !self.proxy_protocol {
+            return serializer.collect_str(self);
+        }
+        let fields = 4 + usize::from(self.tls.is_some());
+        let mut table = serializer.serialize_struct("Listener", fields)?;
         table.serialize_field("address", &self.address)?;
         table.serialize_field("bare_ws", &self.bare_ws)?;
         table.serialize_field("anonymous", &self.anonymous)?;
-        table.serialize_field("tls", tls)?;
+        table.serialize_field("proxy_protocol", &self.proxy_protocol)?;
+        if let Some(tls) = &self.tls {
+            table.serialize_field("tls", tls)?;
+        }
         table.end()
     }
 }
@@ -116,11 +124,13 @@ impl<'de> Deserialize<'de> for Listener {
             anonymous: bool,
             #[serde(default)]
             tls: Option<TlsFiles>,
+            #[serde(default)]
+            proxy_protocol: bool,
         }
         #[derive(Deserialize)]
         #[serde(
             untagged,
-            expecting = "a listener is ADDRESS:PORT=MEANING or {address, bare_ws, anonymous, tls}"
+            expecting = "a listener is ADDRESS:PORT=MEANING or {address, bare_ws, anonymous, tls, proxy_protocol}"
         )]
         enum Form {
             Text(String),
@@ -130,7 +140,8 @@ impl<'de> Deserialize<'de> for Listener {
             Form::Text(text) => text.parse().map_err(D::Error::custom),
             Form::Table(table) => {
                 let listener: Self = table.address.parse().map_err(D::Error::custom)?;
-                Ok(Self { bare_ws: table.bare_ws, anonymous: table.anonymous, tls: table.tls, ..listener })
+                let Table { bare_ws, anonymous, tls, proxy_protocol, .. } = table;
+                Ok(Self { bare_ws, anonymous, tls, proxy_protocol, ..listener })
             }
         }
     }
@@ -189,6 +200,7 @@ impl Default for Listeners {
             bare_ws,
             anonymous: true,
             tls: None,
+            proxy_protocol: false,
         };
         Self::of(vec![local(3001, BareWs::Hive), local(3000, BareWs::MegaBot), local(8080, BareWs::Auto)])
     }

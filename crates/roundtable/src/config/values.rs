@@ -1,8 +1,10 @@
 //! What settings are made of: times, sizes, rates, percentages and lists, each with its own checks.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use roundtable_core::ids::AgentId;
 use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -381,6 +383,62 @@ impl<'de> Deserialize<'de> for Origins {
         }
         let wrong = wrong.join(", ");
         Err(D::Error::custom(format!("{wrong}; one looks like https://example.org or http://localhost:8000")))
+    }
+}
+
+/// Addresses and networks, each `ADDRESS` or `ADDRESS/BITS`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Networks(Vec<IpNet>);
+
+impl Networks {
+    /// These.
+    pub fn of(networks: Vec<IpNet>) -> Self {
+        Self(networks)
+    }
+
+    /// Whether an address is in one of them; an IPv4 address in IPv6 is that IPv4 address.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Display for Networks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&all.join(", "))
+    }
+}
+
+impl Serialize for Networks {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(ToString::to_string))
+    }
+}
+
+impl<'de> Deserialize<'de> for Networks {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let read = |text: String| {
+            let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+            network.map_err(|_| format!("`{text}` is no address and no network"))
+        };
+        let (mut networks, mut wrong) = (Vec::new(), Vec::new());
+        for network in TextList::deserialize(deserializer)?.0.into_iter().map(read) {
+            match network {
+                Ok(network) => networks.push(network),
+                Err(what) => wrong.push(what),
+            }
+        }
+        if wrong.is_empty() {
+            return Ok(Self(networks));
+        }
+        let wrong = wrong.join(", ");
+        Err(D::Error::custom(format!("{wrong}; they look like 127.0.0.1, 10.0.0.0/8 or fd00::/8")))
     }
 }
 

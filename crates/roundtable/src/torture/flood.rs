@@ -117,7 +117,8 @@ async fn say_junk(doors: Doors, (number, seed): (usize, u64), span: Duration) ->
         let mut tcp = TcpStream::connect(if number % 4 < 2 { doors.agents } else { doors.people }).await?;
         let junk: Vec<u8> = match number % 2 {
             0 => (0..64 << 10).map(|_| u8::try_from(scale.draw(256)).unwrap_or_default()).collect(),
-            _ => format!("GET /ws HTTP/1.1\r\nHost: x\r\nX-Huge: {}\r\n\r\n", "x".repeat(HUGE)).into_bytes(),
+            _ => format!("GET /ws HTTP/1.1\r\nHost: localhost\r\nX-Huge: {}\r\n\r\n", "x".repeat(HUGE))
+                .into_bytes(),
         };
         // The server may close in the middle of it.
         let _ = tcp.write_all(&junk).await;

@@ -45,7 +45,9 @@ pub async fn serve(address: SocketAddr, doors: Arc<dyn Doors>, settings: Setting
     });
     let started = prepared.start(&hub, &doors).map_err(internal)?;
     let crowd = Arc::clone(&hub.crowd);
-    let door = listen::Door { number: 0, anonymous: true, tls: None, crowd, watch };
+    let trusted = hub.settings.trusted_proxies.clone();
+    let door =
+        listen::Door { number: 0, anonymous: true, tls: None, crowd, watch, trusted, proxy_protocol: false };
     bound.serve(started.shards.clone(), door);
     Ok(started)
 }

@@ -236,7 +236,7 @@ impl Head {
         roundtable_dialects::session::Opening {
             connection: connection.id,
             peer: connection.from.peer,
-            anonymous: connection.from.listener.anonymous,
+            anonymous: connection.from.guest,
             namespace: "/",
             path: &self.path,
             query: &self.query,

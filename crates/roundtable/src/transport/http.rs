@@ -12,6 +12,7 @@ use hyper::body::{Body as _, Incoming as HyperBody};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use roundtable_dialects::engineio::{self, CloseReason, Request as EngineRequest, RequestError, Sid};
+use roundtable_dialects::session::query_value;
 use roundtable_dialects::websocket::{Decoder, handshake};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -21,6 +22,7 @@ use answer::{Answer, Exchange};
 pub use bodies::{Memory, Reach, Unread};
 use pace::{Pace, Paced};
 
+use super::client;
 use super::connection::{Connection, Pings, Slot};
 use super::engine::{EngineCall, PollReply, shard_of};
 use super::listen::Place;
@@ -54,9 +56,19 @@ pub struct From {
     pub listener: Arc<Listener>,
     /// Its place among the connections of its address; given back when nobody holds it any more.
     pub place: Arc<Place>,
+    /// It may come in without a credential: a client on this machine, where the operator lets such in.
+    pub guest: bool,
+    /// A trusted proxy passed this request on, among those of others.
+    pub forwarded: bool,
 }
 
 impl From {
+    /// A client of its own, at this address.
+    pub fn new(peer: std::net::IpAddr, listener: Arc<Listener>, place: Arc<Place>) -> Self {
+        let peer = peer.to_canonical();
+        Self { peer, guest: listener.anonymous && peer.is_loopback(), listener, place, forwarded: false }
+    }
+
     /// Where it is, for whoever counts signs of attacks.
     pub fn spot(&self) -> Spot<'_> {
         (self.peer, &self.listener)
@@ -64,12 +76,18 @@ impl From {
 }
 
 /// Serves one TCP connection until it ends or becomes a WebSocket.
-pub async fn serve(shard: Rc<Shard>, stream: TcpStream, (listener, place): (Arc<Listener>, Arc<Place>)) {
+pub async fn serve(shard: Rc<Shard>, mut stream: TcpStream, (listener, place): (Arc<Listener>, Arc<Place>)) {
     let _ = stream.set_nodelay(true);
     let Ok(peer) = stream.peer_addr() else { return };
-    let from = From { peer: peer.ip().to_canonical(), listener, place };
+    let mut from = From::new(peer.ip(), listener, place);
     let settings = &shard.hub.settings;
     let mut spent = 0;
+    if from.listener.proxy_protocol {
+        let patience = Duration::from_millis(settings.patience);
+        let header = client::introduced(&shard.hub, &mut stream, from);
+        let Ok(Some(introduced)) = tokio::time::timeout(patience, header).await else { return };
+        from = introduced;
+    }
     let stream = match from.listener.tls.as_ref() {
         None => Stream::Plain(stream),
         Some(pair) => {
@@ -107,13 +125,18 @@ pub async fn serve(shard: Rc<Shard>, stream: TcpStream, (listener, place): (Arc<
 }
 
 async fn answer(shard: Rc<Shard>, from: From, request: Request<HyperBody>, exchange: Exchange) -> Answer {
-    let origin = request.headers().get(header::ORIGIN).cloned();
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
-    let door = (host.as_deref(), from.listener.anonymous);
-    if !origin::allowed(origin.as_ref(), door, &shard.hub.settings.origins, &shard.hub.ports) {
-        let refusal = plain(StatusCode::FORBIDDEN, r#"{"code":4,"message":"Forbidden"}"#, "application/json");
-        return exchange.end(refusal, None);
+    let from = match client::of_request(&shard.hub, from, request.headers()) {
+        Ok(from) => from,
+        Err(refusal) => return exchange.end(*refusal, None),
+    };
+    let settings = &shard.hub.settings;
+    if let Err(foreign) = origin::check(request.headers(), from.guest, &settings.origins, &shard.hub.ports) {
+        if from.place.uncount() {
+            shard.hub.watch.never_came(from.spot());
+        }
+        return exchange.end(origin::refuse(&foreign, from.peer), None);
     }
+    let origin = request.headers().get(header::ORIGIN).cloned();
     if request.method() == Method::OPTIONS
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
     {
@@ -122,7 +145,14 @@ async fn answer(shard: Rc<Shard>, from: From, request: Request<HyperBody>, excha
     }
     let head = head_of(&request);
     let upgrade = wants_websocket(&request);
-    let (mut response, turn) = match shard.doors.way(&head, upgrade, &from) {
+    let way = shard.doors.way(&head, upgrade, &from);
+    let is_rest = matches!(way, Way::Rest | Way::AtOnce);
+    let opens = from.forwarded && !is_rest && query_value(&head.query, "sid").is_none();
+    let from = match if opens { client::seated(&shard.hub, from) } else { Ok(from) } {
+        Ok(from) => from,
+        Err(ms) => return exchange.end(client::crowded(ms), None),
+    };
+    let (mut response, turn) = match way {
         Way::Rest => rest(&shard, from, head, request, exchange.pace()).await,
         Way::AtOnce => (at_once(&shard, from, request).await, None),
         Way::WebSocket(entry) => (websocket(&shard, from, head, request, entry), None),
@@ -170,7 +200,7 @@ fn head_of(request: &Request<HyperBody>) -> Head {
     }
 }
 
-fn plain(status: StatusCode, body: impl Into<Body>, content_type: &'static str) -> Response<Body> {
+pub(super) fn plain(status: StatusCode, body: impl Into<Body>, content_type: &'static str) -> Response<Body> {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));

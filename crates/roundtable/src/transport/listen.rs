@@ -1,8 +1,9 @@
 //! Listening: one accept loop per address; every connection goes to the next shard in turn.
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::net::TcpListener;
@@ -10,8 +11,10 @@ use tokio::net::TcpListener;
 use super::Listener;
 use super::shard::{Shards, ToShard};
 use crate::auth::failures::counted_address;
+use crate::config::Networks;
+use crate::telemetry::sparse::Sparse;
 use crate::tls::Pair;
-use crate::watch::Watch;
+use crate::watch::{Spot, Watch};
 
 /// An address that is bound and not served yet.
 pub struct Bound {
@@ -37,6 +40,9 @@ pub fn bind(address: SocketAddr) -> std::io::Result<Bound> {
     Ok(Bound { socket, address })
 }
 
+/// When somebody whose address has all the connections it may have is to come again, in milliseconds: one may have ended then.
+pub const FULL_MS: u64 = 10_000;
+
 /// How many connections each address has, so that one machine cannot use up the sockets. Loopback addresses do not count, and
 /// of IPv6 a whole /64 counts as one.
 #[derive(Debug, Default)]
@@ -47,7 +53,11 @@ pub struct Crowd {
 
 /// A connection's place in the crowd.
 #[derive(Debug, Default)]
-pub struct Place(Option<Held>);
+pub struct Place {
+    held: Option<Held>,
+    /// It is counted as one that came.
+    counted: AtomicBool,
+}
 
 #[derive(Debug)]
 struct Held {
@@ -66,14 +76,15 @@ impl Crowd {
     /// A place for one more, if there is one.
     pub fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let address = counted_address(address);
-        let Some(most) = self.most.filter(|_| !address.is_loopback()) else { return Some(Place(None)) };
+        let Some(most) = self.most.filter(|_| !address.is_loopback()) else { return Some(Place::default()) };
         let mut here = self.here.lock().unwrap_or_else(PoisonError::into_inner);
         let count = here.entry(address).or_default();
         if count.load(Ordering::Relaxed) >= most {
             return None;
         }
         count.fetch_add(1, Ordering::Relaxed);
-        Some(Place(Some(Held { crowd: Arc::clone(self), address, count: Arc::clone(count) })))
+        let held = Held { crowd: Arc::clone(self), address, count: Arc::clone(count) };
+        Some(Place { held: Some(held), counted: AtomicBool::default() })
     }
 
     /// The addresses that have all they may have.
@@ -92,9 +103,23 @@ impl Crowd {
     }
 }
 
+impl Place {
+    /// The same, counted as one that came.
+    #[must_use]
+    pub fn counted(self) -> Self {
+        self.counted.store(true, Ordering::Relaxed);
+        self
+    }
+
+    /// Whether it is counted; from now on it is not.
+    pub fn uncount(&self) -> bool {
+        self.counted.swap(false, Ordering::Relaxed)
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
-        let Some(Held { crowd, address, count }) = self.0.take() else { return };
+        let Some(Held { crowd, address, count }) = self.held.take() else { return };
         let mut here = crowd.here.lock().unwrap_or_else(PoisonError::into_inner);
         let last = count.fetch_sub(1, Ordering::Relaxed) <= 1;
         if last && here.get(&address).is_some_and(|known| Arc::ptr_eq(known, &count)) {
@@ -115,26 +140,36 @@ pub struct Door {
     pub crowd: Arc<Crowd>,
     /// Who may not come.
     pub watch: Arc<Watch>,
+    /// Whose connections are those of many clients.
+    pub trusted: Networks,
+    /// Each connection begins with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
 }
 
 impl Bound {
     /// Accepts until the returned task is aborted.
     pub fn serve(self, shards: Shards, door: Door) -> tokio::task::JoinHandle<()> {
-        let Door { number, anonymous, tls, crowd, watch } = door;
-        let listener = Arc::new(Listener { address: self.address, number, anonymous, tls });
+        let Door { number, anonymous, tls, crowd, watch, trusted, proxy_protocol } = door;
+        let listener = Arc::new(Listener { address: self.address, number, anonymous, tls, proxy_protocol });
         tokio::spawn(async move {
             loop {
                 let accepted = self.socket.accept().await;
-                match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, crowd.enter(peer.ip())))) {
-                    Ok((stream, Some(place))) => {
-                        let peer = stream.peer_addr().map(|peer| peer.ip());
-                        if peer.is_ok_and(|peer| !watch.comes((peer, &listener))) {
-                            continue;
-                        }
-                        shards.to_next(ToShard::Accept(stream, Arc::clone(&listener), Arc::new(place)));
+                match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer.ip()))) {
+                    // Its clients are counted one by one, as soon as it says who they are.
+                    Ok((stream, peer)) if trusted.contains(peer) => {
+                        shards.to_next(ToShard::Accept(stream, Arc::clone(&listener), Arc::default()));
                     }
-                    // One address has all it may have; closing at once costs the least.
-                    Ok((_, None)) => {}
+                    Ok((stream, peer)) => match crowd.enter(peer) {
+                        Some(place) if watch.comes((peer, &listener)) => {
+                            let place = Arc::new(place.counted());
+                            shards.to_next(ToShard::Accept(stream, Arc::clone(&listener), place));
+                        }
+                        Some(_) => {
+                            let left = watch.refuses((peer, &listener)).unwrap_or(FULL_MS);
+                            turn_away(&stream, (peer, &listener), left);
+                        }
+                        None => turn_away(&stream, (peer, &listener), FULL_MS),
+                    },
                     Err(error) => {
                         // Out of file descriptors, mostly: others must end before somebody new can come.
                         tracing::warn!(address = %listener.address, %error, "a connection could not be accepted");
@@ -143,6 +178,27 @@ impl Bound {
                 }
             }
         })
+    }
+}
+
+/// Tells somebody who may come again after so many milliseconds, as far as that costs nothing: nothing of it is read.
+fn turn_away(mut stream: &std::net::TcpStream, (peer, listener): Spot<'_>, ms: u64) {
+    static LINES: Sparse = Sparse::new();
+    if let Some(left_out) = LINES.turn() {
+        let listener = listener.address;
+        tracing::info!(%peer, %listener, retry_after_ms = ms, left_out, "a connection is refused: too many from its address");
+    }
+    if listener.tls.is_none() {
+        let body = r#"{"error":"Too many connections from this address"}"#;
+        let head = format!(
+            "HTTP/1.1 429 Too Many Requests\r\nRetry-After: {}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            ms.div_ceil(1_000),
+            body.len()
+        );
+        // A fresh socket takes it at once, or it goes without.
+        let _ = stream.write(head.as_bytes());
+        let _ = stream.shutdown(std::net::Shutdown::Write);
     }
 }
 

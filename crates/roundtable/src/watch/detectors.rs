@@ -217,6 +217,13 @@ impl Detectors {
         })
     }
 
+    /// The newest act of a source was none.
+    pub fn take_back(&mut self, attack: Attack, source: &str) {
+        if let Some(track) = self.tracks.get_mut(&(attack, source.to_owned(), 0)) {
+            track.times.pop_back();
+        }
+    }
+
     /// Forgets what a source did: the operator has forgiven it.
     pub fn forgive(&mut self, source: &str) {
         self.tracks.retain(|(_, known, _), _| known != source);

@@ -147,13 +147,14 @@ async fn a_genuine_credential_in_a_wrong_place_is_no_guess() {
             }
         }
     }
-    assert!(opened >= DOORS.iter().filter(|door| !door.contains('s')).count());
+    assert!(opened >= 10, "each REST door opened to something: {opened}");
     let (_, listed) = house.admin("GET /admin/v1/blocks", Value::Null).await;
     assert_eq!(listed["blocks"], json!([]));
     // What nobody made is a guess at each of them.
     for (n, door) in (1..).zip(DOORS) {
         house.admin("POST /admin/v1/blocks/lift", json!({"address": "127.0.0.1"})).await;
-        show(&house, door, "guess").await;
+        // It looks like a token, since not everything is looked at.
+        show(&house, door, "e30.eyJsb2dpbiI6IngifQ.guess").await;
         assert_eq!(house.server.hub.watch.failures(), n, "{door}");
     }
     house.close().await;

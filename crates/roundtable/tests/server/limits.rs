@@ -132,7 +132,7 @@ async fn hive_counts_who_asks_from_elsewhere() {
     let listener = Arc::new(house.listener(0));
     let place = Arc::new(Crowd::new(None).enter(peer).unwrap());
     let desk =
-        Desks::new(Arc::clone(&house.server.hub), &Config::default()).open(From { peer, listener, place });
+        Desks::new(Arc::clone(&house.server.hub), &Config::default()).open(From::new(peer, listener, place));
     let ask = async |method: &str, path: &str, body: &str| {
         let request = Request {
             method,

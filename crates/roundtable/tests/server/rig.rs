@@ -116,7 +116,13 @@ impl House {
 
     /// A listener, for what only the server itself asks.
     pub fn listener(&self, number: usize) -> roundtable::transport::Listener {
-        roundtable::transport::Listener { address: self.address(number), number, anonymous: true, tls: None }
+        roundtable::transport::Listener {
+            address: self.address(number),
+            number,
+            anonymous: true,
+            tls: None,
+            proxy_protocol: false,
+        }
     }
 
     /// One request of the operator's.
@@ -140,7 +146,11 @@ pub struct Client(WebSocketStream<TcpStream>);
 impl Client {
     /// Comes to a path; refused before the upgrade, the status and the body tell why.
     pub async fn come(address: SocketAddr, path: &str) -> Result<Self, (u16, Value)> {
-        let stream = TcpStream::connect(address).await.unwrap();
+        Self::over(TcpStream::connect(address).await.unwrap(), address, path).await
+    }
+
+    /// The same over a connection that there is.
+    pub async fn over(stream: TcpStream, address: SocketAddr, path: &str) -> Result<Self, (u16, Value)> {
         match tokio_tungstenite::client_async(format!("ws://{address}{path}"), stream).await {
             Ok((socket, _)) => Ok(Self(socket)),
             Err(Error::Http(response)) => {
@@ -149,6 +159,11 @@ impl Client {
             }
             Err(error) => panic!("{error}"),
         }
+    }
+
+    /// Says good-bye and goes.
+    pub async fn bye(mut self) {
+        let _ = self.0.close(None).await;
     }
 
     pub async fn send(&mut self, frame: &Value) {

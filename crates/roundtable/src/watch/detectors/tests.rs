@@ -98,6 +98,16 @@ fn whom_the_operator_forgives_begins_anew() {
 }
 
 #[test]
+fn what_is_taken_back_does_not_count() {
+    let mut detectors = logins();
+    for n in 0..50 {
+        assert!(fail(&mut detectors, "a", "l", n).is_none());
+        detectors.take_back(Attack::BruteForce, "a");
+    }
+    detectors.take_back(Attack::BruteForce, "b");
+}
+
+#[test]
 fn more_attackers_than_fit_do_not_grow_it() {
     let mut detectors = logins();
     for n in 0..=MOST_TRACKS {
