@@ -15,6 +15,7 @@ pub mod listen;
 mod mailbox;
 mod origin;
 mod outputs;
+mod polling;
 pub mod preface;
 mod probes;
 pub mod report;

@@ -101,6 +101,27 @@ impl Shard {
         packet
     }
 
+    /// An Engine.IO session has opened over a WebSocket.
+    pub fn open_engine_socket(
+        self: &Rc<Self>,
+        from: &From,
+        head: Head,
+        alone: Option<Entry>,
+        (stream, early, deflate): (Stream, Bytes, Option<u8>),
+    ) {
+        let connection = Connection::new(self.fresh_id(), from.clone());
+        let stream = Rc::new(stream);
+        {
+            let mut wire = connection.wire.borrow_mut();
+            wire.stream = Some(Rc::clone(&stream));
+            wire.deflate = deflate;
+        }
+        let packet = self.open_engine(&connection, head, alone, true);
+        self.put_text(&connection, &packet);
+        let decoder = Decoder::new(self.hub.settings.engine.max_payload, deflate.is_some());
+        tokio::task::spawn_local(Rc::clone(self).read_socket(connection, stream, decoder, early));
+    }
+
     /// Handles a request for a session of this shard.
     pub fn engine_call(self: &Rc<Self>, call: EngineCall) {
         let (EngineCall::Poll(sid, _)
@@ -224,131 +245,6 @@ impl Shard {
         // A client that gets this and the end of the transport in one poll takes it for a transport that broke, and comes back.
         self.flush(connection);
         self.close_engine(connection);
-    }
-
-    // ---- HTTP ----
-
-    fn poll(self: &Rc<Self>, connection: &Rc<Connection>, reply: oneshot::Sender<PollReply>) {
-        self.prove_polled(connection);
-        let queued = !connection.wire.borrow().mailbox.is_empty();
-        let now = clock::monotonic_ms();
-        let get = connection.engine.borrow_mut().as_mut().map(|side| side.engine.on_poll_get(queued, now));
-        match get.unwrap_or(Get::Refuse(RequestError::UnknownSid)) {
-            Get::Wait => {
-                if let Some(side) = connection.engine.borrow_mut().as_mut() {
-                    side.waiting_poll = Some(reply);
-                }
-            }
-            Get::Packets => drop(reply.send(Ok(self.take_payload(connection)))),
-            Get::Noop => drop(reply.send(Ok(b"6".to_vec()))),
-            Get::Last => {
-                let body = payload::encode_last(outgoing(&connection.wire.borrow().mailbox));
-                let _ = reply.send(Ok(body));
-                self.engine_closed(connection, CloseReason::ServerClose);
-            }
-            Get::Refuse(error) => drop(reply.send(Err(error))),
-            Get::Close(error, waiting, reason) => {
-                let _ = reply.send(Err(error));
-                if let Some(answer) = waiting {
-                    self.answer_waiting(connection, answer);
-                }
-                self.engine_closed(connection, reason);
-            }
-        }
-    }
-
-    fn take_payload(&self, connection: &Connection) -> Vec<u8> {
-        let mut wire = connection.wire.borrow_mut();
-        let (body, taken) = payload::encode(outgoing(&wire.mailbox), self.hub.settings.engine.max_payload);
-        wire.mailbox.take(taken);
-        connection.polled(taken);
-        connection.relief.notify_waiters();
-        body
-    }
-
-    /// Gives what waits to the poll that waits for it. Says whether this connection is polling.
-    pub fn answer_poll(&self, connection: &Connection) -> bool {
-        let taken = {
-            let mut side = connection.engine.borrow_mut();
-            let Some(side) = side.as_mut() else { return false };
-            if side.engine.mode() == Mode::WebSocket || connection.wire.borrow().stream.is_some() {
-                return false;
-            }
-            if connection.wire.borrow().mailbox.is_empty() || !side.engine.take_poll() {
-                return true;
-            }
-            side.waiting_poll.take()
-        };
-        if let Some(reply) = taken {
-            let _ = reply.send(Ok(self.take_payload(connection)));
-        }
-        true
-    }
-
-    fn answer_waiting(&self, connection: &Connection, answer: PollAnswer) {
-        let waiting = connection.engine.borrow_mut().as_mut().and_then(|side| side.waiting_poll.take());
-        if let Some(reply) = waiting {
-            let body = match answer {
-                PollAnswer::Noop => b"6".to_vec(),
-                PollAnswer::Last => payload::encode_last(outgoing(&connection.wire.borrow().mailbox)),
-            };
-            let _ = reply.send(Ok(body));
-        }
-    }
-
-    fn post_start(
-        self: &Rc<Self>,
-        connection: &Rc<Connection>,
-        reply: oneshot::Sender<Result<(), RequestError>>,
-    ) {
-        let post = connection.engine.borrow_mut().as_mut().map(|side| side.engine.on_post_start());
-        match post.unwrap_or(Post::Refuse(RequestError::UnknownSid)) {
-            Post::Read => drop(reply.send(Ok(()))),
-            Post::Refuse(error) => drop(reply.send(Err(error))),
-            Post::Close(error, waiting, reason) => {
-                let _ = reply.send(Err(error));
-                if let Some(answer) = waiting {
-                    self.answer_waiting(connection, answer);
-                }
-                self.engine_closed(connection, reason);
-            }
-        }
-    }
-
-    fn post(
-        self: &Rc<Self>,
-        connection: &Rc<Connection>,
-        body: Result<Bytes, CloseReason>,
-    ) -> Result<(), RequestError> {
-        let text = body.and_then(|body| match std::str::from_utf8(&body) {
-            Ok(text) => Ok(text.to_owned()),
-            Err(_) => Err(CloseReason::InvalidPacket),
-        });
-        let text = match text {
-            Ok(text) => text,
-            Err(reason) => {
-                self.step(connection, |side, _| side.engine.on_post_failed(reason));
-                return reason.post_error().map_or(Ok(()), Err);
-            }
-        };
-        let now = clock::monotonic_ms();
-        for packet in payload::decode(&text) {
-            let step = connection
-                .engine
-                .borrow_mut()
-                .as_mut()
-                .map(|side| side.engine.on_post_packet(packet, now, &self.hub.settings.engine));
-            let Some(step) = step else { break };
-            let closed = if let Action::Closed(reason) = step.action { Some(reason) } else { None };
-            self.do_step(connection, step);
-            if let Some(reason) = closed {
-                return reason.post_error().map_or(Ok(()), Err);
-            }
-        }
-        if let Some(side) = connection.engine.borrow_mut().as_mut() {
-            side.engine.on_post_end();
-        }
-        Ok(())
     }
 
     // ---- WebSocket ----
@@ -566,12 +462,4 @@ impl Shard {
         }
         self.engine_time_set(connection);
     }
-}
-
-/// What waits in a mailbox, as packets of a polling payload.
-fn outgoing(mailbox: &super::mailbox::Mailbox) -> impl Iterator<Item = payload::Outgoing<'_>> + Clone {
-    mailbox.frames().map(|frame| match frame.opcode() {
-        Opcode::Binary => payload::Outgoing::Binary(frame.payload()),
-        _ => payload::Outgoing::Text(frame.payload()),
-    })
 }

@@ -11,11 +11,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use hyper::body::{Body as _, Incoming as HyperBody};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
-use roundtable_dialects::engineio::{self, CloseReason, Request as EngineRequest, RequestError, Sid};
 use roundtable_dialects::session::query_value;
 use roundtable_dialects::websocket::{Decoder, handshake};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
 use tower_service::Service as _;
 
 use answer::{Answer, Exchange};
@@ -24,10 +22,10 @@ use pace::{Pace, Paced};
 
 use super::client;
 use super::connection::{Connection, Pings, Slot};
-use super::engine::{EngineCall, PollReply, shard_of};
 use super::listen::Place;
 use super::origin;
-use super::shard::{Shard, Socket, ToShard};
+use super::polling::engine;
+use super::shard::Shard;
 use super::stream::{self, Stream};
 use super::workers::Unworked;
 use super::{Entry, Head, Listener, Way};
@@ -36,8 +34,8 @@ use crate::shares::Share;
 use crate::watch::Spot;
 
 mod answer;
-mod bodies;
-mod pace;
+pub(super) mod bodies;
+pub(super) mod pace;
 
 /// Bytes of a request's head.
 const MAX_HEAD: usize = 16 << 10;
@@ -168,7 +166,7 @@ async fn answer(shard: Rc<Shard>, from: From, request: Request<HyperBody>, excha
 
 /// Whether a request asks for a WebSocket in a way that can lead to one. What else somebody would upgrade to is passed over,
 /// as it is when a proxy speaks an older HTTP.
-fn wants_websocket(request: &Request<HyperBody>) -> bool {
+pub(super) fn wants_websocket(request: &Request<HyperBody>) -> bool {
     let mut wished = request.headers().get_all(header::UPGRADE).iter();
     request.version() >= Version::HTTP_11 && wished.any(|wish| handshake::is_wished(wish.as_bytes()))
 }
@@ -270,7 +268,7 @@ fn unworked_answer(why: Unworked) -> Response<Body> {
 }
 
 /// The last answer on a connection: what the client still sends belongs to a body that nobody reads.
-fn last(mut response: Response<Body>) -> Response<Body> {
+pub(super) fn last(mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
@@ -278,9 +276,12 @@ fn last(mut response: Response<Body>) -> Response<Body> {
 // ---- WebSocket ----
 
 /// The answer to an upgrade request, and the window of compressed frames if compression was agreed on.
-type Shaken = (Response<Body>, Option<u8>);
+pub(super) type Shaken = (Response<Body>, Option<u8>);
 
-fn shake_hands(shard: &Shard, request: &Request<HyperBody>) -> Result<Shaken, Box<Response<Body>>> {
+pub(super) fn shake_hands(
+    shard: &Shard,
+    request: &Request<HyperBody>,
+) -> Result<Shaken, Box<Response<Body>>> {
     let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let checked = match request.version() {
         Version::HTTP_09 | Version::HTTP_10 => Err(handshake::Refusal::NotAnUpgrade),
@@ -317,7 +318,7 @@ fn shake_hands(shard: &Shard, request: &Request<HyperBody>) -> Result<Shaken, Bo
 }
 
 /// Waits for the end of the HTTP part and hands over the bare socket; hyper's buffers are given back.
-async fn bare_socket(upgrade: hyper::upgrade::OnUpgrade) -> Option<(Stream, Bytes)> {
+pub(super) async fn bare_socket(upgrade: hyper::upgrade::OnUpgrade) -> Option<(Stream, Bytes)> {
     let upgraded = upgrade.await.ok()?;
     let parts = upgraded.downcast::<TokioIo<Paced>>().ok()?;
     // An empty rest would keep hyper's whole read buffer alive.
@@ -377,161 +378,5 @@ impl Shard {
         });
         let decoder = Decoder::new(self.hub.settings.max_message, deflate.is_some());
         tokio::task::spawn_local(Rc::clone(self).read_socket(connection, stream, decoder, early));
-    }
-
-    /// An Engine.IO session has opened over a WebSocket.
-    fn open_engine_socket(
-        self: &Rc<Self>,
-        from: &From,
-        head: Head,
-        alone: Option<Entry>,
-        (stream, early, deflate): (Stream, Bytes, Option<u8>),
-    ) {
-        let connection = Connection::new(self.fresh_id(), from.clone());
-        let stream = Rc::new(stream);
-        {
-            let mut wire = connection.wire.borrow_mut();
-            wire.stream = Some(Rc::clone(&stream));
-            wire.deflate = deflate;
-        }
-        let packet = self.open_engine(&connection, head, alone, true);
-        self.put_text(&connection, &packet);
-        let decoder = Decoder::new(self.hub.settings.engine.max_payload, deflate.is_some());
-        tokio::task::spawn_local(Rc::clone(self).read_socket(connection, stream, decoder, early));
-    }
-}
-
-// ---- Engine.IO ----
-
-fn engine_error(error: RequestError) -> Response<Body> {
-    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
-    plain(status, error.body(), "application/json")
-}
-
-fn payload(body: impl Into<Body>) -> Response<Body> {
-    plain(StatusCode::OK, body, "text/plain; charset=UTF-8")
-}
-
-async fn engine(
-    shard: &Rc<Shard>,
-    (from, head): (From, Head),
-    request: Request<HyperBody>,
-    alone: Option<Entry>,
-    pace: &Pace,
-) -> Response<Body> {
-    let upgrade = wants_websocket(&request);
-    let method = match *request.method() {
-        Method::GET => engineio::Method::Get,
-        Method::POST => engineio::Method::Post,
-        _ => engineio::Method::Other,
-    };
-    match EngineRequest::parse(method, upgrade, &head.query) {
-        Err(error) => engine_error(error),
-        Ok(EngineRequest::OpenPolling) => {
-            let connection = Connection::new(shard.fresh_id(), from);
-            payload(shard.open_engine(&connection, head, alone, false))
-        }
-        Ok(EngineRequest::Poll(sid)) => {
-            // A poll waits for as long as its client does.
-            pace.open_ended();
-            poll(shard, sid).await
-        }
-        Ok(EngineRequest::Post(sid)) => post(shard, (from.peer, sid), request, pace).await,
-        Ok(EngineRequest::OpenWebSocket) => engine_socket(shard, request, move |shard, socket| {
-            shard.open_engine_socket(&from, head, alone, socket);
-        }),
-        Ok(EngineRequest::Upgrade(sid)) => {
-            let Some(owner) = shard_of(&sid) else { return engine_error(RequestError::UnknownSid) };
-            engine_socket(shard, request, move |shard, (stream, early, deflate)| {
-                if let Ok(stream) = stream.detach() {
-                    let call = EngineCall::Upgrade(sid, Socket { stream, early, deflate });
-                    shard.shards.to(owner, ToShard::Engine(call));
-                }
-            })
-        }
-    }
-}
-
-fn engine_socket(
-    shard: &Rc<Shard>,
-    mut request: Request<HyperBody>,
-    then: impl FnOnce(Rc<Shard>, (Stream, Bytes, Option<u8>)) + 'static,
-) -> Response<Body> {
-    let (response, deflate) = match shake_hands(shard, &request) {
-        Ok(shaken) => shaken,
-        Err(_) => return engine_error(RequestError::BadRequest),
-    };
-    let upgrade = hyper::upgrade::on(&mut request);
-    let shard = Rc::clone(shard);
-    tokio::task::spawn_local(async move {
-        if let Some((stream, early)) = bare_socket(upgrade).await {
-            then(shard, (stream, early, deflate));
-        }
-    });
-    response
-}
-
-/// Tells the session when the HTTP connection of a waiting poll is cut.
-struct PollGuard<'a> {
-    shard: &'a Shard,
-    owner: u16,
-    sid: Sid,
-    answered: bool,
-}
-
-impl Drop for PollGuard<'_> {
-    fn drop(&mut self) {
-        if !self.answered {
-            self.shard.shards.to(self.owner, ToShard::Engine(EngineCall::PollGone(self.sid)));
-        }
-    }
-}
-
-async fn poll(shard: &Rc<Shard>, sid: Sid) -> Response<Body> {
-    let Some(owner) = shard_of(&sid) else { return engine_error(RequestError::UnknownSid) };
-    let (reply, answer) = oneshot::channel::<PollReply>();
-    shard.shards.to(owner, ToShard::Engine(EngineCall::Poll(sid, reply)));
-    let mut guard = PollGuard { shard, owner, sid, answered: false };
-    let answer = answer.await;
-    guard.answered = true;
-    match answer {
-        Ok(Ok(body)) => payload(body),
-        Ok(Err(error)) => engine_error(error),
-        Err(_) => engine_error(RequestError::UnknownSid),
-    }
-}
-
-async fn post(
-    shard: &Rc<Shard>,
-    (peer, sid): (std::net::IpAddr, Sid),
-    request: Request<HyperBody>,
-    pace: &Pace,
-) -> Response<Body> {
-    let Some(owner) = shard_of(&sid) else { return engine_error(RequestError::UnknownSid) };
-    let (reply, welcome) = oneshot::channel();
-    shard.shards.to(owner, ToShard::Engine(EngineCall::PostStart(sid, reply)));
-    if let Err(error) = welcome.await.unwrap_or(Err(RequestError::UnknownSid)) {
-        return engine_error(error);
-    }
-    let (head, body) = request.into_parts();
-    let hub = &shard.hub;
-    let reach = Reach { limit: hub.settings.engine.max_payload, proven: true };
-    let read =
-        bodies::read(&hub.workers.bodies, (&hub.settings, peer), (&head.headers, body), reach, pace).await;
-    let why = read.as_ref().err().copied();
-    let (body, held) = read.map_or_else(|why| (Err(why), None), |(body, held)| (Ok(body), held));
-    let body = body.map_err(|why| match why {
-        Unread::TooLarge => CloseReason::TooLarge,
-        _ => CloseReason::TransportClosed,
-    });
-    let (reply, done) = oneshot::channel();
-    shard.shards.to(owner, ToShard::Engine(EngineCall::Post(sid, body, reply)));
-    let done = done.await.unwrap_or(Err(RequestError::UnknownSid));
-    drop(held);
-    match (done, why) {
-        (_, Some(Unread::TooSlow)) => last(plain(StatusCode::REQUEST_TIMEOUT, "", "text/plain")),
-        (Ok(()), _) => plain(StatusCode::OK, "ok", "text/html"),
-        (Err(error), Some(_)) => last(engine_error(error)),
-        (Err(error), None) => engine_error(error),
     }
 }
