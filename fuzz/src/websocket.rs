@@ -34,6 +34,9 @@ fn decode(arriving: Vec<Vec<u8>>, deflate: bool, limit: usize, stop: bool) -> Re
     let (mut decoder, mut inflater) = (Decoder::new(limit, deflate), Inflater::new());
     let (mut items, mut arrived) = (Vec::new(), 0);
     let mut sink = |item: Incoming<'_>| {
+        if item == Incoming::Part {
+            return ControlFlow::Continue(());
+        }
         if let Incoming::Text(text) = item {
             assert!(text.len() <= limit, "a text above the limit");
         }

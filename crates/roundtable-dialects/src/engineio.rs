@@ -24,6 +24,8 @@ mod sid;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use crate::websocket::close;
+
 pub use packet::{InvalidPacket, Message, PING, PROBE_ANSWER, Packet};
 pub use request::{Method, Request, RequestError};
 pub use sid::Sid;
@@ -90,6 +92,17 @@ impl CloseReason {
         match self {
             Self::ClientClose | Self::ServerClose => None,
             _ => Some(RequestError::BadRequest),
+        }
+    }
+
+    /// The code of the close frame that ends a WebSocket for it.
+    pub const fn close_code(self) -> u16 {
+        match self {
+            Self::InvalidPacket | Self::Overlap => close::PROTOCOL_ERROR,
+            Self::TooLarge => close::TOO_BIG,
+            Self::ClientClose | Self::ServerClose | Self::TransportClosed | Self::PingTimeout => {
+                close::NORMAL
+            }
         }
     }
 }
@@ -224,6 +237,18 @@ impl Engine {
         self.mode
     }
 
+    /// Whether what the client sends still counts.
+    pub fn is_open(&self) -> bool {
+        self.mode != Mode::Closed && !self.closing
+    }
+
+    /// Bytes come from the client, if no whole packet yet: its time to answer a ping begins anew.
+    pub fn on_bytes(&mut self, now: u64, config: &Config) {
+        if self.awaiting_pong {
+            self.heartbeat_at = self.heartbeat_at.max(now.saturating_add(config.ping_timeout));
+        }
+    }
+
     /// When [`Engine::on_tick`] has something to do, in milliseconds; `None` once the session is over.
     pub fn next_deadline(&self) -> Option<u64> {
         match self.mode {
@@ -252,7 +277,7 @@ impl Engine {
             self.mode = Mode::Closed;
             return Get::Last;
         }
-        if self.awaiting_pong && now >= self.heartbeat_at {
+        if self.awaiting_pong && !self.post_open && now >= self.heartbeat_at {
             // The timer is late; the client must not be able to tell.
             let waiting = self.end(CloseReason::PingTimeout).waiting_poll;
             return Get::Close(RequestError::UnknownSid, waiting, CloseReason::PingTimeout);
@@ -372,6 +397,11 @@ impl Engine {
             return if self.closing { self.end(CloseReason::ServerClose) } else { self.abandon_upgrade() };
         }
         if now < self.heartbeat_at || self.closing {
+            return Step::NOTHING;
+        }
+        if self.awaiting_pong && self.post_open {
+            // The pong cannot come before the post that is under way, whose time is bounded by the caller.
+            self.on_bytes(now, config);
             return Step::NOTHING;
         }
         if self.awaiting_pong {

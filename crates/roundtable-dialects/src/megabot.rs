@@ -14,13 +14,13 @@ use roundtable_core::ids::{AgentId, ConnectionId, MessageId, Principal, RoomId};
 use roundtable_core::time::{Cursor, Offset, Time};
 use serde::Serialize;
 
+use crate::pace::{Bucket, Limit};
 use crate::probes::Probes;
 use crate::session::{
     Ask, Ending, Form, Identity, Input, Opening, Output, Outputs, Refusal, Route, Scene, Session, Sign, Token,
 };
 use encode::Metadata;
 use errors::Fault;
-use wire::bucket::Bucket;
 
 pub mod encode;
 pub mod errors;
@@ -111,7 +111,6 @@ pub struct MegaBotSession {
     /// Connections that sat in the same seat before.
     former: Vec<ConnectionId>,
     form: Form,
-    frames: Bucket,
     batched: Bucket,
     made: u32,
     asked: u32,
@@ -143,7 +142,19 @@ enum Phase {
 enum Early {
     Text(String),
     Binary(Vec<u8>),
-    Refused(Option<String>, Fault),
+    /// It was one too many and left unread.
+    Refused(Fault),
+}
+
+impl Early {
+    /// Bytes that it holds.
+    fn size(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Binary(bytes) => bytes.len(),
+            Self::Refused(_) => 0,
+        }
+    }
 }
 
 /// What a question to the engine was for.
@@ -226,7 +237,6 @@ impl MegaBotSession {
             since: None,
             former: Vec::new(),
             form: encode::TEXT,
-            frames: Bucket::default(),
             batched: Bucket::default(),
             made: 0,
             asked: 0,
@@ -363,6 +373,15 @@ impl Session for MegaBotSession {
     fn proven(&mut self, probe: u32, scene: Scene<'_>, out: &mut Outputs) {
         self.arrived(probe, scene, out);
         self.arm(out);
+    }
+
+    fn frame_limit(&self) -> Option<Limit> {
+        let burst = self.settings.frame_burst;
+        self.settings.frames_per_second.map(|per_second| Limit { per_second, burst })
+    }
+
+    fn too_fast(&mut self, after_ms: u64, scene: Scene<'_>, out: &mut Outputs) {
+        self.refuse_unread(after_ms, scene, out);
     }
 
     fn oversized(&mut self, scene: Scene<'_>, out: &mut Outputs) {

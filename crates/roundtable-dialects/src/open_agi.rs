@@ -18,6 +18,7 @@ pub use encode::encode;
 use errors::Fault;
 use wire::{Channel, ClientFrame};
 
+use crate::pace::Limit;
 use crate::session::{
     Ask, Credentials, Ending, Family, Identity, Input, Opening, Output, Outputs, Proof, Refusal, Route,
     Scene, Session, Sign, Token, bearer, query_value,
@@ -63,8 +64,8 @@ pub struct OpenAgiSession {
     channels: Vec<Channel>,
     grace_at: Option<Time>,
     expires_at: Option<Time>,
-    second: Time,
-    frames: u32,
+    /// That it sends too much was told, and nothing was read since.
+    told_too_fast: bool,
 }
 
 impl OpenAgiSession {
@@ -80,8 +81,7 @@ impl OpenAgiSession {
             channels: Vec::new(),
             grace_at: None,
             expires_at: None,
-            second: Time(0),
-            frames: 0,
+            told_too_fast: false,
         }
     }
 
@@ -116,20 +116,11 @@ impl OpenAgiSession {
         }
     }
 
-    /// Counts a frame. The first one too many in a second is told, all of them are left unread.
-    fn within_rate(&mut self, scene: Scene<'_>, out: &mut Outputs) -> bool {
-        let Some(most) = self.settings.frames_per_second else { return true };
-        if scene.now.since(self.second) >= 1_000 {
-            (self.second, self.frames) = (scene.now, 0);
+    /// Any frame of the client ends the wait for its first one.
+    fn end_grace(&mut self, out: &mut Outputs) {
+        if self.grace_at.take().is_some() {
+            self.wake(out);
         }
-        self.frames = self.frames.saturating_add(1);
-        if self.frames == most.saturating_add(1) {
-            out.push(Output::Send(wire::error(&Fault::too_many(most), scene.now)));
-        }
-        if self.frames > most {
-            out.push(Output::Notice(Sign::TooFast));
-        }
-        self.frames <= most
     }
 
     fn obey(&mut self, frame: &ClientFrame, scene: Scene<'_>, out: &mut Outputs) {
@@ -194,12 +185,8 @@ impl Session for OpenAgiSession {
         if self.over || !self.known {
             return;
         }
-        if self.grace_at.take().is_some() {
-            self.wake(out);
-        }
-        if !self.within_rate(scene, out) {
-            return;
-        }
+        self.end_grace(out);
+        self.told_too_fast = false;
         let frame = match input {
             Input::Text(text) => wire::decode(text),
             Input::Binary(_) | Input::Event { .. } | Input::Answer { .. } => Err(Fault::not_json()),
@@ -232,6 +219,23 @@ impl Session for OpenAgiSession {
 
     fn expelled(&mut self, refusal: Refusal, scene: Scene<'_>, out: &mut Outputs) {
         self.refuse(refusal, scene, out);
+    }
+
+    fn frame_limit(&self) -> Option<Limit> {
+        self.settings.frames_per_second.map(|per_second| Limit { per_second, burst: per_second })
+    }
+
+    /// The first of several frames too many is told, all of them are left unread.
+    fn too_fast(&mut self, _after_ms: u64, scene: Scene<'_>, out: &mut Outputs) {
+        if self.over {
+            return;
+        }
+        self.end_grace(out);
+        out.push(Output::Notice(Sign::TooFast));
+        if let Some(most) = self.settings.frames_per_second.filter(|_| !self.told_too_fast) {
+            self.told_too_fast = true;
+            out.push(Output::Send(wire::error(&Fault::too_many(most), scene.now)));
+        }
     }
 
     fn oversized(&mut self, scene: Scene<'_>, out: &mut Outputs) {

@@ -19,6 +19,7 @@ use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use crate::figures::Figures;
+use crate::pace::Limit;
 
 /// The five dialects.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -379,6 +380,8 @@ pub enum Output {
     Probe(u32),
     /// Count a sign of an attack against this client's address.
     Notice(Sign),
+    /// So many bytes came out of something that the session unpacked by itself: they count as if they had been received.
+    Unpacked(usize),
     /// Call [`Session::woken`] at this time, once; a later request replaces an earlier one.
     WakeAt(Time),
     /// The connection ends after what was sent before.
@@ -460,6 +463,15 @@ pub trait Session: Send {
 
     /// The pong for an [`Output::Probe`] came: all that was sent before the probe has arrived.
     fn proven(&mut self, _probe: u32, _scene: Scene<'_>, _out: &mut Outputs) {}
+
+    /// Plain WebSocket: how many messages of this connection are read; `None` for any number.
+    fn frame_limit(&self) -> Option<Limit> {
+        None
+    }
+
+    /// Plain WebSocket: a message beyond [`Session::frame_limit`] came. It was left unread, neither inflated nor parsed; one
+    /// that comes after so many milliseconds is read again.
+    fn too_fast(&mut self, _after_ms: u64, _scene: Scene<'_>, _out: &mut Outputs) {}
 
     /// Plain WebSocket: a message was larger than allowed, so it was not read. After what the session sends now, the server
     /// closes with 1009.

@@ -26,6 +26,8 @@ pub use args::Args;
 pub use namespaces::{Ack, Assembled, Attempt, Event, Namespaces, Slot, Step};
 pub use packet::{Kind, Packet};
 
+use crate::websocket::close;
+
 /// The main namespace; its name is left out on the wire.
 pub const MAIN: &str = "/";
 /// What a client that asks for a namespace nobody serves is told (a CONNECT_ERROR's `message`).
@@ -41,9 +43,10 @@ pub const MAX_ATTACHMENTS: usize = 16;
 /// What all connections of a listener share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Milliseconds from the opening until the first namespace must have been accepted.
+    /// Milliseconds from the opening until the first namespace must have been accepted, and for which somebody known may be in
+    /// none.
     pub connect_timeout: u64,
-    /// Bytes of a packet while no namespace has been accepted.
+    /// Bytes of a packet, attachments included, while nobody has shown who it is.
     pub max_before_connect: usize,
     /// Bytes of a packet, attachments included.
     pub max_packet: usize,
@@ -101,4 +104,24 @@ pub enum Violation {
     /// No namespace was accepted in time.
     #[error("no namespace connected in time")]
     ConnectTimeout,
+}
+
+impl Violation {
+    /// The code of the close frame that ends a WebSocket for it, as on plain ones.
+    pub const fn close_code(self) -> u16 {
+        match self {
+            Self::TooLarge => close::TOO_BIG,
+            Self::Payload | Self::EventName | Self::Placeholder => close::INVALID_DATA,
+            Self::ConnectTimeout => close::NORMAL,
+            Self::PacketType
+            | Self::Attachments
+            | Self::Namespace
+            | Self::AckId
+            | Self::NotConnected
+            | Self::AlreadyConnected
+            | Self::TooManyNamespaces
+            | Self::UnexpectedText
+            | Self::UnexpectedBinary => close::PROTOCOL_ERROR,
+        }
+    }
 }

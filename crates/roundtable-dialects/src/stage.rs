@@ -16,6 +16,7 @@ use roundtable_core::users::WorkspaceCreated;
 use serde_json::Value;
 
 use crate::figures::Figures;
+use crate::pace::Bucket;
 use crate::session::{
     Credential, Ending, Form, Identity, Input, Message, Messages, Opening, Output, Outputs, Proof, Refusal,
     Route, Scene, Session,
@@ -29,6 +30,7 @@ pub struct Client {
     session: Box<dyn Session>,
     who: Option<Principal>,
     topics: BTreeSet<Topic>,
+    frames: Bucket,
     /// What it asked to be identified by, last.
     pub proof: Option<Proof>,
     /// What it got and nobody has looked at.
@@ -116,6 +118,7 @@ impl Stage {
             session,
             who: None,
             topics: BTreeSet::new(),
+            frames: Bucket::default(),
             proof: None,
             got: Vec::new(),
             wake: None,
@@ -132,7 +135,15 @@ impl Stage {
 
     /// A client says something.
     pub fn say(&mut self, id: usize, text: &str) {
-        self.with(id, |session, scene, out| session.input(Input::Text(text), scene, out));
+        let mut frames = self.client(id).frames;
+        self.with(id, |session, scene, out| {
+            let now = scene.now.0.unsigned_abs();
+            match session.frame_limit().map(|limit| frames.take(1, limit, now)) {
+                Some(Err(after_ms)) => session.too_fast(after_ms, scene, out),
+                Some(Ok(())) | None => session.input(Input::Text(text), scene, out),
+            }
+        });
+        self.client(id).frames = frames;
     }
 
     /// A client sends bytes.
@@ -268,7 +279,7 @@ impl Stage {
         match output {
             Output::Send(message) => self.client(id).got.push(text(message)),
             // Counted by servers only; what was asked is refused without that.
-            Output::Notice(_) => {}
+            Output::Notice(_) | Output::Unpacked(_) => {}
             Output::Authenticate(credentials) => self.client(id).proof = Some(credentials.proof),
             Output::WakeAt(at) => self.client(id).wake = Some(at),
             Output::End(ending) => self.client(id).ended = Some(ending),

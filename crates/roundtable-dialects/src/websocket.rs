@@ -19,7 +19,7 @@ pub mod deflate;
 pub mod encode;
 pub mod handshake;
 
-pub use decode::{Decoder, Incoming};
+pub use decode::{Decoder, Incoming, Sink};
 pub use deflate::{DEFLATE_THRESHOLD, Deflater, Inflater};
 pub use encode::{Frame, FrameWriter};
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use clap::Parser;
 use roundtable::transport::http::From;
-use roundtable::transport::{Doors, Entry, Farewell, Head, Settings, Way, alone};
+use roundtable::transport::{Allowance, Doors, Entry, Farewell, Head, Settings, Way, alone};
 use roundtable_core::delivery::Delivery;
 use roundtable_core::engine::Outcome;
 use roundtable_core::error::Error;
@@ -139,6 +139,7 @@ async fn main() -> Result<(), Error> {
             ..engineio::Config::default()
         },
         sockets: socketio::Config { connect_timeout: 1_000, ..socketio::Config::default() },
+        strangers: Allowance { message: 1_000_000, ..Allowance::STRANGER },
         origins: vec!["*".into()],
         ..Settings::default()
     };

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use clap::Parser;
 use roundtable::transport::http::From;
-use roundtable::transport::{Doors, Entry, Farewell, Head, Settings, Way, alone};
+use roundtable::transport::{Allowance, Doors, Entry, Farewell, Head, Settings, Way, alone};
 use roundtable_core::delivery::Delivery;
 use roundtable_core::engine::Outcome;
 use roundtable_core::error::Error;
+use roundtable_dialects::pace::Limit;
 use roundtable_dialects::session::{
     Form, Identity, Input, Message, Messages, Opening, Output, Outputs, Refusal, Route, Scene, Session, Token,
 };
@@ -20,6 +21,9 @@ struct Arguments {
     #[arg(long, default_value_t = 3102)]
     port: u16,
 }
+
+/// Nobody is told apart here, and nobody is slowed down.
+const UNLIMITED: Limit = Limit { per_second: u32::MAX, burst: u32::MAX };
 
 /// Says everything back.
 struct Echo;
@@ -77,7 +81,8 @@ impl Doors for EchoDoor {
 async fn main() -> Result<(), Error> {
     let Arguments { port } = Arguments::parse();
     // The suite sends messages of 16 MiB, and reads them only when it has written them all.
-    let settings = Settings { max_message: 16 << 20, mailbox_bytes: 64 << 20, ..Settings::default() };
+    let most = Allowance { message: 16 << 20, read: 64 << 10, queue: 64 << 20, pace: UNLIMITED };
+    let settings = Settings { max_message: most.message, strangers: most, ..Settings::default() };
     let _running = alone::serve(([127, 0, 0, 1], port).into(), Arc::new(EchoDoor), settings).await?;
     std::future::pending().await
 }

@@ -49,7 +49,8 @@ section! {
         keep_alive: Span = Span::of_ms(75_000),
         /// How long a stop waits for what is under way before connections are cut.
         drain_timeout: Span = Span::of_ms(5_000),
-        /// Open connections of one address, loopback ones not counted: one machine shall not use up the sockets. `off` for any number.
+        /// Open connections and polling sessions of one address, loopback ones not counted: one machine shall not use up the
+        /// sockets. `off` for any number.
         connections_per_address: Rate = Rate::of(1_000),
         /// Largest body of a REST request, 1 KiB to 64 MiB. Logins, and whoever shows no credential in the head where one is
         /// needed, have `limits.unauthenticated_message`.
@@ -162,6 +163,9 @@ section! {
         queue: Size = Size::of_bytes(1 << 20),
         /// Commands of one connection that wait for the log; past it the socket is not read.
         unfinished_commands: Count = Count::of(64),
+        /// Work for one connection in a second, on average: bytes that are read, four for each byte that was inflated, 256 for a
+        /// frame. Past it the socket is not read for a while. 1 MiB to 1 GiB.
+        bytes_per_second: Size = Size::of_bytes(32 << 20),
         /// Largest message before the client has said who it is: strangers get little memory.
         unauthenticated_message: Size = Size::of_bytes(16 << 10),
     }
@@ -432,6 +436,9 @@ impl Config {
         }
         if self.limits.queue.bytes() < 64 << 10 {
             found.push("limits.queue must be at least 64KiB".into());
+        }
+        if !(1 << 20..=1 << 30).contains(&self.limits.bytes_per_second.bytes()) {
+            found.push("limits.bytes_per_second must be 1MiB to 1GiB".into());
         }
         if self.websocket.compress_from.bytes() < 1 << 10 {
             found.push("websocket.compress_from must be at least 1KiB".into());

@@ -1,5 +1,6 @@
 //! The torture: starts servers of its own as child processes, attacks them over real sockets, and says which promise broke.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use clap::ValueEnum;
@@ -13,6 +14,7 @@ mod crowd;
 mod flood;
 mod full_disk;
 mod garbage;
+mod hog;
 mod kill;
 mod ledger;
 mod limits;
@@ -20,6 +22,7 @@ mod pair;
 mod person;
 mod stalled;
 mod storm;
+mod stranger;
 
 /// Settings under which nobody is refused for talking too much, and whoever comes back is given all it missed.
 const UNLIMITED: [&str; 5] = [
@@ -46,6 +49,10 @@ pub enum Scenario {
     Flood,
     /// Malformed and huge input on every port and path.
     Garbage,
+    /// Senders that leave no pause, each kind of them alone, beside people who talk and probes that ask.
+    Hog,
+    /// Strangers of every kind that take as much as they are given.
+    Stranger,
 }
 
 /// How large an attack is, and its chance.
@@ -80,7 +87,7 @@ impl Scale {
 #[derive(Clone, Debug, Serialize)]
 pub struct Figure {
     /// Of what.
-    pub what: &'static str,
+    pub what: Cow<'static, str>,
     /// How much.
     pub value: u64,
     /// In which unit; empty for a count.
@@ -101,7 +108,8 @@ pub struct Report {
 }
 
 impl Report {
-    fn figure(&mut self, what: &'static str, value: impl TryInto<u64>, unit: &'static str) {
+    fn figure(&mut self, what: impl Into<Cow<'static, str>>, value: impl TryInto<u64>, unit: &'static str) {
+        let what = what.into();
         self.figures.push(Figure { what, value: value.try_into().unwrap_or(u64::MAX), unit });
     }
 }
@@ -118,6 +126,8 @@ pub async fn attack(scenario: Scenario, dir: &Path, mut scale: Scale) -> Report 
         Scenario::Storm => storm::attack(dir, &mut scale, &mut report).await,
         Scenario::Flood => flood::attack(dir, &mut scale, &mut report).await,
         Scenario::Garbage => garbage::attack(dir, &mut scale, &mut report).await,
+        Scenario::Hog => hog::attack(dir, &scale, &mut report).await,
+        Scenario::Stranger => stranger::attack(dir, &scale, &mut report).await,
     };
     if let Err(error) = ended {
         report.broken.push(error.to_string());

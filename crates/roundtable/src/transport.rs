@@ -23,6 +23,7 @@ mod shard;
 mod socket;
 mod stream;
 mod survey;
+mod turn;
 mod wheel;
 pub mod workers;
 
@@ -32,10 +33,12 @@ use std::sync::{Arc, Mutex};
 
 use roundtable_core::delivery::{Delivery, Topic};
 use roundtable_core::feeds::Feed;
+use roundtable_dialects::pace::Limit;
 use roundtable_dialects::session::{Form, Messages, Opening, Scene, Session};
 use roundtable_dialects::{engineio, socketio};
 
 pub use shard::{Prepared, Shards, Started};
+pub use turn::Allowance;
 
 /// Makes the messages of a shared form.
 pub type Encode = fn(Form, &Delivery<'_>, Scene<'_>) -> Messages;
@@ -62,6 +65,10 @@ pub struct Entry {
     /// Milliseconds between protocol pings of a plain WebSocket; two unanswered ones end it.
     pub ping_ms: u64,
 }
+
+/// Bytes that are kept of the head of a request that opens a Socket.IO connection: credentials that this server made are
+/// far shorter.
+pub const MAX_KEPT_HEAD: usize = 4 << 10;
 
 /// Where an HTTP path leads.
 pub enum Way {
@@ -90,6 +97,26 @@ pub struct Head {
     pub api_key: Option<String>,
     /// The `X-Key-Id` and `X-Secret-Key` headers, if both are there.
     pub channel_key: Option<(String, String)>,
+}
+
+impl Head {
+    /// What a later CONNECT may look at: path, credential, and the query without what belongs to Engine.IO. `None` if that is
+    /// more than is kept.
+    fn kept(&self) -> Option<Self> {
+        let own = |pair: &&str| {
+            let name = pair.split('=').next().unwrap_or_default();
+            !matches!(name, "EIO" | "transport" | "sid" | "t" | "b64" | "j")
+        };
+        let query = self.query.split('&').filter(own).collect::<Vec<_>>().join("&");
+        let authorization = self.authorization.clone();
+        let size = self.path.len() + query.len() + authorization.as_ref().map_or(0, String::len);
+        (size <= MAX_KEPT_HEAD).then(|| Self {
+            path: self.path.clone(),
+            query,
+            authorization,
+            ..Self::default()
+        })
+    }
 }
 
 /// Which path and which namespace leads to which session.
@@ -132,6 +159,10 @@ pub struct Settings {
     pub max_message: usize,
     /// Bytes that may wait for one slow reader.
     pub mailbox_bytes: usize,
+    /// Work for one connection in a second; [`turn`] says what counts how much.
+    pub pace: Limit,
+    /// What somebody may take who has not shown who it is.
+    pub strangers: Allowance,
     /// Questions of one connection that may wait for their answers; at the bound its socket is not read.
     pub max_unfinished: u32,
     /// How long a client may take for its request head.
@@ -171,6 +202,8 @@ impl Default for Settings {
             sockets: socketio::Config::default(),
             max_message: 1 << 20,
             mailbox_bytes: 1 << 20,
+            pace: Limit { per_second: 32 << 20, burst: 32 << 20 },
+            strangers: Allowance::STRANGER,
             max_unfinished: 256,
             patience: 10_000,
             body_patience: 30_000,
@@ -197,6 +230,8 @@ impl Settings {
         let sockets = &config.socketio;
         let max_payload = sockets.max_payload.bytes();
         let defaults = Self::default();
+        let pace = u32::try_from(config.limits.bytes_per_second.bytes()).unwrap_or(u32::MAX);
+        let message = config.limits.unauthenticated_message.bytes();
         Self {
             engine: engineio::Config {
                 ping_interval: sockets.ping_interval.ms(),
@@ -211,6 +246,8 @@ impl Settings {
             },
             max_message: config.websocket.max_message.bytes(),
             mailbox_bytes: config.limits.queue.bytes(),
+            pace: Limit { per_second: pace, burst: pace },
+            strangers: Allowance { message, ..Allowance::STRANGER },
             max_unfinished: config.limits.unfinished_commands.get(),
             patience: config.server.header_timeout.ms(),
             body_patience: config.server.body_timeout.ms(),

@@ -32,6 +32,8 @@ mod refusals;
 mod rig;
 #[path = "server/security.rs"]
 mod security;
+#[path = "server/turns.rs"]
+mod turns;
 #[path = "server/workspaces.rs"]
 mod workspaces;
 

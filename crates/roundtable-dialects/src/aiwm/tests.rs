@@ -162,7 +162,7 @@ impl World {
             let mut more = Outputs::new();
             let who = self.links[n].who.clone();
             match output {
-                Output::Notice(_) => {}
+                Output::Notice(_) | Output::Unpacked(_) => {}
                 Output::Send(message) => self.links[n].got.push(show(&message)),
                 Output::Accept => self.links[n].got.push("CONNECT".into()),
                 Output::Refuse { message, data } => {

@@ -79,6 +79,23 @@ fn a_pong_schedules_the_next_ping_and_silence_closes() {
 }
 
 #[test]
+fn bytes_and_a_post_under_way_are_signs_of_life() {
+    let mut engine = websocket();
+    let _ = engine.on_tick(300, &QUICK);
+    engine.on_bytes(500, &QUICK);
+    assert_eq!(engine.on_tick(500, &QUICK), Step::NOTHING);
+    assert_eq!(engine.on_tick(700, &QUICK), closed(None, CloseReason::PingTimeout));
+
+    let mut engine = polling();
+    let _ = engine.on_tick(300, &QUICK);
+    assert_eq!(engine.on_post_start(), Post::Read);
+    assert_eq!(engine.on_tick(500, &QUICK), Step::NOTHING);
+    assert_eq!(engine.on_poll_get(true, 700), Get::Packets);
+    engine.on_post_end();
+    assert_eq!(engine.on_tick(700, &QUICK), closed(None, CloseReason::PingTimeout));
+}
+
+#[test]
 fn pongs_nobody_asked_for_do_not_put_off_the_ping() {
     let mut engine = websocket();
     assert_eq!(engine.on_ws_text("3", 299, &QUICK), Step::NOTHING);

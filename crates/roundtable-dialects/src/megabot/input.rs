@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use super::errors::Fault;
 use super::wire::{self, Act, Chat, Request};
 use super::{Asked, Early, Heard, MAX_EARLY, MAX_RECENT, MegaBotSession, OWN_PREFIX, Phase, Waiting, reply};
+use crate::pace::Limit;
 use crate::session::{Ask, Input, Output, Outputs, Scene, Sign};
 use crate::websocket::close;
 
@@ -29,29 +30,40 @@ impl MegaBotSession {
         if self.phase == Phase::Over {
             return;
         }
-        let limit = (self.settings.frames_per_second, self.settings.frame_burst);
-        let early = match (self.frames.take(1, limit, scene.now), input) {
-            (Ok(()), Input::Text(text)) if self.phase == Phase::Open => {
-                return self.done(scene, out, |me, out| me.text(text, scene, out));
+        match input {
+            Input::Text(text) if self.phase == Phase::Open => {
+                self.done(scene, out, |me, out| me.text(text, scene, out));
             }
-            (Ok(()), Input::Binary(bytes)) if self.phase == Phase::Open => {
-                return self.done(scene, out, |me, out| me.binary(bytes, scene, out));
+            Input::Binary(bytes) if self.phase == Phase::Open => {
+                self.done(scene, out, |me, out| me.binary(bytes, scene, out));
             }
-            (Ok(()), Input::Text(text)) => Early::Text(text.to_owned()),
-            (Ok(()), Input::Binary(bytes)) => Early::Binary(bytes.to_vec()),
-            (Err(after), Input::Text(text)) => Early::Refused(wire::id_of(text), Fault::too_often(after)),
-            (Err(after), Input::Binary(_)) => Early::Refused(None, Fault::too_often(after)),
-            (_, Input::Event { .. } | Input::Answer { .. }) => return,
-        };
-        if matches!(early, Early::Refused(..)) {
-            out.push(Output::Notice(Sign::TooFast));
+            Input::Text(text) => self.wait(Early::Text(text.to_owned()), out),
+            Input::Binary(bytes) => self.wait(Early::Binary(bytes.to_vec()), out),
+            Input::Event { .. } | Input::Answer { .. } => {}
         }
-        match early {
-            Early::Refused(id, fault) if self.phase == Phase::Open => {
-                self.error(id.as_deref(), &fault, scene, out);
-            }
-            early if self.early.len() < MAX_EARLY => self.early.push(early),
-            _ => self.end(close::POLICY, "Too many messages before the first answer", out),
+    }
+
+    /// A frame came too early after others; nobody has looked at it.
+    pub(super) fn refuse_unread(&mut self, after_ms: u64, scene: Scene<'_>, out: &mut Outputs) {
+        if self.phase == Phase::Over {
+            return;
+        }
+        out.push(Output::Notice(Sign::TooFast));
+        let fault = Fault::too_often(after_ms);
+        if self.phase == Phase::Open {
+            self.error(None, &fault, scene, out);
+        } else {
+            self.wait(Early::Refused(fault), out);
+        }
+    }
+
+    fn wait(&mut self, early: Early, out: &mut Outputs) {
+        let held: usize = self.early.iter().map(Early::size).sum();
+        let fits = self.early.is_empty() || held + early.size() <= self.settings.max_message_bytes;
+        if fits && self.early.len() < MAX_EARLY {
+            self.early.push(early);
+        } else {
+            self.end(close::POLICY, "Too many messages before the first answer", out);
         }
     }
 
@@ -79,7 +91,10 @@ impl MegaBotSession {
     /// A binary frame: only gzip has a meaning.
     pub(super) fn binary(&mut self, bytes: &[u8], scene: Scene<'_>, out: &mut Outputs) {
         match wire::unpack(bytes, self.settings.max_message_bytes) {
-            Ok(text) => self.text(&text, scene, out),
+            Ok(text) => {
+                out.push(Output::Unpacked(text.len()));
+                self.text(&text, scene, out);
+            }
             Err(fault) if fault.code == 413 => self.too_large(scene, out),
             Err(fault) => self.error(None, &fault, scene, out),
         }
@@ -101,9 +116,11 @@ impl MegaBotSession {
         if items.len() > self.settings.max_batch {
             return self.error(id, &Fault::field("messages"), scene, out);
         }
-        let limit = (self.settings.batched_per_second, self.settings.batched_burst);
         let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
-        if let Err(after) = self.batched.take(count, limit, scene.now) {
+        let (burst, now) = (self.settings.batched_burst, u64::try_from(scene.now.0).unwrap_or(0));
+        if let Some(per_second) = self.settings.batched_per_second
+            && let Err(after) = self.batched.take(count, Limit { per_second, burst }, now)
+        {
             out.push(Output::Notice(Sign::TooFast));
             return self.error(id, &Fault::too_often(after), scene, out);
         }

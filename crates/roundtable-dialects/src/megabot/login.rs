@@ -178,7 +178,7 @@ impl MegaBotSession {
             match early {
                 Early::Text(text) => self.text(&text, scene, out),
                 Early::Binary(bytes) => self.binary(&bytes, scene, out),
-                Early::Refused(id, fault) => self.error(id.as_deref(), &fault, scene, out),
+                Early::Refused(fault) => self.error(None, &fault, scene, out),
             }
         }
     }

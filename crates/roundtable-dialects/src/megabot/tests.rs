@@ -171,7 +171,7 @@ impl World {
         let mut asks = VecDeque::new();
         for output in out {
             match output {
-                Output::Notice(_) => {}
+                Output::Notice(_) | Output::Unpacked(_) => {}
                 Output::Send(message) => self.receive(n, &message),
                 Output::Authenticate(credentials) => {
                     let who = identify(&self.state, credentials.proof);

@@ -9,8 +9,6 @@ use serde_json::value::RawValue;
 
 use super::errors::Fault;
 
-pub mod bucket;
-
 /// Longest chat text in UTF-16 code units, as JavaScript's `length` counts.
 const MAX_CONTENT_UNITS: usize = 10_000;
 /// Most attachments of one chat message.
@@ -193,12 +191,6 @@ fn object(raw: &RawValue) -> Option<Fields<'_>> {
     serde_json::from_str(raw.get()).ok()
 }
 
-/// The `id` of a message that is refused unread.
-pub fn id_of(text: &str) -> Option<String> {
-    let fields: Fields<'_> = serde_json::from_str(text).ok()?;
-    fields.get("id").and_then(|raw| string(raw)).filter(|id| !id.is_empty())
-}
-
 /// Whether valid JSON is nested deeper than `most` levels.
 fn deeper_than(json: &str, most: usize) -> bool {
     let (mut depth, mut inside, mut escaped) = (0_usize, false, false);
@@ -242,7 +234,7 @@ pub fn unpack(bytes: &[u8], most: usize) -> Result<String, Fault> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Request, deeper_than, id_of, read, unpack};
+    use super::{Request, deeper_than, read, unpack};
     use std::io::Write;
 
     fn refused(text: &str) -> (Option<String>, String) {
@@ -354,11 +346,5 @@ mod tests {
         for bad in [b"\x00\x01".as_slice(), b"\x1f\x8bnonsense", &pack(b"\xff\xfe"), &behind, &twice] {
             assert_eq!(unpack(bad, 100).unwrap_err().error, "invalid_json");
         }
-    }
-
-    #[test]
-    fn the_id_of_a_refused_message_is_found() {
-        assert_eq!(id_of(r#"{"type":"x","id":"a\"b"}"#).as_deref(), Some("a\"b"));
-        assert_eq!(id_of("{"), None);
     }
 }

@@ -8,11 +8,14 @@ use roundtable_core::command::Command;
 use roundtable_core::ids::{AlertId, NodeId, Principal};
 use roundtable_core::json::Json;
 use roundtable_core::signal::{Metric, SignalBody};
+use roundtable_core::state::State;
 use roundtable_core::time::Time;
 use serde_json::{Value, json};
 
 use super::{OpenAgiSession, Settings, encode};
-use crate::session::{Ending, Family, Opening, Proof, Refusal};
+use crate::figures::Figures;
+use crate::pace::Limit;
+use crate::session::{Ending, Family, Input, Opening, Output, Outputs, Proof, Refusal, Scene, Session as _};
 use crate::stage::{Stage, identity, opening};
 
 const DOOR: &str = "/api/v1/ws";
@@ -33,6 +36,24 @@ fn enter(stage: &mut Stage, id: &str) -> usize {
 fn refused(stage: &mut Stage, door: Opening<'_>, why: Refusal) -> (Value, Option<Ending>) {
     let id = stage.enter(session(), door, Err(why));
     (stage.one(id), stage.client(id).ended.clone())
+}
+
+#[test]
+fn the_first_of_several_frames_too_many_is_told() {
+    let mut session = OpenAgiSession::new(Arc::default());
+    let (state, figures) = (State::default(), Figures::default());
+    let scene = Scene { now: Time(1), state: &state, epoch: 1, figures: &figures };
+    let told = |out: &[Output]| out.iter().filter(|o| matches!(o, Output::Send(_))).count();
+    let mut out = Outputs::new();
+    assert_eq!(session.frame_limit(), Some(Limit { per_second: 100, burst: 100 }));
+    for _ in 0..3 {
+        session.too_fast(10, scene, &mut out);
+    }
+    assert_eq!((told(&out), out.len()), (1, 4), "all of them are counted, one is told");
+    session.known = true;
+    session.input(Input::Text(r#"{"type":"pong"}"#), scene, &mut out);
+    session.too_fast(10, scene, &mut out);
+    assert_eq!(told(&out), 2, "and again once one was read");
 }
 
 #[test]

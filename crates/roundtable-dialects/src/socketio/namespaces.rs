@@ -145,7 +145,9 @@ pub struct Namespaces {
     assembling: Option<Box<Assembled>>,
     attempts: u32,
     last_ack_id: u32,
-    ever_connected: bool,
+    /// Somebody has shown who it is. An accepted CONNECT alone shows nothing.
+    known: bool,
+    /// When a client must go that is in no namespace.
     deadline: u64,
 }
 
@@ -157,8 +159,25 @@ impl Namespaces {
             assembling: None,
             attempts: 0,
             last_ack_id: 0,
-            ever_connected: false,
+            known: false,
             deadline: now.saturating_add(config.connect_timeout),
+        }
+    }
+
+    /// Somebody has shown who it is: from now on the limits are wider.
+    pub fn becomes_known(&mut self) {
+        self.known = true;
+    }
+
+    /// A packet was announced whose attachments have not all come.
+    pub fn is_assembling(&self) -> bool {
+        self.assembling.is_some()
+    }
+
+    /// The client left a namespace. If it was the last, somebody known has the time of a fresh connection to enter another.
+    pub fn on_left(&mut self, now: u64, config: &Config) {
+        if self.known {
+            self.deadline = now.saturating_add(config.connect_timeout);
         }
     }
 
@@ -169,11 +188,12 @@ impl Namespaces {
 
     /// A binary message.
     pub fn on_binary<'a>(&mut self, bytes: Cow<'_, [u8]>, config: &Config) -> Step<'a> {
+        let most = self.max_packet(config);
         let Some(packet) = &mut self.assembling else {
             return Step::Close(Violation::UnexpectedBinary);
         };
         packet.size = packet.size.saturating_add(bytes.len());
-        if packet.size > config.max_packet {
+        if packet.size > most {
             return Step::Close(Violation::TooLarge);
         }
         packet.attachments.push(Bytes::from(bytes.into_owned()));
@@ -193,10 +213,7 @@ impl Namespaces {
     pub fn accept(&mut self, attempt: Attempt, sid: Sid) -> Option<String> {
         let place = self.pending(attempt)?;
         place.state = State::Connected(sid);
-        let packet = encode::connected(place.name(), &sid);
-        self.ever_connected = true;
-        self.deadline = NEVER;
-        Some(packet)
+        Some(encode::connected(place.name(), &sid))
     }
 
     /// Refuses a namespace: gives the packet to send, or `None` if a newer attempt took this one's place.
@@ -251,12 +268,13 @@ impl Namespaces {
 
     /// When [`Namespaces::on_tick`] has something to do.
     pub fn next_deadline(&self) -> Option<u64> {
-        (self.deadline != NEVER).then_some(self.deadline)
+        (self.deadline != NEVER && self.connected().next().is_none()).then_some(self.deadline)
     }
 
-    /// Time has passed: a client that was let into no namespace must go, even while one is being checked.
+    /// Time has passed: a client that is in no namespace must go, even while one is being checked. A stranger that left one
+    /// gets no more time by that.
     pub fn on_tick<'a>(&mut self, now: u64) -> Step<'a> {
-        if now < self.deadline {
+        if self.next_deadline().is_none_or(|deadline| now < deadline) {
             return Step::Nothing;
         }
         self.deadline = NEVER;
@@ -264,8 +282,7 @@ impl Namespaces {
     }
 
     fn text<'a>(&mut self, text: &'a str, config: &Config) -> Result<Step<'a>, Violation> {
-        let limit = if self.ever_connected { config.max_packet } else { config.max_before_connect };
-        if text.len() > limit {
+        if text.len() > self.max_packet(config) {
             return Err(Violation::TooLarge);
         }
         if self.assembling.is_some() {
@@ -295,6 +312,10 @@ impl Namespaces {
                 Ok(Step::Nothing)
             }
         }
+    }
+
+    fn max_packet(&self, config: &Config) -> usize {
+        if self.known { config.max_packet } else { config.max_before_connect }
     }
 
     fn connect<'a>(

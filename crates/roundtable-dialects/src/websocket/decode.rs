@@ -9,6 +9,27 @@ const MAX_HEADER: usize = 14;
 /// Whether to go on after an item, as the sink answers.
 type Flow = ControlFlow<()>;
 
+/// Who takes what a decoder hands out. Every closure that takes items is one; it reads everything.
+pub trait Sink {
+    /// Whether the next message is wanted. One that is not is neither inflated nor checked, and handed out as
+    /// [`Incoming::Unread`].
+    fn wants(&mut self) -> bool {
+        true
+    }
+
+    /// So many bytes came out of a compressed message.
+    fn inflated(&mut self, _bytes: usize) {}
+
+    /// The next item; with `Break` decoding stops after it.
+    fn take(&mut self, item: Incoming<'_>) -> ControlFlow<()>;
+}
+
+impl<F: FnMut(Incoming<'_>) -> ControlFlow<()>> Sink for F {
+    fn take(&mut self, item: Incoming<'_>) -> ControlFlow<()> {
+        self(item)
+    }
+}
+
 /// One message or control frame from the client. Borrows from the buffer that was fed, or from where its parts were put
 /// together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +38,10 @@ pub enum Incoming<'a> {
     Text(&'a str),
     /// A whole binary message.
     Binary(&'a [u8]),
+    /// A frame of a message that is not whole yet.
+    Part,
+    /// A whole message that nobody wanted.
+    Unread,
     /// To be answered with [`Frame::pong`](super::Frame::pong) and this payload, at most 125 bytes.
     Ping(&'a [u8]),
     /// The answer to a ping, or a sign of life without one. At most 125 bytes.
@@ -106,6 +131,12 @@ impl Decoder {
         self.closed
     }
 
+    /// Whether the beginning of a frame or a message has come and its end has not.
+    #[must_use]
+    pub const fn is_waiting(&self) -> bool {
+        self.stashed > 0 || self.partial.is_some()
+    }
+
     /// Bytes of heap memory held for an incomplete frame or message; 0 between messages.
     #[must_use]
     pub fn held(&self) -> usize {
@@ -125,10 +156,12 @@ impl Decoder {
     /// # Errors
     ///
     /// The rule that the client broke, with the code for the close frame. Items before it have been handed out.
-    pub fn feed<F>(&mut self, input: &mut [u8], inflater: &mut Inflater, sink: &mut F) -> Result<usize, Error>
-    where
-        F: FnMut(Incoming<'_>) -> ControlFlow<()>,
-    {
+    pub fn feed(
+        &mut self,
+        input: &mut [u8],
+        inflater: &mut Inflater,
+        sink: &mut impl Sink,
+    ) -> Result<usize, Error> {
         let total = input.len();
         let mut rest = input;
         while !rest.is_empty() && !self.closed {
@@ -150,15 +183,12 @@ impl Decoder {
     }
 
     /// Takes the next frame, or as much of it as there is. Gives back how many bytes that took.
-    fn step<F>(
+    fn step(
         &mut self,
         input: &mut [u8],
         inflater: &mut Inflater,
-        sink: &mut F,
-    ) -> Result<(usize, Flow), Error>
-    where
-        F: FnMut(Incoming<'_>) -> Flow,
-    {
+        sink: &mut impl Sink,
+    ) -> Result<(usize, Flow), Error> {
         if let Some(frame) = self.partial.as_mut().and_then(|partial| partial.frame.take()) {
             return self.proceed(frame, input, inflater, sink);
         }
@@ -220,16 +250,13 @@ impl Decoder {
     }
 
     /// Handles a frame that lies in the buffer from its first to its last byte.
-    fn whole<F>(
+    fn whole(
         &mut self,
         header: &Header,
         payload: &[u8],
         inflater: &mut Inflater,
-        sink: &mut F,
-    ) -> Result<Flow, Error>
-    where
-        F: FnMut(Incoming<'_>) -> Flow,
-    {
+        sink: &mut impl Sink,
+    ) -> Result<Flow, Error> {
         match header.opcode {
             Opcode::Continuation => {}
             Opcode::Text | Opcode::Binary if header.fin => {
@@ -240,20 +267,17 @@ impl Decoder {
             control => return self.control(control, payload, sink),
         }
         self.append(payload, 0, header.fin)?;
-        if header.fin { self.end(inflater, sink) } else { Ok(Flow::Continue(())) }
+        if header.fin { self.end(inflater, sink) } else { Ok(sink.take(Incoming::Part)) }
     }
 
     /// Takes bytes of a frame that does not fit into one buffer.
-    fn proceed<F>(
+    fn proceed(
         &mut self,
         mut frame: OpenFrame,
         input: &mut [u8],
         inflater: &mut Inflater,
-        sink: &mut F,
-    ) -> Result<(usize, Flow), Error>
-    where
-        F: FnMut(Incoming<'_>) -> Flow,
-    {
+        sink: &mut impl Sink,
+    ) -> Result<(usize, Flow), Error> {
         let used = frame.left.min(input.len());
         let bytes = input.get_mut(..used).unwrap_or_default();
         unmask(bytes, frame.header.mask);
@@ -271,7 +295,7 @@ impl Decoder {
         } else {
             self.append(bytes, frame.left, fin)?;
             if frame.left == 0 {
-                let flow = if fin { self.end(inflater, sink)? } else { Flow::Continue(()) };
+                let flow = if fin { self.end(inflater, sink)? } else { sink.take(Incoming::Part) };
                 return Ok((used, flow));
             }
         }
@@ -313,10 +337,7 @@ impl Decoder {
     }
 
     /// Hands out the message whose last frame is complete.
-    fn end<F>(&mut self, inflater: &mut Inflater, sink: &mut F) -> Result<Flow, Error>
-    where
-        F: FnMut(Incoming<'_>) -> Flow,
-    {
+    fn end(&mut self, inflater: &mut Inflater, sink: &mut impl Sink) -> Result<Flow, Error> {
         let Some(message) = self.partial.take().and_then(|partial| partial.message) else {
             return Ok(Flow::Continue(()));
         };
@@ -330,18 +351,15 @@ impl Decoder {
         }
     }
 
-    fn control<F>(&mut self, opcode: Opcode, payload: &[u8], sink: &mut F) -> Result<Flow, Error>
-    where
-        F: FnMut(Incoming<'_>) -> Flow,
-    {
+    fn control(&mut self, opcode: Opcode, payload: &[u8], sink: &mut impl Sink) -> Result<Flow, Error> {
         Ok(match opcode {
-            Opcode::Ping => sink(Incoming::Ping(payload)),
-            Opcode::Pong => sink(Incoming::Pong(payload)),
+            Opcode::Ping => sink.take(Incoming::Ping(payload)),
+            Opcode::Pong => sink.take(Incoming::Pong(payload)),
             _ => {
                 let item = parse_close(payload)?;
                 self.closed = true;
                 self.partial = None;
-                sink(item)
+                sink.take(item)
             }
         })
     }
@@ -391,28 +409,33 @@ impl Header {
     }
 }
 
-/// Hands out a whole message: inflated to at most `max_message` bytes if an inflater comes with it, checked if it is text.
-fn deliver<F>(
+/// Hands out a whole message, if it is wanted: inflated to at most `max_message` bytes if an inflater comes with it, checked if it is text.
+fn deliver(
     text: bool,
     inflater: Option<&mut Inflater>,
     payload: &[u8],
     max_message: usize,
-    sink: &mut F,
-) -> Result<Flow, Error>
-where
-    F: FnMut(Incoming<'_>) -> Flow,
-{
-    let mut hand_out = |message| {
-        Ok(if text {
-            sink(Incoming::Text(simdutf8::basic::from_utf8(message).map_err(|_| Error::NOT_UTF8)?))
-        } else {
-            sink(Incoming::Binary(message))
-        })
-    };
-    let Some(inflater) = inflater else { return hand_out(payload) };
-    let flow = inflater.inflate(payload, max_message).and_then(hand_out);
+    sink: &mut impl Sink,
+) -> Result<Flow, Error> {
+    if !sink.wants() {
+        return Ok(sink.take(Incoming::Unread));
+    }
+    let Some(inflater) = inflater else { return hand_out(text, payload, sink) };
+    let flow = inflater.inflate(payload, max_message).and_then(|message| {
+        sink.inflated(message.len());
+        hand_out(text, message, sink)
+    });
     inflater.trim();
     flow
+}
+
+fn hand_out(text: bool, message: &[u8], sink: &mut impl Sink) -> Result<Flow, Error> {
+    let item = if text {
+        Incoming::Text(simdutf8::basic::from_utf8(message).map_err(|_| Error::NOT_UTF8)?)
+    } else {
+        Incoming::Binary(message)
+    };
+    Ok(sink.take(item))
 }
 
 /// Reads the payload of a close frame (RFC 6455 section 5.5.1).
@@ -448,7 +471,7 @@ fn unmask(payload: &mut [u8], mask: [u8; 4]) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Decoder, Incoming, unmask};
+    use super::{Decoder, Incoming, Sink, unmask};
     use crate::websocket::{Deflater, Error, Frame, Inflater, Opcode, close};
     use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
     use std::ops::ControlFlow;
@@ -462,6 +485,8 @@ mod tests {
         Ping(Vec<u8>),
         Pong(Vec<u8>),
         Close(Option<u16>, String),
+        Part,
+        Unread,
     }
 
     impl From<Incoming<'_>> for Seen {
@@ -472,6 +497,8 @@ mod tests {
                 Incoming::Ping(bytes) => Self::Ping(bytes.to_vec()),
                 Incoming::Pong(bytes) => Self::Pong(bytes.to_vec()),
                 Incoming::Close { code, reason } => Self::Close(code, reason.to_owned()),
+                Incoming::Part => Self::Part,
+                Incoming::Unread => Self::Unread,
             }
         }
     }
@@ -511,7 +538,7 @@ mod tests {
         let mut inflater = Inflater::new();
         let mut seen = Vec::new();
         let mut sink = |item: Incoming<'_>| {
-            seen.push(Seen::from(item));
+            seen.extend(Some(Seen::from(item)).filter(|seen| *seen != Seen::Part));
             ControlFlow::Continue(())
         };
         for part in parts {
@@ -835,7 +862,53 @@ mod tests {
             at += used;
             assert_eq!(lent[at..], wire[at..], "what is left is as it was");
         }
-        assert_eq!(seen, [text("one"), text("two"), text("three")]);
+        assert_eq!(seen, [text("one"), Seen::Part, text("two"), text("three")]);
+    }
+
+    /// Wants every second message.
+    struct Choosy(usize, Vec<Seen>);
+
+    impl Sink for Choosy {
+        fn wants(&mut self) -> bool {
+            self.0 += 1;
+            self.0 % 2 == 1
+        }
+
+        fn take(&mut self, item: Incoming<'_>) -> ControlFlow<()> {
+            self.1.push(Seen::from(item));
+            ControlFlow::Continue(())
+        }
+    }
+
+    #[test]
+    fn what_is_not_wanted_is_neither_inflated_nor_checked() {
+        let bomb = [vec![0xC1], client(0x81, &zeros())[1..].to_vec()].concat();
+        let torn = client(0xC1, &[0xFF; 64]);
+        let wire = [
+            client(0x81, b"one"),
+            bomb,
+            client(0x81, b"two"),
+            torn,
+            client(0x89, b"ping"),
+            client(0x81, b"three"),
+            client(0x81, &[0xFF]),
+            client(0x88, b""),
+        ]
+        .concat();
+        let mut sink = Choosy(0, Vec::new());
+        let fed = Decoder::new(LIMIT, true).feed(&mut wire.clone(), &mut Inflater::new(), &mut sink);
+        assert_eq!(fed, Ok(wire.len()));
+        let unread = || Seen::Unread;
+        let (ping, close) = (Seen::Ping(b"ping".to_vec()), Seen::Close(None, String::new()));
+        assert_eq!(
+            sink.1,
+            [text("one"), unread(), text("two"), unread(), ping, text("three"), unread(), close]
+        );
+    }
+
+    /// Far more than the limit, deflated into a little.
+    fn zeros() -> Vec<u8> {
+        deflated(&vec![0; 4 * LIMIT])
     }
 
     /// A message or control frame, and the frames that carry it.

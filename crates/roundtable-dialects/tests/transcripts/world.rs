@@ -15,6 +15,7 @@ use roundtable_core::signal::Signal;
 use roundtable_core::state::State;
 use roundtable_core::time::{Cursor, Offset, Time};
 use roundtable_dialects::figures::Figures;
+use roundtable_dialects::pace::Bucket;
 use roundtable_dialects::session::{
     Ask, Budget, Form, Identity, Input, Messages, Opening, Output, Outputs, Route, Scene, Session, Token,
 };
@@ -43,6 +44,7 @@ pub struct Link {
     /// Topics that are being read back, with what came meanwhile.
     catching: Vec<(Topic, Held)>,
     wake: Option<Time>,
+    frames: Bucket,
     /// What the client got and nobody has asked for yet.
     pub got: VecDeque<Got>,
 }
@@ -122,6 +124,7 @@ impl World {
             topics: BTreeSet::new(),
             catching: Vec::new(),
             wake: None,
+            frames: Bucket::default(),
             got: VecDeque::new(),
         });
         let random = u128::from(self.random()) << 64 | u128::from(self.random());
@@ -133,7 +136,15 @@ impl World {
 
     /// A client says something.
     pub fn input(&mut self, link: usize, input: Input<'_>) {
-        self.with(link, |session, scene, out| session.input(input, scene, out));
+        let mut frames = self.links[link].frames;
+        self.with(link, |session, scene, out| {
+            let limit = session.frame_limit().filter(|_| matches!(input, Input::Text(_) | Input::Binary(_)));
+            match limit.map(|limit| frames.take(1, limit, scene.now.0.unsigned_abs())) {
+                Some(Err(after_ms)) => session.too_fast(after_ms, scene, out),
+                Some(Ok(())) | None => session.input(input, scene, out),
+            }
+        });
+        self.links[link].frames = frames;
         self.settle();
     }
 
@@ -278,7 +289,7 @@ impl World {
             self.links[link].got.push_back(got);
         }
         match output {
-            Output::Send(_) | Output::Accept | Output::Notice(_) => {}
+            Output::Send(_) | Output::Accept | Output::Notice(_) | Output::Unpacked(_) => {}
             Output::Refuse { .. } | Output::End(_) => self.work.push_back(Work::End { link }),
             Output::Authenticate(credentials) => {
                 let result = self.desk.identify(&self.state, &credentials, self.now);

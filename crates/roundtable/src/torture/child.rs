@@ -204,6 +204,14 @@ impl Doors {
         Ok(texts)
     }
 
+    /// How many connections are open.
+    pub async fn connections(&self) -> Attempt<usize> {
+        let url = format!("http://{}/admin/v1/connections", self.agents);
+        let (status, answer) = request("GET", url, &self.credentials.admin_token, None).await?;
+        let listed = answer.get("connections").and_then(Value::as_array);
+        Ok(listed.ok_or_else(|| format!("connections: {status} {answer}"))?.len())
+    }
+
     /// What is wrong with the log's hash chain; nothing if it is sound.
     pub async fn damage(&self) -> Attempt<Vec<String>> {
         let checked = self.admin("/verify", json!({})).await?;

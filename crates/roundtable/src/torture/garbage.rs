@@ -17,7 +17,7 @@ use super::pair::Pair;
 use super::{Report, Scale, UNLIMITED};
 use crate::line::{Attempt, SOCKET_IO, post};
 
-mod frames;
+pub mod frames;
 mod requests;
 
 use frames::Want;
@@ -160,9 +160,7 @@ async fn try_out(door: &Door, case: &frames::Case) -> Attempt<()> {
     let code = frames::close_code(frames);
     let fits = match case.want {
         Want::Anything => true,
-        Want::Close(codes) => {
-            code.is_some_and(|code| codes.contains(&code)) || (door.socket_io && (cut || code.is_some()))
-        }
+        Want::Close(codes) => code.is_some_and(|code| codes.contains(&code)),
         Want::Answer => frames::has_error(frames) || (door.socket_io && (cut || code.is_some())),
     };
     if fits { Ok(()) } else { Err(format!("wanted {:?}, close code {code:?}, cut: {cut}", case.want).into()) }

@@ -27,7 +27,11 @@ pub struct Pair {
 impl Pair {
     /// An MXF agent and a MegaBot guest come into a room that is there, and begin.
     pub async fn begin(doors: &Doors, room: &str) -> Attempt<Self> {
-        let people = [Person::mxf(doors, "calm", room).await?, Person::megabot("quiet", room)];
+        Self::of([Person::mxf(doors, "calm", room).await?, Person::megabot("quiet", room)], doors).await
+    }
+
+    /// Two people come in, and begin.
+    pub async fn of(people: [Person; 2], doors: &Doors) -> Attempt<Self> {
         let mut pair = Vec::new();
         for mut person in people {
             let tcp = TcpStream::connect(person.door(doors)).await?;
@@ -39,13 +43,19 @@ impl Pair {
         Ok(Self { over, talking })
     }
 
-    /// Lets them end, and tells how they fared.
-    pub async fn end(self, report: &mut Report) -> Attempt<()> {
+    /// Lets them end. How long each word and its answer took, in milliseconds, the shortest first.
+    pub async fn delays(self) -> Attempt<Vec<u64>> {
         self.over.store(true, Ordering::Relaxed);
         let patience = Duration::from_millis(2 * SLOWEST_MS);
         let talked = tokio::time::timeout(patience, self.talking).await;
         let mut delays = talked.map_err(|_| "the bystanders hear one another no more")???;
         delays.sort_unstable();
+        Ok(delays)
+    }
+
+    /// Lets them end, and tells how they fared.
+    pub async fn end(self, report: &mut Report) -> Attempt<()> {
+        let delays = self.delays().await?;
         let at = |part: usize| {
             delays.get(delays.len().saturating_sub(1) * part / 100).copied().unwrap_or_default()
         };

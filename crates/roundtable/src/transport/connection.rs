@@ -8,6 +8,7 @@ use std::sync::Arc;
 use roundtable_core::delivery::Topic;
 use roundtable_core::ids::ConnectionId;
 use roundtable_core::time::Time;
+use roundtable_dialects::pace::Limit;
 use roundtable_dialects::session::{Identity, Session};
 use roundtable_dialects::socketio::Attempt;
 use smallvec::SmallVec;
@@ -19,6 +20,7 @@ use super::mailbox::Mailbox;
 use super::report::Tally;
 use super::shard::{Home, Shard};
 use super::stream::Stream;
+use super::turn::Meter;
 use super::{Encode, Farewell, Head};
 use crate::clock;
 use crate::runner::Committed;
@@ -42,6 +44,14 @@ pub struct Connection {
     pub slots: RefCell<SmallVec<[Option<Box<Slot>>; 1]>>,
     /// Questions that are not answered yet.
     pub unfinished: Cell<u32>,
+    /// Credentials that are being checked.
+    pub checking: Cell<u32>,
+    /// Somebody has shown who it is. Until then this is a stranger's connection.
+    pub known: Cell<bool>,
+    /// The work done for it.
+    pub meter: Meter,
+    /// How many messages are read, where the dialect of a plain WebSocket limits them.
+    pub frame_limit: Cell<Option<Limit>>,
     /// It waits in the shard's list of those to be written.
     pub dirty: Cell<bool>,
     /// It waits for an answer that can be written: it comes before those that only listen.
@@ -63,6 +73,8 @@ pub struct Connection {
 pub enum Ending {
     /// It lives.
     No,
+    /// The client has ended the session and has until this time to end its socket too.
+    Left(u64),
     /// A close frame is on its way; the client has until this time to answer.
     Closing(u64),
     /// After what waits is written, the socket is cut.
@@ -158,6 +170,10 @@ impl Connection {
             engine: RefCell::default(),
             slots: RefCell::default(),
             unfinished: Cell::new(0),
+            checking: Cell::new(0),
+            known: Cell::new(false),
+            meter: Meter::default(),
+            frame_limit: Cell::new(None),
             dirty: Cell::new(false),
             answered: Cell::new(false),
             draining: Cell::new(false),

@@ -4,16 +4,16 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use roundtable_dialects::engineio::{
-    Action, CloseReason, Engine, Get, Message, Mode, PING, PROBE_ANSWER, PollAnswer, Post, RequestError, Sid,
-    Step, payload,
+    Action, CloseReason, Engine, Message, PING, PROBE_ANSWER, RequestError, Sid, Step,
 };
 use roundtable_dialects::session::{Input, Opening, Sign};
 use roundtable_dialects::socketio::{self, Attempt, INVALID_NAMESPACE, Namespaces};
-use roundtable_dialects::websocket::{Decoder, Frame, Incoming, Opcode};
+use roundtable_dialects::websocket::{Decoder, Frame, Incoming};
 use tokio::sync::oneshot;
 
 use super::connection::{Connection, Ending, Slot};
 use super::deliver::Frames;
+use super::http::{From, Reach};
 use super::mailbox::Weight;
 use super::probes::Probe;
 use super::shard::{Shard, Socket};
@@ -30,10 +30,12 @@ pub enum EngineCall {
     Poll(Sid, oneshot::Sender<PollReply>),
     /// The connection of a waiting poll was cut.
     PollGone(Sid),
-    /// The head of a post came; is its body wanted?
-    PostStart(Sid, oneshot::Sender<Result<(), RequestError>>),
+    /// The head of a post came; how much of its body is wanted?
+    PostStart(Sid, oneshot::Sender<Result<Reach, RequestError>>),
     /// The body of a post, or why there is none.
     Post(Sid, Result<Bytes, CloseReason>, oneshot::Sender<Result<(), RequestError>>),
+    /// A request for a WebSocket came; is there such a session?
+    UpgradeStart(Sid, oneshot::Sender<Result<(), RequestError>>),
     /// A WebSocket for a session that polls.
     Upgrade(Sid, Socket),
 }
@@ -44,15 +46,32 @@ pub struct EngineSide {
     pub engine: Engine,
     /// The state of Socket.IO; none where Engine.IO is used alone.
     namespaces: Option<Namespaces>,
-    /// The request that opened the session; every CONNECT may look at it.
+    /// What every CONNECT may look at of the request that opened the session.
     head: Head,
-    waiting_poll: Option<oneshot::Sender<PollReply>>,
+    /// The poll that waits.
+    pub waiting_poll: Option<oneshot::Sender<PollReply>>,
     /// Probes of a client that polls, each with how many frames wait before it.
     pub probes: Vec<(Probe, usize)>,
     /// A WebSocket that has not taken over yet, and the compression agreed on for it.
     probing: Option<(Rc<Stream>, Option<u8>)>,
+    /// Code and reason of the close frame, if it is for a broken rule.
+    broken: Option<(u16, String)>,
 }
 
+impl EngineSide {
+    /// Whether half of a Socket.IO packet is here.
+    pub fn is_assembling(&self) -> bool {
+        self.namespaces.as_ref().is_some_and(Namespaces::is_assembling)
+    }
+
+    /// Somebody has shown who it is.
+    pub fn becomes_known(&mut self) {
+        self.namespaces.iter_mut().for_each(Namespaces::becomes_known);
+    }
+}
+
+/// How long a client that has ended its session has to close its socket.
+const LEFT_MS: u64 = 1_000;
 /// The first character of a session id says which shard has it.
 const SHARD_MARKS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
@@ -85,9 +104,16 @@ impl Shard {
         let packet = engine.open_packet(&settings.engine);
         self.sids.borrow_mut().insert(*engine.sid(), connection.id);
         let namespaces = alone.is_none().then(|| Namespaces::new(now, &settings.sockets));
-        let opening = head.clone();
-        let side =
-            EngineSide { engine, namespaces, head, waiting_poll: None, probes: Vec::new(), probing: None };
+        let kept = head.kept().filter(|_| namespaces.is_some()).unwrap_or_default();
+        let side = EngineSide {
+            engine,
+            namespaces,
+            head: kept,
+            waiting_poll: None,
+            probes: Vec::new(),
+            probing: None,
+            broken: None,
+        };
         *connection.engine.borrow_mut() = Some(Box::new(side));
         self.admit(connection);
         self.engine_time(connection, now);
@@ -95,7 +121,7 @@ impl Shard {
             // The namespace marks the session as one within an engine; its name is never seen.
             connection.put_slot(0, Slot::new(self, entry, Some(Rc::from("/")), home, None));
             self.with_session(connection, 0, |session, scene, out| {
-                session.open(&opening.opening(connection, false), scene, out);
+                session.open(&head.opening(connection, false), scene, out);
             });
         }
         packet
@@ -128,6 +154,7 @@ impl Shard {
         | EngineCall::PollGone(sid)
         | EngineCall::PostStart(sid, _)
         | EngineCall::Post(sid, ..)
+        | EngineCall::UpgradeStart(sid, _)
         | EngineCall::Upgrade(sid, _)) = &call;
         let id = self.sids.borrow().get(sid).copied();
         let connection = id.and_then(|id| self.connections.borrow().get(&id).cloned());
@@ -138,19 +165,21 @@ impl Shard {
             }
             (EngineCall::PostStart(_, reply), Some(connection)) => self.post_start(&connection, reply),
             (EngineCall::Post(_, body, reply), Some(connection)) => {
-                let _ = reply.send(self.post(&connection, body));
+                tokio::task::spawn_local(Rc::clone(self).post(connection, body, reply));
+            }
+            (EngineCall::UpgradeStart(_, reply), connection) => {
+                let _ = reply.send(connection.map(drop).ok_or(RequestError::UnknownSid));
             }
             (EngineCall::Upgrade(_, socket), Some(connection)) => self.upgrade(&connection, socket),
             (EngineCall::Poll(_, reply), None) => drop(reply.send(Err(RequestError::UnknownSid))),
-            (EngineCall::PostStart(_, reply) | EngineCall::Post(_, _, reply), None) => {
-                let _ = reply.send(Err(RequestError::UnknownSid));
-            }
+            (EngineCall::PostStart(_, reply), None) => drop(reply.send(Err(RequestError::UnknownSid))),
+            (EngineCall::Post(_, _, reply), None) => drop(reply.send(Err(RequestError::UnknownSid))),
             (EngineCall::PollGone(_) | EngineCall::Upgrade(..), None) => {}
         }
     }
 
     /// Lets the engine take an input and does what follows from it.
-    fn step<'a>(
+    pub fn step<'a>(
         self: &Rc<Self>,
         connection: &Rc<Connection>,
         input: impl FnOnce(&mut EngineSide, &super::Settings) -> Step<'a>,
@@ -161,7 +190,8 @@ impl Shard {
         }
     }
 
-    fn do_step(self: &Rc<Self>, connection: &Rc<Connection>, step: Step<'_>) {
+    /// Does what follows from a step.
+    pub fn do_step(self: &Rc<Self>, connection: &Rc<Connection>, step: Step<'_>) {
         if let Some(answer) = step.waiting_poll {
             self.answer_waiting(connection, answer);
         }
@@ -204,7 +234,8 @@ impl Shard {
         }
     }
 
-    fn engine_closed(self: &Rc<Self>, connection: &Rc<Connection>, reason: CloseReason) {
+    /// The session is over; its transport follows it.
+    pub fn engine_closed(self: &Rc<Self>, connection: &Rc<Connection>, reason: CloseReason) {
         self.abandon_probe(connection);
         let sid = connection.engine.borrow().as_ref().map(|side| *side.engine.sid());
         if let Some(sid) = sid {
@@ -217,11 +248,33 @@ impl Shard {
                 stream.shut();
                 self.forget(connection);
             }
+            (Some(_), CloseReason::ClientClose) => self.leave_socket(connection),
             (Some(_), _) => {
-                self.put(connection, Frames::from_iter([Frame::close(Some(1000), "")]), Weight::Control);
+                let broken = connection.engine.borrow_mut().as_mut().and_then(|side| side.broken.take());
+                let (code, why) = broken.unwrap_or((reason.close_code(), String::new()));
+                self.put(connection, Frames::from_iter([Frame::close(Some(code), &why)]), Weight::Control);
                 self.cut_after_writing(connection);
             }
         }
+    }
+
+    /// The client has ended the session by a packet and is about to close its socket: whoever closes first has ended it for
+    /// good, and some client libraries come back if that is the server.
+    fn leave_socket(self: &Rc<Self>, connection: &Rc<Connection>) {
+        for slot in 0..connection.slot_count() {
+            self.end_session(connection, slot);
+        }
+        let until = clock::monotonic_ms() + LEFT_MS;
+        connection.ending.set(Ending::Left(until));
+        self.remind(connection, until);
+    }
+
+    /// Ends an Engine.IO connection for a broken rule, with this code and reason where it has a WebSocket.
+    pub fn break_engine(self: &Rc<Self>, connection: &Rc<Connection>, code: u16, reason: impl Into<String>) {
+        if let Some(side) = connection.engine.borrow_mut().as_mut() {
+            side.broken = Some((code, reason.into()));
+        }
+        self.close_engine(connection);
     }
 
     /// Ends an Engine.IO connection from the server's side; what waits is written first.
@@ -278,7 +331,11 @@ impl Shard {
                 self.step(connection, |side, settings| side.engine.on_ws_text(text, now, &settings.engine));
             }
             Incoming::Binary(bytes) => self.step(connection, |side, _| side.engine.on_ws_binary(bytes)),
-            Incoming::Ping(_) | Incoming::Pong(_) | Incoming::Close { .. } => {}
+            Incoming::Part
+            | Incoming::Unread
+            | Incoming::Ping(_)
+            | Incoming::Pong(_)
+            | Incoming::Close { .. } => {}
         }
     }
 
@@ -363,11 +420,16 @@ impl Shard {
             socketio::Step::Complete(assembled) => self.socketio_step(connection, assembled.read()),
             socketio::Step::Disconnect(slot) => {
                 self.end_session(connection, u8::try_from(slot.index()).unwrap_or(u8::MAX));
+                let (now, config) = (clock::monotonic_ms(), &self.hub.settings.sockets);
+                let mut side = connection.engine.borrow_mut();
+                side.iter_mut()
+                    .flat_map(|side| &mut side.namespaces)
+                    .for_each(|all| all.on_left(now, config));
             }
             socketio::Step::Close(violation) => {
                 tracing::debug!(%violation, "a Socket.IO client broke the rules");
                 self.hub.watch.saw(Sign::Malformed, connection.from.spot());
-                self.close_engine(connection);
+                self.break_engine(connection, violation.close_code(), violation.to_string());
             }
         }
     }
@@ -458,7 +520,13 @@ impl Shard {
             if due.is_none_or(|due| due > now) {
                 break;
             }
-            self.step(connection, |side, settings| side.engine.on_tick(now, &settings.engine));
+            let sends = connection.meter.proves_life(self.hub.settings.engine.ping_timeout);
+            self.step(connection, |side, settings| {
+                if sends {
+                    side.engine.on_bytes(now, &settings.engine);
+                }
+                side.engine.on_tick(now, &settings.engine)
+            });
         }
         self.engine_time_set(connection);
     }

@@ -27,6 +27,7 @@ use super::origin;
 use super::polling::engine;
 use super::shard::Shard;
 use super::stream::{self, Stream};
+use super::turn::Meter;
 use super::workers::Unworked;
 use super::{Entry, Head, Listener, Way};
 use crate::clock;
@@ -103,12 +104,15 @@ pub async fn serve(shard: Rc<Shard>, mut stream: TcpStream, (listener, place): (
     };
     let pace = Pace::new(settings.patience, spent, settings.keep_alive + GRACE);
     let answer = {
-        let (shard, pace) = (Rc::clone(&shard), Arc::clone(&pace));
+        let (shard, pace, meter) = (Rc::clone(&shard), Arc::clone(&pace), Rc::new(Meter::default()));
         hyper::service::service_fn(move |request: Request<HyperBody>| {
             pace.asked();
             let exchange = Exchange::begin(&shard, Arc::clone(&pace));
-            let (shard, from) = (Rc::clone(&shard), from.clone());
-            async move { Ok::<_, Infallible>(answer(shard, from, request, exchange).await) }
+            let (shard, meter, from) = (Rc::clone(&shard), Rc::clone(&meter), from.clone());
+            async move {
+                shard.begin_request(&meter).await;
+                Ok::<_, Infallible>(answer(shard, from, request, exchange).await)
+            }
         })
     };
     let served = http1::Builder::new()
@@ -374,6 +378,7 @@ impl Shard {
             self.remind(&connection, next);
         }
         self.with_session(&connection, 0, |session, scene, out| {
+            connection.frame_limit.set(session.frame_limit());
             session.open(&head.opening(&connection, deflate.is_some()), scene, out);
         });
         let decoder = Decoder::new(self.hub.settings.max_message, deflate.is_some());

@@ -43,8 +43,8 @@ pub fn bind(address: SocketAddr) -> std::io::Result<Bound> {
 /// When somebody whose address has all the connections it may have is to come again, in milliseconds: one may have ended then.
 pub const FULL_MS: u64 = 10_000;
 
-/// How many connections each address has, so that one machine cannot use up the sockets. Loopback addresses do not count, and
-/// of IPv6 a whole /64 counts as one.
+/// How many connections and polling sessions each address has, so that one machine cannot use up sockets and memory. Loopback
+/// addresses do not count, and of IPv6 a whole /64 counts as one.
 #[derive(Debug, Default)]
 pub struct Crowd {
     most: Option<u32>,
@@ -104,6 +104,14 @@ impl Crowd {
 }
 
 impl Place {
+    /// One more place for the same address, if there is one.
+    pub fn another(&self) -> Option<Self> {
+        match &self.held {
+            None => Some(Self::default()),
+            Some(held) => held.crowd.enter(held.address),
+        }
+    }
+
     /// The same, counted as one that came.
     #[must_use]
     pub fn counted(self) -> Self {
@@ -211,7 +219,7 @@ mod tests {
         let crowd = Crowd::new(Some(1));
         let address: IpAddr = "192.0.2.7".parse().unwrap();
         let place = crowd.enter(address).unwrap();
-        assert!(crowd.enter(address).is_none());
+        assert!(crowd.enter(address).is_none() && place.another().is_none());
         assert!(crowd.enter("192.0.2.8".parse().unwrap()).is_some());
         drop(place);
         assert!(crowd.enter(address).is_some());

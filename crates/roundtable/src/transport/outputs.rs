@@ -20,6 +20,7 @@ use super::mailbox::{Put, Weight};
 use super::probes::Probe;
 use super::report::Tally;
 use super::shard::Shard;
+use super::turn::{CHECK, QUESTION};
 use super::{Farewell, Hub};
 use crate::clock;
 use crate::log::{Page, Sought, Span, read_shown};
@@ -68,6 +69,7 @@ impl Shard {
                     let survey = Rc::clone(self).survey(Rc::clone(connection), slot, missed, most);
                     tokio::task::spawn_local(survey);
                 }
+                Output::Unpacked(bytes) => connection.meter.inflated(bytes),
                 Output::Notice(sign) => self.hub.watch.saw(sign, connection.from.spot()),
                 Output::Probe(number) => self.probe(connection, Probe { slot, number }),
                 Output::WakeAt(time) => {
@@ -96,7 +98,7 @@ impl Shard {
         if !connection.lives() {
             return;
         }
-        let limit = self.hub.settings.mailbox_bytes;
+        let limit = self.allowance(connection).queue;
         let deflate = connection.wire.borrow().deflate;
         let mut fits = true;
         for mut frame in frames {
@@ -110,15 +112,19 @@ impl Shard {
     }
 
     fn authenticate(self: &Rc<Self>, connection: &Rc<Connection>, slot: u8, credentials: Credentials) {
+        connection.meter.spend(CHECK);
         let (shard, connection) = (Rc::clone(self), Rc::clone(connection));
         let Hub { watch, identity, .. } = &*self.hub;
         if let Some(result) = watch.try_identify_now(identity, &credentials, connection.from.spot()) {
             return self.identified(&connection, slot, result);
         }
+        connection.checking.set(connection.checking.get() + 1);
         tokio::task::spawn_local(async move {
             let Hub { watch, identity, .. } = &*shard.hub;
             let result = watch.identify(identity, credentials, connection.from.spot()).await;
+            connection.checking.set(connection.checking.get().saturating_sub(1));
             shard.identified(&connection, slot, result);
+            connection.relief.notify_waiters();
         });
     }
 
@@ -127,6 +133,9 @@ impl Shard {
             Some(home) => Ok((Rc::new(who), home)),
             None => Err(Refusal::NoDomain),
         });
+        if result.is_ok() {
+            self.becomes_known(connection);
+        }
         connection.with_slot(slot, |slot| match &result {
             Ok((who, home)) => {
                 slot.identity = Some(Rc::clone(who));
@@ -141,6 +150,15 @@ impl Shard {
                 out,
             );
         });
+    }
+
+    /// A stranger is one no longer.
+    fn becomes_known(&self, connection: &Connection) {
+        connection.known.set(true);
+        connection.meter.half(false);
+        if let Some(side) = connection.engine.borrow_mut().as_mut() {
+            side.becomes_known();
+        }
     }
 
     fn ask(self: &Rc<Self>, connection: &Rc<Connection>, number: u8, ask: Ask) {
@@ -167,6 +185,7 @@ impl Shard {
             connection.unfinished.set(connection.unfinished.get() + 1);
             ReplyTo::Session { shard: self.number, connection: connection.id, slot: number, token: ask.token }
         };
+        connection.meter.spend(QUESTION);
         handle.put(Question { by, connection: Some(connection.id), ask, reply });
     }
 
@@ -436,7 +455,7 @@ impl Shard {
 
     /// Writes what waits, then cuts the TCP connection.
     pub fn cut_after_writing(self: &Rc<Self>, connection: &Rc<Connection>) {
-        if matches!(connection.ending.get(), Ending::No | Ending::Closing(_)) {
+        if matches!(connection.ending.get(), Ending::No | Ending::Left(_) | Ending::Closing(_)) {
             let until = clock::monotonic_ms() + self.hub.settings.close_wait;
             connection.ending.set(Ending::Cutting(until));
             connection.relief.notify_waiters();

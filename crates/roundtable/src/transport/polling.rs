@@ -1,6 +1,7 @@
 //! Long-polling: the HTTP requests of Engine.IO sessions, and what sessions do with them.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -20,6 +21,7 @@ use super::http::{From, Reach, Unread, bare_socket, bodies, last, plain, shake_h
 use super::mailbox::Mailbox;
 use super::shard::{Shard, Socket, ToShard};
 use super::stream::Stream;
+use super::turn::FRAME;
 use super::{Entry, Head};
 use crate::clock;
 
@@ -48,8 +50,21 @@ pub async fn engine(
     };
     match EngineRequest::parse(method, upgrade, &head.query) {
         Err(error) => engine_error(error),
+        Ok(EngineRequest::OpenPolling | EngineRequest::OpenWebSocket)
+            if alone.is_none() && head.kept().is_none() =>
+        {
+            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            plain(status, RequestError::BadRequest.body(), "application/json")
+        }
         Ok(EngineRequest::OpenPolling) => {
-            let connection = Connection::new(shard.fresh_id(), from);
+            // The session outlives the connection of its first request, so it has a place of its own.
+            let place = if from.forwarded {
+                Some(Arc::clone(&from.place))
+            } else {
+                from.place.another().map(Arc::new)
+            };
+            let Some(place) = place else { return engine_error(RequestError::Forbidden) };
+            let connection = Connection::new(shard.fresh_id(), From { place, ..from });
             packets(shard.open_engine(&connection, head, alone, false))
         }
         Ok(EngineRequest::Poll(sid)) => {
@@ -63,6 +78,11 @@ pub async fn engine(
         }),
         Ok(EngineRequest::Upgrade(sid)) => {
             let Some(owner) = shard_of(&sid) else { return engine_error(RequestError::UnknownSid) };
+            let (reply, known) = oneshot::channel();
+            shard.shards.to(owner, ToShard::Engine(EngineCall::UpgradeStart(sid, reply)));
+            if let Err(error) = known.await.unwrap_or(Err(RequestError::UnknownSid)) {
+                return engine_error(error);
+            }
             engine_socket(shard, request, move |shard, (stream, early, deflate)| {
                 if let Ok(stream) = stream.detach() {
                     let call = EngineCall::Upgrade(sid, Socket { stream, early, deflate });
@@ -131,18 +151,18 @@ async fn post(
     let Some(owner) = shard_of(&sid) else { return engine_error(RequestError::UnknownSid) };
     let (reply, welcome) = oneshot::channel();
     shard.shards.to(owner, ToShard::Engine(EngineCall::PostStart(sid, reply)));
-    if let Err(error) = welcome.await.unwrap_or(Err(RequestError::UnknownSid)) {
-        return engine_error(error);
-    }
+    let reach = match welcome.await.unwrap_or(Err(RequestError::UnknownSid)) {
+        Ok(reach) => reach,
+        Err(error) => return engine_error(error),
+    };
     let (head, body) = request.into_parts();
     let hub = &shard.hub;
-    let reach = Reach { limit: hub.settings.engine.max_payload, proven: true };
     let read =
         bodies::read(&hub.workers.bodies, (&hub.settings, peer), (&head.headers, body), reach, pace).await;
     let why = read.as_ref().err().copied();
     let (body, held) = read.map_or_else(|why| (Err(why), None), |(body, held)| (Ok(body), held));
     let body = body.map_err(|why| match why {
-        Unread::TooLarge => CloseReason::TooLarge,
+        Unread::TooLarge | Unread::Unproven => CloseReason::TooLarge,
         _ => CloseReason::TransportClosed,
     });
     let (reply, done) = oneshot::channel();
@@ -232,11 +252,14 @@ impl Shard {
     pub fn post_start(
         self: &Rc<Self>,
         connection: &Rc<Connection>,
-        reply: oneshot::Sender<Result<(), RequestError>>,
+        reply: oneshot::Sender<Result<Reach, RequestError>>,
     ) {
         let post = connection.engine.borrow_mut().as_mut().map(|side| side.engine.on_post_start());
         match post.unwrap_or(Post::Refuse(RequestError::UnknownSid)) {
-            Post::Read => drop(reply.send(Ok(()))),
+            Post::Read => {
+                let (limit, proven) = (self.allowance(connection).message, connection.known.get());
+                let _ = reply.send(Ok(Reach { limit, proven }));
+            }
             Post::Refuse(error) => drop(reply.send(Err(error))),
             Post::Close(error, waiting, reason) => {
                 let _ = reply.send(Err(error));
@@ -248,41 +271,56 @@ impl Shard {
         }
     }
 
-    /// The body of a post came in, or did not.
-    pub fn post(
-        self: &Rc<Self>,
-        connection: &Rc<Connection>,
+    /// The body of a post came in, or did not. Its packets are handled in turns, like frames.
+    pub async fn post(
+        self: Rc<Self>,
+        connection: Rc<Connection>,
         body: Result<Bytes, CloseReason>,
-    ) -> Result<(), RequestError> {
-        let text = body.and_then(|body| match std::str::from_utf8(&body) {
-            Ok(text) => Ok(text.to_owned()),
-            Err(_) => Err(CloseReason::InvalidPacket),
-        });
-        let text = match text {
-            Ok(text) => text,
+        reply: oneshot::Sender<Result<(), RequestError>>,
+    ) {
+        let read = match &body {
+            Ok(body) => {
+                connection.meter.received(body.len());
+                std::str::from_utf8(body).map_err(|_| CloseReason::InvalidPacket)
+            }
+            Err(reason) => Err(*reason),
+        };
+        let ended = match read {
+            Ok(text) => self.packets(&connection, text).await,
             Err(reason) => {
-                self.step(connection, |side, _| side.engine.on_post_failed(reason));
-                return reason.post_error().map_or(Ok(()), Err);
+                self.step(&connection, |side, _| side.engine.on_post_failed(reason));
+                Some(reason)
             }
         };
-        let now = clock::monotonic_ms();
-        for packet in payload::decode(&text) {
-            let step = connection
-                .engine
-                .borrow_mut()
-                .as_mut()
-                .map(|side| side.engine.on_post_packet(packet, now, &self.hub.settings.engine));
-            let Some(step) = step else { break };
-            let closed = if let Action::Closed(reason) = step.action { Some(reason) } else { None };
+        self.watch_half(&connection, false);
+        // Whoever asked may have gone.
+        let _ = reply.send(ended.and_then(CloseReason::post_error).map_or(Ok(()), Err));
+    }
+
+    /// Handles the packets of a post. Says why the session ended, if one of them ended it.
+    async fn packets(self: &Rc<Self>, connection: &Rc<Connection>, text: &str) -> Option<CloseReason> {
+        let mut packets = payload::decode(text);
+        while self.its_turn(connection).await {
+            let now = clock::monotonic_ms();
+            let step = {
+                let mut side = connection.engine.borrow_mut();
+                let side = side.as_mut()?;
+                // Nothing is decoded any more that comes after the end.
+                let packet = if side.engine.is_open() { packets.next() } else { None };
+                let Some(packet) = packet else {
+                    side.engine.on_post_end();
+                    return None;
+                };
+                side.engine.on_post_packet(packet, now, &self.hub.settings.engine)
+            };
+            connection.meter.spend(FRAME);
+            let ended = if let Action::Closed(reason) = step.action { Some(reason) } else { None };
             self.do_step(connection, step);
-            if let Some(reason) = closed {
-                return reason.post_error().map_or(Ok(()), Err);
+            if ended.is_some() {
+                return ended;
             }
         }
-        if let Some(side) = connection.engine.borrow_mut().as_mut() {
-            side.engine.on_post_end();
-        }
-        Ok(())
+        None
     }
 }
 

@@ -22,6 +22,7 @@ use super::engine::EngineCall;
 use super::listen::Place;
 use super::report::Tally;
 use super::stream::Detached;
+use super::turn::Line;
 use super::wheel::Wheel;
 use super::{Doors, Hub, Listener};
 use crate::clock;
@@ -232,8 +233,10 @@ pub struct Shard {
     pub(super) read_buffer: RefCell<Vec<u8>>,
     pub(super) inflater: RefCell<Inflater>,
     pub(super) deflater: RefCell<Deflater>,
-    /// Told when there is something to write or a nearer deadline.
+    /// Told when there is something to write, a nearer deadline, or somebody in the line.
     pub(super) work: Notify,
+    /// Who has had its turn and wants another.
+    pub(super) line: Line,
     /// An output list to use again, so that handling a frame allocates none.
     pub(super) spare: RefCell<Outputs>,
     /// When the last connections are cut, once the server stops.
@@ -261,6 +264,7 @@ impl Shard {
             inflater: RefCell::new(Inflater::new()),
             deflater: RefCell::new(Deflater::new()),
             work: Notify::new(),
+            line: Line::default(),
             spare: RefCell::default(),
             stop_by: Cell::new(None),
             requests: Cell::new(0),
@@ -284,7 +288,9 @@ impl Shard {
                     self.take_message(message);
                 }
                 self.fire_deadlines();
-                if !self.write_slice() {
+                let others_wait = self.write_slice();
+                // One of those that want more than a turn: whoever became ready meanwhile comes before the next of them.
+                if !self.line.next() && !others_wait {
                     break;
                 }
                 // Others get their turn: members that still wait then get newer frames in the same write.

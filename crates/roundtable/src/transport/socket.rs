@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use roundtable_dialects::session::{Input, Sign};
-use roundtable_dialects::websocket::{Decoder, Frame, Incoming};
+use roundtable_dialects::websocket::{self, Decoder, Frame, Incoming, Sink};
 
 use super::connection::{Connection, Ending};
 use super::deliver::Frames;
@@ -14,20 +14,48 @@ use super::mailbox::Weight;
 use super::probes::Probe;
 use super::shard::Shard;
 use super::stream::Stream;
+use super::turn::{FRAME, REFUSED};
 use crate::clock;
 
+/// What a stranger is told whose message stays half.
+const HALF: &str = "the rest of a message did not come in time";
 /// Slices of one vectored write.
 const SLICES: usize = 64;
 
-/// What the reader does next.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Next {
-    /// Wait for more bytes.
-    Read,
-    /// Wait until the connection may take more.
-    Wait,
-    /// The connection is over.
-    Stop,
+/// The receiving side of a WebSocket.
+struct Reader {
+    decoder: Decoder,
+    /// Bytes that came and were not decoded yet, and how many of them were.
+    held: Vec<u8>,
+    used: usize,
+}
+
+/// Takes what the decoder hands out, and says when it is enough.
+struct Turn<'a> {
+    shard: &'a Rc<Shard>,
+    connection: &'a Rc<Connection>,
+}
+
+impl Sink for Turn<'_> {
+    /// Nothing is read that comes after a refusal or a close, or beyond what the dialect allows.
+    fn wants(&mut self) -> bool {
+        let limit = self.connection.frame_limit.get();
+        self.connection.lives() && limit.is_none_or(|limit| self.connection.meter.admits_frame(limit))
+    }
+
+    fn inflated(&mut self, bytes: usize) {
+        self.connection.meter.inflated(bytes);
+    }
+
+    fn take(&mut self, item: Incoming<'_>) -> ControlFlow<()> {
+        self.connection.meter.spend(FRAME);
+        self.shard.take_incoming(self.connection, item);
+        if self.connection.meter.is_over() || self.shard.must_wait(self.connection) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
 }
 
 impl Shard {
@@ -36,110 +64,86 @@ impl Shard {
         self: Rc<Self>,
         connection: Rc<Connection>,
         stream: Rc<Stream>,
-        mut decoder: Decoder,
+        decoder: Decoder,
         early: Bytes,
     ) {
-        let mut held = Vec::from(early);
-        let mut next = self.feed_held(&connection, &mut decoder, &mut held);
-        loop {
-            match next {
-                Next::Stop => break,
-                Next::Wait => {
-                    connection.relief.notified().await;
-                    next = self.feed_held(&connection, &mut decoder, &mut held);
-                }
-                Next::Read => {
-                    if stream.readable().await.is_err() {
-                        break;
-                    }
-                    next = self.read_once(&connection, &stream, &mut decoder, &mut held);
-                }
+        let mut reader = Reader { decoder, held: Vec::from(early), used: 0 };
+        while self.its_turn(&connection).await {
+            if !reader.held.is_empty() {
+                self.feed_held(&connection, &mut reader);
+            } else if connection.meter.rest(stream.readable()).await.is_err()
+                || !self.read_once(&connection, &stream, &mut reader)
+            {
+                break;
             }
         }
         self.socket_ended(&connection, &stream);
     }
 
-    fn read_once(
-        self: &Rc<Self>,
-        connection: &Rc<Connection>,
-        stream: &Stream,
-        decoder: &mut Decoder,
-        held: &mut Vec<u8>,
-    ) -> Next {
+    /// Reads what is there. Says `false` at the end of the socket.
+    fn read_once(self: &Rc<Self>, connection: &Rc<Connection>, stream: &Stream, reader: &mut Reader) -> bool {
         let mut buffer = self.read_buffer.borrow_mut();
-        match stream.try_read(&mut buffer) {
-            Ok(0) => Next::Stop,
+        let most = self.allowance(connection).read.min(buffer.len());
+        match stream.try_read(buffer.get_mut(..most).unwrap_or_default()) {
+            Ok(0) => false,
             Ok(count) => {
-                let Some(bytes) = buffer.get_mut(..count) else { return Next::Stop };
-                self.feed(connection, decoder, bytes, held)
+                connection.meter.received(count);
+                let Some(bytes) = buffer.get_mut(..count) else { return false };
+                let used = self.feed(connection, &mut reader.decoder, bytes);
+                if let Some(rest) = bytes.get(used..).filter(|rest| !rest.is_empty()) {
+                    reader.held = Vec::from(rest);
+                }
+                true
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Next::Read,
-            Err(_) => Next::Stop,
+            Err(error) => error.kind() == ErrorKind::WouldBlock,
         }
     }
 
-    fn feed_held(
-        self: &Rc<Self>,
-        connection: &Rc<Connection>,
-        decoder: &mut Decoder,
-        held: &mut Vec<u8>,
-    ) -> Next {
-        if self.must_wait(connection) {
-            return Next::Wait;
-        }
-        let mut bytes = std::mem::take(held);
-        if bytes.is_empty() {
-            self.after(connection)
-        } else {
-            self.feed(connection, decoder, &mut bytes, held)
+    fn feed_held(self: &Rc<Self>, connection: &Rc<Connection>, reader: &mut Reader) {
+        let bytes = reader.held.get_mut(reader.used..).unwrap_or_default();
+        reader.used += self.feed(connection, &mut reader.decoder, bytes);
+        if reader.used >= reader.held.len() {
+            (reader.held, reader.used) = (Vec::new(), 0);
         }
     }
 
-    fn must_wait(&self, connection: &Connection) -> bool {
-        connection.lives() && connection.unfinished.get() >= self.hub.settings.max_unfinished
-    }
-
-    fn after(&self, connection: &Connection) -> Next {
-        match connection.ending.get() {
-            Ending::Gone => Next::Stop,
-            _ if self.must_wait(connection) => Next::Wait,
-            _ => Next::Read,
-        }
-    }
-
-    fn feed(
-        self: &Rc<Self>,
-        connection: &Rc<Connection>,
-        decoder: &mut Decoder,
-        bytes: &mut [u8],
-        held: &mut Vec<u8>,
-    ) -> Next {
+    /// Decodes bytes until they or the connection's turn are at their end. Says how many were used.
+    fn feed(self: &Rc<Self>, connection: &Rc<Connection>, decoder: &mut Decoder, bytes: &mut [u8]) -> usize {
+        decoder.set_max_message(self.allowance(connection).message);
         let fed = {
             let mut inflater = self.inflater.borrow_mut();
-            decoder.feed(bytes, &mut inflater, &mut |incoming| {
-                self.take_incoming(connection, incoming);
-                if self.must_wait(connection) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            })
+            decoder.feed(bytes, &mut inflater, &mut Turn { shard: self, connection })
         };
-        match fed {
-            Ok(used) => {
-                held.extend_from_slice(bytes.get(used..).unwrap_or_default());
-                self.after(connection)
+        self.watch_half(connection, decoder.is_waiting());
+        fed.unwrap_or_else(|error| {
+            if connection.lives() {
+                self.break_off(connection, error);
             }
-            Err(error) => {
-                self.hub.watch.saw(Sign::Malformed, connection.from.spot());
-                if connection.engine.borrow().is_some() {
-                    self.close_engine(connection);
-                } else {
-                    if error.code == roundtable_dialects::websocket::close::TOO_BIG {
-                        self.with_session(connection, 0, |session, scene, out| session.oversized(scene, out));
-                    }
-                    self.close_socket(connection, Some(error.code), error.reason);
-                    // Whoever breaks the rules is not waited for (RFC 6455 section 7.1.7).
-                    self.cut_after_writing(connection);
-                }
-                Next::Read
-            }
+            // What follows cannot be understood.
+            bytes.len()
+        })
+    }
+
+    /// The client broke the rules of the framing.
+    fn break_off(self: &Rc<Self>, connection: &Rc<Connection>, error: websocket::Error) {
+        self.hub.watch.saw(Sign::Malformed, connection.from.spot());
+        if connection.engine.borrow().is_some() {
+            return self.break_engine(connection, error.code, error.reason);
+        }
+        if error.code == websocket::close::TOO_BIG {
+            self.with_session(connection, 0, |session, scene, out| session.oversized(scene, out));
+        }
+        self.close_socket(connection, Some(error.code), error.reason);
+        // Whoever breaks the rules is not waited for (RFC 6455 section 7.1.7).
+        self.cut_after_writing(connection);
+    }
+
+    /// Half of something of a stranger has to become whole in time.
+    pub fn watch_half(&self, connection: &Connection, decoding: bool) {
+        let half = decoding || connection.engine.borrow().as_ref().is_some_and(|side| side.is_assembling());
+        let since = connection.meter.half(half && !connection.known.get());
+        if let Some(since) = since.filter(|_| connection.lives()) {
+            self.remind(connection, since + self.hub.settings.patience);
         }
     }
 
@@ -175,12 +179,17 @@ impl Shard {
                     session.input(Input::Binary(bytes), scene, out);
                 });
             }
+            Incoming::Unread => {
+                connection.meter.spend(REFUSED);
+                let after = connection.meter.frames_after();
+                self.with_session(connection, 0, |session, scene, out| session.too_fast(after, scene, out));
+            }
             Incoming::Pong(payload) => {
                 if let Some(probe) = Probe::read(payload) {
                     self.proven(connection, probe);
                 }
             }
-            Incoming::Close { .. } => {}
+            Incoming::Part | Incoming::Close { .. } => {}
         }
     }
 
@@ -255,11 +264,36 @@ impl Shard {
                 }
                 return self.forget(connection);
             }
+            Ending::Left(until) if now < until => return self.remind(connection, until),
+            Ending::Left(_) => {
+                connection
+                    .wire
+                    .borrow_mut()
+                    .mailbox
+                    .put_last(Frame::close(Some(websocket::close::NORMAL), ""));
+                return self.cut_after_writing(connection);
+            }
             Ending::No => {}
         }
+        self.end_half(connection, now);
         self.ping(connection, now);
         self.engine_time(connection, now);
         self.wake(connection, now);
+    }
+
+    /// A stranger that sent half of something and not the rest has to go.
+    fn end_half(self: &Rc<Self>, connection: &Rc<Connection>, now: u64) {
+        let Some(since) = connection.meter.half_since().filter(|_| !connection.known.get()) else { return };
+        let until = since + self.hub.settings.patience;
+        if now < until {
+            return self.remind(connection, until);
+        }
+        tracing::debug!(connection = connection.id.0, "half a message of a stranger stayed half");
+        if connection.engine.borrow().is_some() {
+            self.break_engine(connection, websocket::close::POLICY, HALF);
+        } else {
+            self.close_socket(connection, Some(websocket::close::POLICY), HALF);
+        }
     }
 
     fn ping(self: &Rc<Self>, connection: &Rc<Connection>, now: u64) {
@@ -268,6 +302,9 @@ impl Shard {
             return;
         }
         if now >= pings.next {
+            if connection.meter.proves_life(pings.every) {
+                pings.unanswered = 0;
+            }
             if pings.unanswered >= self.hub.settings.missed_pings {
                 let stream = connection.wire.borrow().stream.clone();
                 return stream.iter().for_each(|stream| stream.shut());

@@ -70,16 +70,16 @@ fn refusals_are_one_frame_and_a_close() {
 #[test]
 fn what_is_sent_before_the_greeting_is_done_after_it() {
     let mut world = World::new();
-    world.settings.frame_burst = 2;
     let n = world.clients.len();
     // Everything is said between the upgrade and the answer about the credential.
     let session = MegaBotSession::new(Arc::new(world.settings.clone()));
     let mut client = Vec::new();
     let scene = Scene { now: world.now, state: &world.state, epoch: EPOCH, figures: &world.figures };
     let mut session = session;
-    for text in [r#"{"type":"ping"}"#, "nonsense", r#"{"id":"three","type":"ping"}"#] {
+    for text in [r#"{"type":"ping"}"#, "nonsense"] {
         session.input(Input::Text(text), scene, &mut client);
     }
+    session.too_fast(100, scene, &mut client);
     assert!(matches!(client.as_slice(), [Output::Notice(Sign::TooFast)]), "the client hears nothing yet");
     world.connect("user_id=ada");
     let waiting = std::mem::take(&mut session.early);
@@ -90,7 +90,20 @@ fn what_is_sent_before_the_greeting_is_done_after_it() {
     assert_eq!(told[0].0, "connection_established");
     assert_eq!(told[1], ("pong".into(), json!({})));
     assert_eq!(error_of(&told[2]).0, "invalid_json");
-    assert_eq!(error_of(&told[3]), ("rate_limited", "Rate limit exceeded", 429, Some("three")));
+    assert_eq!(error_of(&told[3]), ("rate_limited", "Rate limit exceeded", 429, None));
+}
+
+#[test]
+fn what_waits_for_the_greeting_is_bounded_in_bytes() {
+    let world = World::new();
+    let mut session = MegaBotSession::new(Arc::new(world.settings.clone()));
+    let mut out = Vec::new();
+    let scene = Scene { now: world.now, state: &world.state, epoch: EPOCH, figures: &world.figures };
+    let most = world.settings.max_message_bytes;
+    session.input(Input::Text(&"x".repeat(most)), scene, &mut out);
+    assert!(out.is_empty(), "one message of any legal size waits");
+    session.input(Input::Text("y"), scene, &mut out);
+    assert!(matches!(out.as_slice(), [Output::End(Ending::Close(1008, _))]));
 }
 
 #[test]

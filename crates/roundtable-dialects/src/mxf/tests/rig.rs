@@ -267,7 +267,7 @@ impl Rig {
                 continue;
             }
             match output {
-                Output::Notice(_) => {}
+                Output::Notice(_) | Output::Unpacked(_) => {}
                 Output::Send(message) => self.sockets[at].sent.push(message),
                 Output::Accept => self.sockets[at].accepted = true,
                 Output::Refuse { message, .. } => self.sockets[at].refused = Some(message),

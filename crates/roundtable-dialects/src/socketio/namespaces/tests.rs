@@ -24,8 +24,15 @@ fn enter(connection: &mut Namespaces, text: &str) -> Slot {
     attempt.slot()
 }
 
-/// A connection in the main namespace.
+/// A connection in the main namespace of somebody who has shown who it is.
 fn main() -> Namespaces {
+    let mut connection = accepted();
+    connection.becomes_known();
+    connection
+}
+
+/// A stranger's connection in the main namespace.
+fn accepted() -> Namespaces {
     let mut connection = Namespaces::new(0, &TIGHT);
     enter(&mut connection, "0");
     connection
@@ -159,14 +166,6 @@ fn namespaces_are_independent_and_places_are_used_again() {
 }
 
 #[test]
-fn a_client_that_left_every_namespace_stays() {
-    let mut connection = main();
-    assert!(matches!(connection.on_text("1", &TIGHT), Step::Disconnect(_)));
-    assert!(matches!(connection.on_tick(1_000_000), Step::Nothing));
-    enter(&mut connection, "0");
-}
-
-#[test]
 fn what_crossed_the_servers_disconnect_is_ignored() {
     let mut connection = main();
     let slot = enter(&mut connection, "0/room");
@@ -274,7 +273,7 @@ fn nothing_comes_between_a_packet_and_its_attachments() {
 }
 
 #[test]
-fn sizes_are_bounded_and_tighter_before_the_first_namespace() {
+fn sizes_are_bounded_and_tighter_for_strangers() {
     let long = format!(r#"0{{"token":"{}"}}"#, "x".repeat(100));
     assert_eq!(violation(Namespaces::new(0, &TIGHT).on_text(&long, &TIGHT)), Violation::TooLarge);
     let mut connection = main();
@@ -285,6 +284,12 @@ fn sizes_are_bounded_and_tighter_before_the_first_namespace() {
     let mut connection = main();
     assert!(matches!(connection.on_text(r#"53-["a"]"#, &TIGHT), Step::Nothing));
     assert!(matches!(bytes(&mut connection, &[0; 100]), Step::Nothing));
+    assert_eq!(violation(bytes(&mut connection, &[0; 100])), Violation::TooLarge);
+    let long = format!(r#"2["{}"]"#, "x".repeat(100));
+    assert_eq!(violation(accepted().on_text(&long, &TIGHT)), Violation::TooLarge, "accepted is not known");
+    let mut connection = accepted();
+    assert!(matches!(connection.on_text(r#"52-["a"]"#, &TIGHT), Step::Nothing));
+    assert!(connection.is_assembling());
     assert_eq!(violation(bytes(&mut connection, &[0; 100])), Violation::TooLarge);
 }
 
@@ -300,6 +305,30 @@ fn a_namespace_must_be_granted_in_time() {
     let mut connection = main();
     assert_eq!(connection.next_deadline(), None);
     assert!(matches!(connection.on_tick(9_999), Step::Nothing));
+}
+
+#[test]
+fn who_leaves_the_last_namespace_has_to_enter_another_one_in_time() {
+    for (known, until) in [(true, 6_000), (false, 1_000)] {
+        let mut connection = if known { main() } else { accepted() };
+        assert!(matches!(connection.on_text("1", &TIGHT), Step::Disconnect(_)));
+        connection.on_left(5_000, &TIGHT);
+        assert_eq!(connection.next_deadline(), Some(until), "a stranger gets no more time");
+        assert!(matches!(connection.on_tick(until - 1), Step::Nothing));
+        assert_eq!(violation(connection.on_tick(until)), Violation::ConnectTimeout);
+    }
+}
+
+#[test]
+fn violations_have_the_codes_of_plain_websockets() {
+    for (violation, code) in [
+        (Violation::TooLarge, 1009),
+        (Violation::Payload, 1007),
+        (Violation::PacketType, 1002),
+        (Violation::NotConnected, 1002),
+    ] {
+        assert_eq!(violation.close_code(), code);
+    }
 }
 
 proptest! {

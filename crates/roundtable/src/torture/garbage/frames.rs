@@ -25,18 +25,18 @@ pub struct Case {
     pub deflate: bool,
 }
 
-const TEXT: u8 = 1;
-const BINARY: u8 = 2;
-const PING: u8 = 9;
-const FIN: u8 = 0x80;
-const COMPRESSED: u8 = 0x40;
+pub const TEXT: u8 = 1;
+pub const BINARY: u8 = 2;
+pub const PING: u8 = 9;
+pub const FIN: u8 = 0x80;
+pub const COMPRESSED: u8 = 0x40;
 const PROTOCOL: Want = Want::Close(&[1002]);
 const TOO_LARGE: Want = Want::Close(&[1009]);
 /// The largest message that is taken.
 const MAX: usize = 1 << 20;
 
 /// A masked frame.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = header(first, payload.len() as u64);
     let key = [0x12, 0x34, 0x56, 0x78];
     bytes.extend(key);
