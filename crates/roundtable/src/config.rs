@@ -163,7 +163,7 @@ section! {
         queue: Size = Size::of_bytes(1 << 20),
         /// Commands of one connection that wait for the log; past it the socket is not read.
         unfinished_commands: Count = Count::of(64),
-        /// Work for one connection in a second, on average: bytes that are read, four for each byte that was inflated, 256 for a
+        /// Work for one connection in a second, on average: bytes that are read, eight for each byte that was inflated, 256 for a
         /// frame. Past it the socket is not read for a while. 1 MiB to 1 GiB.
         bytes_per_second: Size = Size::of_bytes(32 << 20),
         /// Largest message before the client has said who it is: strangers get little memory.

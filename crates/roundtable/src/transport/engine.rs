@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use roundtable_dialects::engineio::{
-    Action, CloseReason, Engine, Message, PING, PROBE_ANSWER, RequestError, Sid, Step,
+    Action, CloseReason, Engine, Message, Mode, PING, PROBE_ANSWER, RequestError, Sid, Step,
 };
 use roundtable_dialects::session::{Input, Opening, Sign};
 use roundtable_dialects::socketio::{self, Attempt, INVALID_NAMESPACE, Namespaces};
@@ -281,6 +281,12 @@ impl Shard {
     pub fn close_engine(self: &Rc<Self>, connection: &Rc<Connection>) {
         let now = clock::monotonic_ms();
         self.step(connection, |side, settings| side.engine.close(now, &settings.engine));
+        let waits = |side: &EngineSide| side.engine.mode() != Mode::Closed && !side.engine.is_open();
+        let waits = connection.engine.borrow().as_deref().is_some_and(waits);
+        // For a stranger that does not ask nothing is kept until it does.
+        if waits && !connection.known.get() {
+            self.forget(connection);
+        }
     }
 
     /// Puts a client out of namespaces, then ends its transport.

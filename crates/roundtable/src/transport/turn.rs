@@ -29,7 +29,7 @@ pub const CHECK: usize = 4 << 10;
 /// What a request over HTTP costs.
 const REQUEST: usize = 4 << 10;
 /// What a byte costs that was inflated: it cost its sender a thousandth of one, and what it says is read too.
-const INFLATED: usize = 4;
+const INFLATED: usize = 8;
 /// One turn: some hundred small frames, less than a millisecond.
 const TURN: usize = 32 << 10;
 /// Who has had no whole turn within this time, and has waited for more input, begins a new one.
@@ -299,7 +299,7 @@ mod tests {
     fn who_is_too_fast_has_to_pause() {
         let meter = Meter::default();
         meter.inflated(1 << 20);
-        assert!(matches!(meter.settle(PACE), Next::Pause(2_000..=3_000)));
+        assert!(matches!(meter.settle(PACE), Next::Pause(6_000..=7_000)));
     }
 
     #[test]
