@@ -9,7 +9,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// Limits that protect a server from its clients and would measure only themselves here.
-const UNLIMITED: &[&str] = &["megabot.frames_per_second=off", "mxf.messages_per_minute=off"];
+const UNLIMITED: &[&str] = &[
+    "megabot.frames_per_second=off",
+    "mxf.messages_per_minute=off",
+    "storage.principal_bytes_per_minute=1024GiB",
+];
 
 /// As much as the rows about coming back let clients miss, and their comings and goings.
 const REPLAY: &str = "megabot.replay=20000";

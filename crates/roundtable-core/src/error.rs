@@ -33,6 +33,8 @@ pub enum ErrorKind {
     Conflict,
     /// Too often; [`Error::retry_after_ms`] says when again.
     RateLimited,
+    /// What a workspace may keep on the disk is used up.
+    QuotaExceeded,
     /// Larger than a limit allows.
     TooLarge,
     /// The cursor lies outside of what is kept.

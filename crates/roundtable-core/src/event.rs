@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
 use crate::ids::{Principal, RoomId};
+use crate::json::Json;
 use crate::repeats::ClientWrite;
 use crate::time::{Offset, Time};
 use crate::{
@@ -27,6 +28,31 @@ pub struct Record {
     pub client: Option<ClientWrite>,
     /// What happened.
     pub event: Event,
+}
+
+/// What a record takes on the disk beside what its event says: columns, hash, indexes. About, in bytes.
+pub const RECORD_BYTES: u64 = 256;
+
+impl Event {
+    /// How much of the disk is taken by what clients say in it, in bytes, about. Comings and goings and marks have nothing of
+    /// the kind.
+    pub fn said_bytes(&self) -> u64 {
+        let json = |json: &Option<Json>| json.as_ref().map_or(0, |json| json.as_str().len());
+        let bytes = match self {
+            Self::MessagePosted(e) => e.content.as_text().len() + json(&e.parts) + json(&e.metadata),
+            Self::MessageDirect(e) => e.content.as_text().len() + json(&e.metadata),
+            Self::RoomActed(e) => e.action.len() + json(&e.data),
+            Self::RoomCreated(_)
+            | Self::RoomUpdated(_)
+            | Self::RoomSummarised(_)
+            | Self::AgentRegistered(_)
+            | Self::AgentUpdated(_)
+            | Self::KeyAdded(_)
+            | Self::ThresholdSet(_) => self.body().map_or(0, |body| body.len()),
+            _ => 0,
+        };
+        bytes as u64
+    }
 }
 
 macro_rules! events {

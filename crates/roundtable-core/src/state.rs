@@ -9,7 +9,7 @@ use crate::agents::Agent;
 use crate::alerts::{Alert, Block};
 use crate::cluster::Node;
 use crate::components::Component;
-use crate::event::{Event, Record};
+use crate::event::{Event, RECORD_BYTES, Record};
 use crate::feeds::Feed;
 use crate::ids::{AgentId, AlertId, ConnectionId, KeyId, NodeId, Principal, RoomId, UserId};
 use crate::limits;
@@ -44,6 +44,9 @@ pub struct State {
     /// When a security rule noticed something last.
     #[serde(default)]
     pub last_security: Option<Time>,
+    /// What the log takes on the disk, in bytes, about.
+    #[serde(default)]
+    pub bytes: u64,
     /// Messages said so far, direct ones included.
     pub messages: u64,
     agents: OrdMap<AgentId, Arc<Agent>>,
@@ -293,6 +296,7 @@ impl State {
     pub fn apply(&mut self, record: &Record) {
         debug_assert_eq!(record.offset, self.head.next(), "records are applied in order, without a gap");
         self.head = record.offset;
+        self.bytes += RECORD_BYTES + record.event.said_bytes();
         self.at = record.at;
         self.forget(record.at);
         match &record.event {

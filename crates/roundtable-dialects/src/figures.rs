@@ -19,6 +19,8 @@ pub struct Figures {
     pub memory_percent: f64,
     /// Use of the disk that holds the data directory, 0–100.
     pub disk_percent: f64,
+    /// How long what is free on it lasts at the rate at which the log grew of late, in seconds; `None` if it did not grow.
+    pub disk_left_s: Option<f64>,
     /// One-minute load divided by the number of cores, 0–1.
     pub load: f64,
     /// Bytes received per second, all interfaces.

@@ -72,6 +72,11 @@ section! {
         snapshot_interval: Span = Span::of_ms(60_000),
         /// How long a message of a `relaxed` room may wait for the disk.
         relaxed_sync: Span = Span::of_ms(1_000),
+        /// What the log of one workspace may take on the disk, about. Beyond it what its clients say is refused; reading, coming
+        /// and going stay possible.
+        workspace_bytes: Size = Size::of_bytes(256 << 30),
+        /// What one agent, user or guest may write to it in a minute, about. At least 4 MiB, so that any message fits.
+        principal_bytes_per_minute: Size = Size::of_bytes(256 << 20),
     }
 }
 
@@ -317,6 +322,10 @@ section! {
         disk_warning: Percent = Percent::of(90.0),
         /// Use of the disk with the data directory, percent.
         disk_critical: Percent = Percent::of(95.0),
+        /// How long the disk lasts at the rate at which the log grew in the last ten minutes or so.
+        disk_left_warning: Span = Span::of_ms(24 * 3_600_000),
+        /// The same.
+        disk_left_critical: Span = Span::of_ms(4 * 3_600_000),
         /// Milliseconds within which 95 % of what is asked is answered.
         latency_warning: Count = Count::of(100),
         /// The same.
@@ -430,6 +439,12 @@ impl Config {
         }
         if self.server.shards > 256 {
             found.push("server.shards must be at most 256".into());
+        }
+        if self.storage.principal_bytes_per_minute.bytes() < 4 << 20 {
+            found.push("storage.principal_bytes_per_minute must be at least 4MiB".into());
+        }
+        if self.alerts.disk_left_warning < self.alerts.disk_left_critical {
+            found.push("alerts.disk_left_warning lies below alerts.disk_left_critical".into());
         }
         if self.auth.password_checks.get() > 64 {
             found.push("auth.password_checks must be at most 64".into());

@@ -92,6 +92,7 @@ fn counts(hub: &Hub) -> Counts {
     for handle in hub.workspaces.all() {
         let counters = handle.counters();
         counts.records = counts.records.saturating_add(handle.view().state.head.0);
+        counts.bytes = counts.bytes.saturating_add(handle.view().state.bytes);
         counts.questions = counts.questions.saturating_add(counters.batch_sizes.sum());
         counts.refusals = counts.refusals.saturating_add(counters.refusals());
         counts.messages = counts.messages.saturating_add(counters.messages());

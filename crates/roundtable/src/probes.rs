@@ -175,6 +175,12 @@ fn figures(hub: &Hub, dialects: &BTreeMap<&'static str, Counted>) -> String {
     for (name, feed) in FEEDS {
         page.value("roundtable_feed_watchers", &format!("feed=\"{name}\""), hub.watched.of(feed));
     }
+    page.family(
+        "roundtable_disk_left_seconds",
+        "gauge",
+        "How long the disk lasts at the log's present growth.",
+    );
+    page.value("roundtable_disk_left_seconds", "", left(hub.figures.load().disk_left_s));
     let mut running = hub.workspaces.all();
     running.sort_by(|a, b| a.workspace().cmp(b.workspace()));
     let running: Vec<(String, Handle)> =
@@ -186,6 +192,9 @@ fn figures(hub: &Hub, dialects: &BTreeMap<&'static str, Counted>) -> String {
         }
     };
     each("roundtable_workspace_head", ("gauge", "Offset of the newest record."), |h| h.view().state.head.0);
+    each("roundtable_workspace_bytes", ("gauge", "What the log takes on the disk, about."), |h| {
+        h.view().state.bytes
+    });
     each("roundtable_batches_total", ("counter", "Batches decided."), |h| h.counters().batch_sizes.count());
     each("roundtable_refusals_total", ("counter", "Questions answered with an error."), |h| {
         h.counters().refusals()
@@ -202,6 +211,11 @@ fn figures(hub: &Hub, dialects: &BTreeMap<&'static str, Counted>) -> String {
         page.histogram("roundtable_sync_seconds", workspace, &handle.counters().sync_us, 1_000_000);
     }
     page.0
+}
+
+/// Seconds, or for ever, as Prometheus reads it.
+fn left(seconds: Option<f64>) -> String {
+    seconds.map_or_else(|| "+Inf".into(), |seconds| format!("{seconds:.0}"))
 }
 
 /// How many addresses are kept out now.

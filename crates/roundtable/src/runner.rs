@@ -9,6 +9,7 @@ pub mod counters;
 mod filter;
 pub mod find;
 pub mod latency;
+pub mod quotas;
 pub mod repeats;
 
 use std::collections::HashMap;
@@ -33,8 +34,9 @@ use crate::auth::Directory;
 use crate::clock;
 use crate::log::{Append, Appended, Epochs, Log};
 use batch::{Batch, Question, Step};
-use budget::{Budgets, Till};
+use budget::Budgets;
 use counters::Counters;
+use quotas::Quotas;
 use repeats::Repeats;
 
 /// The most questions of one batch: bounds how long the first of them waits for the last.
@@ -207,6 +209,7 @@ pub struct Workspaces {
     log: Arc<dyn Log>,
     audience: Arc<dyn Audience>,
     pace: Pace,
+    quotas: Quotas,
     running: RwLock<HashMap<WorkspaceId, Handle>>,
     default: WorkspaceId,
 }
@@ -214,7 +217,14 @@ pub struct Workspaces {
 impl Workspaces {
     /// No workspace runs yet.
     pub fn new(log: Arc<dyn Log>, audience: Arc<dyn Audience>, pace: Pace, default: WorkspaceId) -> Self {
-        Self { log, audience, pace, running: RwLock::default(), default }
+        Self { log, audience, pace, quotas: Quotas::default(), running: RwLock::default(), default }
+    }
+
+    /// The same with other limits on what is written.
+    #[must_use]
+    pub fn with_quotas(mut self, quotas: Quotas) -> Self {
+        self.quotas = quotas;
+        self
     }
 
     /// Starts a workspace from its log, empty or not. Must be called within the runtime that is to drive it. The returned
@@ -246,7 +256,7 @@ impl Workspaces {
             view,
             head_at,
             questions,
-            budgets: Budgets::default(),
+            budgets: Budgets::new(self.quotas),
             repeats: Repeats::load(&*self.log, workspace)?,
             unsynced: Vector::new(),
             pace: self.pace,
@@ -411,7 +421,7 @@ impl Runner {
         let now = clock::now().max(self.state.at);
         loop {
             let known = self.repeats.look_up((&self.log, &self.workspace), &questions, now).await;
-            let mut till = Till { budgets: &mut self.budgets, now, paid: Vec::new() };
+            let mut till = self.budgets.till(now);
             let batch =
                 batch::decide_all((&self.state, &known), &questions, now, &mut till, clock::random_u64);
             let paid = till.paid;

@@ -20,6 +20,7 @@ use crate::log::Log;
 use crate::log::sqlite::{OpenError, SqliteLog};
 use crate::rates::Rates;
 use crate::routes::FrontOffice;
+use crate::runner::quotas::Quotas;
 use crate::runner::{Pace, Workspaces};
 use crate::telemetry::figures::{Counts, Sampler};
 use crate::tls::{self, Pairs};
@@ -82,7 +83,9 @@ impl Server {
         let pace = pace_of(&config.storage);
         let (audience, due) = summaries::listen(prepared.shards());
         let workspaces: Arc<Workspaces> =
-            Workspaces::new(Arc::clone(&log), Arc::new(audience), pace, default.clone()).into();
+            Workspaces::new(Arc::clone(&log), Arc::new(audience), pace, default.clone())
+                .with_quotas(quotas_of(&config.storage))
+                .into();
         let engine = Arc::new(EngineThread::start()?);
         let home = engine.run(&workspaces, &default)?;
         for id in log.workspaces()? {
@@ -191,6 +194,13 @@ fn pace_of(settings: &config::Storage) -> Pace {
     Pace {
         relaxed_sync: Duration::from_millis(settings.relaxed_sync.ms()),
         snapshot: Duration::from_millis(settings.snapshot_interval.ms()),
+    }
+}
+
+fn quotas_of(settings: &config::Storage) -> Quotas {
+    Quotas {
+        workspace: settings.workspace_bytes.bytes() as u64,
+        per_minute: settings.principal_bytes_per_minute.bytes() as u64,
     }
 }
 

@@ -76,6 +76,7 @@ pub fn at_start(error: &Error) -> AtDoor {
         ErrorKind::Unauthenticated | ErrorKind::InvalidCredential | ErrorKind::CredentialExpired => INVALID,
         ErrorKind::RateLimited => AtDoor::new("Too many requests (429)", "RATE_LIMITED", 429),
         ErrorKind::Unavailable => AtDoor::new("Service unavailable (503)", "UNAVAILABLE", 503),
+        ErrorKind::QuotaExceeded => AtDoor::new("Quota exceeded (507)", "QUOTA_EXCEEDED", 507),
         ErrorKind::InvalidField
         | ErrorKind::Forbidden
         | ErrorKind::RoomNotFound
@@ -113,6 +114,7 @@ pub fn refused(error: &Error, who: &Principal, room: &RoomId, state: &State) -> 
         | ErrorKind::KeyNotFound => "Permission denied: the account is not known".into(),
         ErrorKind::RateLimited => "Rate limit exceeded: try again later".into(),
         ErrorKind::Unavailable => format!("Service unavailable: {}", error.message),
+        ErrorKind::QuotaExceeded => format!("Quota exceeded: {}", error.message),
         // The name of the message is at fault, not what it meets.
         ErrorKind::Conflict if error.field.as_deref() == Some("clientMessageId") => {
             format!("Validation error: {}", error.message)

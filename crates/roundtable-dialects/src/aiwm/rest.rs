@@ -66,6 +66,7 @@ impl From<Error> for Failure {
             ErrorKind::RateLimited => 429,
             ErrorKind::Internal => 500,
             ErrorKind::Unavailable => 503,
+            ErrorKind::QuotaExceeded => 507,
         };
         let message = if status == 500 { "Internal server error".into() } else { error.message.into_owned() };
         let retry_after_s = error.retry_after_ms.map(|ms| ms.div_ceil(1000).max(1));

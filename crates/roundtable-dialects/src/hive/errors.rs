@@ -95,6 +95,7 @@ impl From<&Error> for Fault {
             ErrorKind::RateLimited => ("RATE_LIMIT_EXCEEDED", 429),
             ErrorKind::Internal => ("INTERNAL_ERROR", 500),
             ErrorKind::Unavailable => ("SERVICE_UNAVAILABLE", 503),
+            ErrorKind::QuotaExceeded => ("QUOTA_EXCEEDED", 507),
         };
         // Which limit it was is the server's own word.
         let message = if status == 429 { "Too many requests" } else { &*error.message };

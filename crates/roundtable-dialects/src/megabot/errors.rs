@@ -100,6 +100,7 @@ impl Fault {
                 let retry_after_ms = error.retry_after_ms;
                 Self { retry_after_ms, ..Self::new("unavailable", 503, "Nothing can be stored at present") }
             }
+            ErrorKind::QuotaExceeded => Self::new("quota_exceeded", 507, said),
             ErrorKind::Internal => Self::new("internal_error", 500, "Internal error"),
         }
     }

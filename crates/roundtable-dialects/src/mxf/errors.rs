@@ -76,7 +76,9 @@ pub fn code(kind: ErrorKind) -> &'static str {
         | ErrorKind::CannotResume => "VALIDATION_ERROR",
         ErrorKind::Unauthenticated | ErrorKind::CredentialExpired => "AUTH_FAILED",
         ErrorKind::InvalidCredential => "INVALID_KEY",
-        ErrorKind::Forbidden | ErrorKind::RoomClosed | ErrorKind::Suspended => "PERMISSION_DENIED",
+        ErrorKind::Forbidden | ErrorKind::RoomClosed | ErrorKind::Suspended | ErrorKind::QuotaExceeded => {
+            "PERMISSION_DENIED"
+        }
         ErrorKind::RoomNotFound => "CHANNEL_NOT_FOUND",
         ErrorKind::AgentNotFound | ErrorKind::UserNotFound => "AGENT_NOT_FOUND",
         ErrorKind::RateLimited => "RATE_LIMITED",

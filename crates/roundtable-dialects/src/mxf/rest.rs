@@ -53,6 +53,7 @@ impl From<&Error> for Failure {
             ErrorKind::RateLimited => 429,
             ErrorKind::Internal => 500,
             ErrorKind::Unavailable => 503,
+            ErrorKind::QuotaExceeded => 507,
         };
         let retry_after_s = error.retry_after_ms.map(|ms| ms.div_ceil(1_000).max(1));
         Self { retry_after_s, ..Self::new(status, errors::message(error)) }

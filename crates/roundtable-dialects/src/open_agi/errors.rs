@@ -107,6 +107,7 @@ pub fn status_of(kind: ErrorKind) -> u16 {
         ErrorKind::RateLimited => 429,
         ErrorKind::Internal => 500,
         ErrorKind::Unavailable => 503,
+        ErrorKind::QuotaExceeded => 507,
     }
 }
 

@@ -34,6 +34,7 @@ pub const fn status_of(kind: ErrorKind) -> u16 {
         ErrorKind::TooLarge => 413,
         ErrorKind::RateLimited => 429,
         ErrorKind::Unavailable => 503,
+        ErrorKind::QuotaExceeded => 507,
         ErrorKind::Internal => 500,
     }
 }

@@ -16,6 +16,8 @@ use crate::runner::Handle;
 /// How many samples on end make it lasting (Open-A.G.I API, Monitoring Events).
 const LASTING_SAMPLES: u32 = 3;
 
+const HOUR_MS: f64 = 3_600_000.0;
+
 /// All thresholds of the server's own.
 pub struct Gauges {
     gauges: Vec<Gauge>,
@@ -35,6 +37,8 @@ struct Gauge {
     /// What is used up at the critical level, if anything is.
     resource: Option<&'static str>,
     value: fn(&Figures) -> f64,
+    /// It is worse the lower it is.
+    falling: bool,
     warning: f64,
     critical: f64,
     above: u32,
@@ -67,6 +71,7 @@ impl Gauges {
             feed: None,
             resource: Some(source),
             value,
+            falling: false,
             warning,
             critical,
             above: 0,
@@ -84,6 +89,13 @@ impl Gauges {
             "High processor use",
             |f| f.cpu_percent,
             percent(a.cpu_warning, a.cpu_critical),
+        );
+        let hours = |span: crate::config::Span| span.ms() as f64 / HOUR_MS;
+        let left = gauge(
+            ("disk_left", "disk_left"),
+            "The disk will soon be full",
+            |f| f.disk_left_s.map_or(f64::INFINITY, |left| left * 1000.0 / HOUR_MS),
+            (hours(a.disk_left_warning), hours(a.disk_left_critical)),
         );
         let latency = gauge(("latency", "latency_p95"), "Slow answers", |f| f.latency_p95_ms, (slow, slower));
         Self {
@@ -111,6 +123,7 @@ impl Gauges {
                     percent(a.queue_warning, a.queue_critical),
                 ),
                 Gauge { resource: None, unit: " ms", ..latency },
+                Gauge { resource: Some("disk"), unit: " h", falling: true, ..left },
             ],
             lasting: Lasting::all(config),
             hysteresis: a.hysteresis.get(),
@@ -184,8 +197,10 @@ impl Lasting {
 
 impl Gauge {
     fn look(&mut self, value: f64, hysteresis: f64) -> Option<Command> {
-        let level = if value >= self.critical { Level::Critical } else { Level::Warning };
-        if value >= self.warning {
+        let worse = |value: f64| if self.falling { -value } else { value };
+        let (badness, warning) = (worse(value), worse(self.warning));
+        let level = if badness >= worse(self.critical) { Level::Critical } else { Level::Warning };
+        if badness >= warning {
             self.above = self.above.saturating_add(1);
             if self.above < 2 || self.active.is_some_and(|active| active >= level) {
                 return None;
@@ -194,7 +209,8 @@ impl Gauge {
             return Some(Command::RaiseAlert(self.alert(level, value)));
         }
         self.above = 0;
-        if self.active.is_some() && value <= (self.warning - hysteresis).max(0.0) {
+        let ended = if self.falling { warning - hysteresis } else { (warning - hysteresis).max(0.0) };
+        if self.active.is_some() && badness <= ended {
             self.active = None;
             return Some(Command::ClearAlert(self.source.into()));
         }
@@ -209,8 +225,9 @@ impl Gauge {
             level,
             title: self.title.into(),
             message: format!(
-                "{} is at {value:.1}{unit}, above {threshold:.0}{unit}",
+                "{} is at {value:.1}{unit}, {} {threshold:.0}{unit}",
                 self.metric,
+                if self.falling { "below" } else { "above" },
                 unit = self.unit
             ),
             value: Some(value),
@@ -253,6 +270,22 @@ mod tests {
         assert_eq!(look(78.0), None, "not yet five points below");
         assert_eq!(look(74.0), Some(Command::ClearAlert("cpu".into())));
         assert_eq!(look(74.0), None);
+    }
+
+    #[test]
+    fn a_disk_that_will_soon_be_full_is_told_and_one_that_does_not_fill_is_not() {
+        let mut gauge = gauges().gauges.pop().unwrap();
+        let mut look = |hours: f64| gauge.look(hours, 5.0);
+        assert_eq!([look(f64::INFINITY), look(f64::INFINITY), look(100.0)], [const { None }; 3]);
+        assert_eq!(look(20.0), None, "one sample is no trend");
+        let Some(Command::RaiseAlert(told)) = look(20.0) else { panic!("an alert") };
+        assert_eq!(
+            (told.level, told.message.as_str()),
+            (Level::Warning, "disk_left is at 20.0 h, below 24 h")
+        );
+        assert!(matches!(look(3.0), Some(Command::RaiseAlert(told)) if told.level == Level::Critical));
+        assert_eq!(look(26.0), None, "not yet five hours above");
+        assert_eq!(look(f64::INFINITY), Some(Command::ClearAlert("disk_left".into())));
     }
 
     #[test]

@@ -122,6 +122,8 @@ impl Batch {
 pub trait Gate {
     /// Lets it in, or says why not.
     fn enter(&mut self, ask: &Ask, actor: &Principal) -> Result<(), Error>;
+    /// Lets what was decided be written, or says why not; `held` is what the workspace takes on the disk, in bytes.
+    fn writes(&mut self, actor: &Principal, decision: &Decision, held: u64) -> Result<(), Error>;
     /// The engine refused the question that was let in last.
     fn refused(&mut self, ask: &Ask);
 }
@@ -158,7 +160,8 @@ pub fn decide_all<R>(
             let claim = batch.claim(question, known);
             let decided = claim.and_then(|claim| {
                 context.client = claim;
-                decide(&batch.state, &question.ask.command, &context)
+                let decision = decide(&batch.state, &question.ask.command, &context)?;
+                gate.writes(&context.actor, &decision, batch.state.bytes).map(|()| decision)
             });
             decided.inspect_err(|_| gate.refused(&question.ask))
         });
@@ -231,6 +234,10 @@ mod tests {
     impl Gate for Door {
         fn enter(&mut self, _: &Ask, _: &Principal) -> Result<(), Error> {
             self.0.clone().map_or(Ok(()), Err)
+        }
+
+        fn writes(&mut self, _: &Principal, _: &Decision, _: u64) -> Result<(), Error> {
+            Ok(())
         }
 
         fn refused(&mut self, _: &Ask) {}

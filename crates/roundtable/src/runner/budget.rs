@@ -2,21 +2,42 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use roundtable_core::engine::Decision;
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::ids::Principal;
 use roundtable_core::time::Time;
 use roundtable_dialects::session::{Ask, Budget};
 
 use crate::runner::batch::Gate;
+use crate::runner::quotas::{Quotas, Written};
 
 /// Sliding windows by principal and class. Memory is bounded by what the budgets allow and freed as windows pass.
 #[derive(Debug, Default)]
 pub struct Budgets {
     spent: HashMap<(Principal, &'static str), VecDeque<Time>>,
     swept_at: Time,
+    quotas: Quotas,
+    written: Written,
+}
+
+/// What was taken from budgets and quotas and can be given back.
+#[derive(Debug, Default)]
+pub struct Paid {
+    budgets: Vec<(Principal, Budget)>,
+    written: Vec<(Principal, u64)>,
 }
 
 impl Budgets {
+    /// Nothing is spent yet.
+    pub fn new(quotas: Quotas) -> Self {
+        Self { quotas, ..Self::default() }
+    }
+
+    /// A batch is decided at `now`.
+    pub fn till(&mut self, now: Time) -> Till<'_> {
+        Till { budgets: self, now, paid: Paid::default() }
+    }
+
     /// Spends one from a budget. Fails with `RateLimited` and says when there is room again; a failure spends nothing.
     pub fn spend(&mut self, who: &Principal, budget: Budget, now: Time) -> Result<(), Error> {
         self.sweep(now, budget.window_ms);
@@ -39,9 +60,12 @@ impl Budgets {
     }
 
     /// Gives back what was paid for nothing.
-    pub fn pay_back(&mut self, paid: Vec<(Principal, Budget)>) {
-        for (who, budget) in paid {
+    pub fn pay_back(&mut self, paid: Paid) {
+        for (who, budget) in paid.budgets {
             self.give_back(&who, budget);
+        }
+        for (who, bytes) in paid.written {
+            self.written.give_back(&who, bytes);
         }
     }
 
@@ -64,25 +88,32 @@ impl Budgets {
 
 /// The budgets as one batch meets them: each question pays before it is decided, and is paid back if the engine refuses it.
 pub struct Till<'a> {
-    /// The budgets.
-    pub budgets: &'a mut Budgets,
-    /// When the batch is decided.
-    pub now: Time,
+    budgets: &'a mut Budgets,
+    now: Time,
     /// What was paid in this round: it is given back if the batch is decided again or comes to nothing.
-    pub paid: Vec<(Principal, Budget)>,
+    pub paid: Paid,
 }
 
 impl Gate for Till<'_> {
     fn enter(&mut self, ask: &Ask, actor: &Principal) -> Result<(), Error> {
         let Some(budget) = ask.budget else { return Ok(()) };
         self.budgets.spend(actor, budget, self.now)?;
-        self.paid.push((actor.clone(), budget));
+        self.paid.budgets.push((actor.clone(), budget));
+        Ok(())
+    }
+
+    fn writes(&mut self, actor: &Principal, decision: &Decision, held: u64) -> Result<(), Error> {
+        let Budgets { quotas, written, .. } = &mut *self.budgets;
+        let bytes = written.admit(quotas, (actor, decision), (held, self.now))?;
+        if bytes > 0 {
+            self.paid.written.push((actor.clone(), bytes));
+        }
         Ok(())
     }
 
     fn refused(&mut self, ask: &Ask) {
         if ask.budget.is_some()
-            && let Some((who, budget)) = self.paid.pop()
+            && let Some((who, budget)) = self.paid.budgets.pop()
         {
             self.budgets.give_back(&who, budget);
         }

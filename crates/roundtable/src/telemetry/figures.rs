@@ -19,6 +19,8 @@ pub struct Counts {
     pub connections: u64,
     /// Records written, all workspaces.
     pub records: u64,
+    /// What they take on the disk, in bytes, about.
+    pub bytes: u64,
     /// Questions to the engine.
     pub questions: u64,
     /// Those of them that it refused.
@@ -35,10 +37,14 @@ pub struct Counts {
 #[derive(Default)]
 struct Since {
     records_per_second: f64,
+    bytes_per_second: f64,
     error_rate: f64,
     message_rate: f64,
     latency_p95_ms: f64,
 }
+
+/// How fast the log grows counts over about so many milliseconds: a burst is no trend.
+const GROWTH_MS: f64 = 10.0 * 60_000.0;
 
 /// Takes samples. Needs some milliseconds per sample, so it belongs on a blocking thread.
 pub struct Sampler {
@@ -53,6 +59,8 @@ pub struct Sampler {
     pid: Option<Pid>,
     simd: Vec<&'static str>,
     counted: Option<(Time, Counts)>,
+    /// Bytes per second by which the log grew of late.
+    growth: f64,
     last: Option<Time>,
 }
 
@@ -77,6 +85,7 @@ impl Sampler {
             pid: sysinfo::get_current_pid().ok(),
             simd: simd(),
             counted: None,
+            growth: 0.0,
             last: None,
         }
     }
@@ -84,9 +93,11 @@ impl Sampler {
     /// A sample. What the system does not tell is 0; the first sample knows no network rates.
     pub fn sample(&mut self, now: Time, counts: Counts) -> Figures {
         let (cpu_percent, total_memory, available_memory) = self.machine();
-        let Since { records_per_second, error_rate, message_rate, latency_p95_ms } =
+        let Since { records_per_second, bytes_per_second, error_rate, message_rate, latency_p95_ms } =
             self.since_the_last(now, counts);
+        self.growth = bytes_per_second;
         let (network_in, network_out) = self.network(now);
+        let (disk_percent, free) = self.disk();
         let load = System::load_average().map_or(0.0, |load| load.one);
         Figures {
             node: self.node.clone(),
@@ -94,7 +105,8 @@ impl Sampler {
             at: now,
             cpu_percent,
             memory_percent: share(total_memory.saturating_sub(available_memory), total_memory),
-            disk_percent: self.disk(),
+            disk_percent,
+            disk_left_s: (self.growth >= 1.0).then(|| free as f64 / self.growth),
             load: (load / self.cores).clamp(0.0, 1.0),
             network_in,
             network_out,
@@ -141,6 +153,7 @@ impl Sampler {
         let per_second = |count: f64| if ms > 0 { count * 1000.0 / ms as f64 } else { 0.0 };
         Since {
             records_per_second: per_second(records),
+            bytes_per_second: grown(self.growth, counts.bytes.saturating_sub(before.bytes) as f64, ms as f64),
             error_rate: if questions > 0.0 { (refusals / questions).clamp(0.0, 1.0) } else { 0.0 },
             message_rate: per_second(counts.messages.saturating_sub(before.messages) as f64),
             latency_p95_ms: p95_ms(&counts, &before, ms),
@@ -161,14 +174,15 @@ impl Sampler {
         (per_second(received), per_second(sent))
     }
 
-    /// Use of the disk whose mount point is the longest beginning of the data directory's path.
-    fn disk(&mut self) -> f64 {
-        let Some(disks) = &mut self.disks else { return 0.0 };
+    /// Use of the disk whose mount point is the longest beginning of the data directory's path, and what is free on it in bytes.
+    fn disk(&mut self) -> (f64, u64) {
+        let Some(disks) = &mut self.disks else { return (0.0, u64::MAX) };
         disks.refresh_specifics(true, DiskRefreshKind::nothing().with_storage());
         let holds = disks.iter().filter(|disk| self.dir.starts_with(disk.mount_point()));
         let nearest = holds.max_by_key(|disk| disk.mount_point().as_os_str().len());
-        nearest.map_or(0.0, |disk| {
-            share(disk.total_space().saturating_sub(disk.available_space()), disk.total_space())
+        nearest.map_or((0.0, u64::MAX), |disk| {
+            let (all, free) = (disk.total_space(), disk.available_space());
+            (share(all.saturating_sub(free), all), free)
         })
     }
 }
@@ -177,6 +191,15 @@ impl std::fmt::Debug for Sampler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Sampler({})", self.node)
     }
+}
+
+/// The growth in bytes per second after so many more bytes in so many milliseconds.
+fn grown(before: f64, bytes: f64, ms: f64) -> f64 {
+    if ms <= 0.0 {
+        return before;
+    }
+    let weight = 1.0 - (-ms / GROWTH_MS).exp();
+    before + weight * (bytes * 1000.0 / ms - before)
 }
 
 /// What this processor can do to many numbers at once.

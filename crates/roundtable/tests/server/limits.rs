@@ -79,6 +79,74 @@ async fn the_surplus_of_frames_is_told_once_and_ignored() {
     house.close().await;
 }
 
+/// Says something large again and again until that is refused; gives how often it was not, and the refusal.
+async fn until_refused(client: &mut Client) -> (u32, Value) {
+    for n in 0..100 {
+        let mut large = chat(&format!("big{n}"), "Look");
+        large["payload"]["attachments"] = json!(["x".repeat(400_000)]);
+        client.send(&large).await;
+        // Whoever joins again is answered in its turn.
+        let join = json!({"id": format!("j{n}"), "type": "session_join", "payload": {"session_id": "lobby"}});
+        client.send(&join).await;
+        loop {
+            match client.next().await {
+                told if told["type"] == "session_joined" => break,
+                told if told["type"] == "error" => return (n, told["payload"].clone()),
+                _ => {}
+            }
+        }
+    }
+    panic!("nothing is refused");
+}
+
+async fn payload(client: &mut Client, kind: &str) -> Value {
+    loop {
+        let frame = client.next().await;
+        if frame["type"] == kind {
+            return frame["payload"].clone();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_fills_the_disk() {
+    let house = House::open(&["storage.principal_bytes_per_minute=4MiB"]).await;
+    let mut loud = in_lobby(&house, "user_id=loud").await;
+    let (said, told) = until_refused(&mut loud).await;
+    assert_eq!((&told["error"], &told["code"]), (&json!("rate_limited"), &json!(429)));
+    assert!(told["retry_after_ms"].as_u64().is_some_and(|ms| ms > 0) && said >= 5, "{said} {told}");
+    let mut other = in_lobby(&house, "user_id=other").await;
+    other.send(&chat("o1", "Hello")).await;
+    assert_eq!(payload(&mut loud, "chat_receive").await["content"], "Hello", "others are not concerned");
+    let house = house.again(&["storage.workspace_bytes=6MiB"]).await;
+    let mut loud = in_lobby(&house, "user_id=third").await;
+    let (_, told) = until_refused(&mut loud).await;
+    assert_eq!((&told["error"], &told["code"]), (&json!("quota_exceeded"), &json!(507)));
+    in_lobby(&house, "user_id=late").await;
+    let (status, _, text) = house.whole(0, "GET /metrics", "", "").await;
+    assert!(status == 200 && text.contains("\nroundtable_disk_left_seconds +Inf\n"), "{text}");
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_id_stands_for_one_message_also_after_a_restart() {
+    let house = House::open(&[]).await;
+    let mut ben = in_lobby(&house, "user_id=ben").await;
+    let mut ada = in_lobby(&house, "user_id=ada").await;
+    ada.send(&chat("once", "Hello")).await;
+    assert_eq!(payload(&mut ben, "chat_receive").await["content"], "Hello");
+    let house = house.again(&[]).await;
+    let mut ben = in_lobby(&house, "user_id=ben").await;
+    let mut ada = in_lobby(&house, "user_id=ada").await;
+    ada.send(&chat("once", "Hello")).await;
+    ada.send(&chat("once", "Something else")).await;
+    let told = payload(&mut ada, "error").await;
+    assert_eq!((&told["error"], &told["request_id"]), (&json!("conflict"), &json!("once")));
+    ada.send(&chat("twice", "Bye")).await;
+    assert_eq!(payload(&mut ben, "chat_receive").await["content"], "Bye", "nothing comes again");
+    house.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_reader_is_told_how_many_frames_it_did_not_get() {
     let house = House::open(&[

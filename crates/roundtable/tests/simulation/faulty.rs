@@ -156,7 +156,7 @@ impl Log for FaultyLog {
     }
 
     fn look_up(&self, workspace: &WorkspaceId, wanted: Vec<Wanted>, found: Found) {
-        if self.now(Fault::ForgetsIds, 3) {
+        if self.fault == Fault::ForgetsIds {
             return found(Ok(vec![None; wanted.len()]));
         }
         self.memory.look_up(workspace, wanted, found);

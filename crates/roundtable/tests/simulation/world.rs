@@ -493,6 +493,10 @@ impl World {
             let started = Command::StartServer(ServerStarted { node, version: "1".into() });
             self.ask(place, (&Principal::System, None), None, started);
         }
+        // Who has not heard what became of its last writes asks again.
+        for _ in 0..3 {
+            self.ask_again();
+        }
     }
 
     /// What was still handed out while the processes ended.
