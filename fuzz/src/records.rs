@@ -1,6 +1,6 @@
 //! The log's form of records and snapshots: foreign bytes are refused, and what was written reads back the same.
 
-use roundtable::log::codec::{Columns, Row, beginning, record, state, state_json};
+use roundtable::log::codec::{Columns, Numbers, Row, beginning, record, state, state_json};
 use roundtable_core::event::Event;
 use roundtable_core::ids::WorkspaceId;
 use roundtable_core::state::State;
@@ -29,7 +29,8 @@ pub fn run(data: &[u8]) {
             command: None,
             body,
         };
-        let numbers = (offset + 1, i64::try_from(body.len()).unwrap(), None);
+        let at = i64::try_from(body.len()).unwrap();
+        let numbers = Numbers { offset: offset + 1, at, t: -at, room_seq: None };
         let Ok(read) = record(numbers, &columns) else { continue };
         let row = Row::of(&read).unwrap();
         assert_eq!(row.record().as_ref(), Ok(&read), "{columns:?}");

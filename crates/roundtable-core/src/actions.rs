@@ -59,7 +59,7 @@ pub(crate) fn act(state: &State, ctx: &Context, command: &Act) -> Result<Decisio
         let acted = Acted { who, action, data, via: ctx.connection };
         decision.in_room(&command.room, Event::RoomActed(acted));
     } else {
-        let id = MessageId::fresh(ctx.now, ctx.random);
+        let id = MessageId::fresh(ctx.at, ctx.random);
         decision.signal(Some(&command.room), SignalBody::Action { id, who, action, data });
     }
     Ok(decision)

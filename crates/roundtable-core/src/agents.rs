@@ -9,7 +9,7 @@ use crate::ids::{AgentId, Principal, UserId};
 use crate::json::Json;
 use crate::rooms::RoomLeft;
 use crate::state::State;
-use crate::time::Time;
+use crate::time::{Offset, Time};
 use crate::users::KeyFor;
 use crate::{access, limits};
 
@@ -104,16 +104,22 @@ pub struct Agent {
     /// When its secret was replaced: what was made with the one before is worth nothing.
     #[serde(default)]
     pub rotated_at: Option<Time>,
+    /// The record that told so.
+    pub rotated: Option<Offset>,
     /// It may not connect.
     pub suspended: bool,
     /// It was made without a connection of its own: others work for it, so it is here without one.
     #[serde(default)]
     pub hosted: bool,
-    /// When a pause ends by itself.
+    /// When a pause ends by itself, as people are told.
     #[serde(default)]
     pub resume_at: Option<Time>,
+    /// The same in log time.
+    pub pause_ends: Option<Time>,
     /// When it was first registered.
     pub created_at: Time,
+    /// The record that told so: who registers the id again after a removal is another agent.
+    pub incarnation: Offset,
     /// When anything about it changed.
     pub updated_at: Time,
 }
@@ -409,7 +415,7 @@ pub(crate) fn pause(
     until: Option<Time>,
 ) -> Result<Decision, Error> {
     let found = run(state, ctx, agent)?;
-    if until.is_some_and(|until| until <= ctx.now) {
+    if until.is_some_and(|until| ctx.moment().log_time_of(until) <= ctx.now) {
         return Err(Error::invalid("until", "must lie ahead"));
     }
     let mut decision = Decision::default();
@@ -466,7 +472,7 @@ pub(crate) fn remove(state: &State, ctx: &Context, agent: &AgentId, reason: &str
 }
 
 impl Agent {
-    pub(crate) fn new(event: &AgentRegistered, at: Time) -> Self {
+    pub(crate) fn new(event: &AgentRegistered, at: Time, incarnation: Offset) -> Self {
         Self {
             id: event.agent.clone(),
             card: event.card.clone(),
@@ -474,10 +480,13 @@ impl Agent {
             owner: event.owner.clone(),
             secret: None,
             rotated_at: None,
+            rotated: None,
             suspended: false,
             hosted: event.status != AgentStatus::Offline,
             resume_at: None,
+            pause_ends: None,
             created_at: at,
+            incarnation,
             updated_at: at,
         }
     }
@@ -522,8 +531,15 @@ mod tests {
 
     fn ask(state: &mut State, actor: &Principal, command: Command) -> Result<Vec<&'static str>, ErrorKind> {
         let (by, actor) = (actor.clone(), actor.clone());
-        let ctx =
-            Context { now: Time(5), by, actor: actor.clone(), connection: None, random: 0, client: None };
+        let ctx = Context {
+            now: Time(5),
+            at: Time(5),
+            by,
+            actor: actor.clone(),
+            connection: None,
+            random: 0,
+            client: None,
+        };
         let decision = decide(state, &command, &ctx).map_err(|error| error.kind)?;
         Ok(decision
             .events
@@ -535,6 +551,7 @@ mod tests {
                     offset,
                     room_seq: None,
                     at: Time(5),
+                    t: Time(5),
                     actor,
                     room,
                     client: None,

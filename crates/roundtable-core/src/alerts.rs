@@ -142,9 +142,9 @@ pub struct BlockEnded {
 /// A block, until it is over.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Block {
-    /// What was answered with it.
+    /// What was answered with it; people are told the end that stands there.
     pub notice: SecurityNoticed,
-    /// Its end.
+    /// Its end in log time.
     pub until: Time,
 }
 
@@ -192,7 +192,7 @@ pub(crate) fn notice(state: &State, ctx: &Context, event: &SecurityNoticed) -> R
     if !report {
         server_only(ctx)?;
     }
-    let ahead = event.until.is_some_and(|until| until > ctx.now);
+    let ahead = event.until.is_some_and(|until| ctx.moment().log_time_of(until) > ctx.now);
     if (event.finding == Finding::Blocked || event.until.is_some()) && !ahead {
         return Err(
             Error::new(ErrorKind::InvalidField, "a block needs an end that lies ahead").field("until")
@@ -221,7 +221,7 @@ pub(crate) fn lift(state: &State, ctx: &Context, source: &str) -> Result<Decisio
 
 /// Ends the blocks whose time is over.
 pub(crate) fn tick(state: &State, ctx: &Context, decision: &mut Decision) {
-    for block in state.blocks().filter(|block| block.until <= ctx.now) {
+    for block in state.blocks_over(ctx.now) {
         let (source, place) = (block.notice.source.clone(), block.notice.place.clone());
         decision.event(Event::BlockEnded(BlockEnded { source, place, lifted: false }));
     }

@@ -90,7 +90,7 @@ pub(crate) fn start(state: &State, ctx: &Context, event: &ServerStarted) -> Deci
         }
         for node in state.nodes() {
             // Nobody wrote down when each went: the log's own end is the last moment they can have been seen.
-            decision.event(gone(node, "timeout", state.at));
+            decision.event(gone(node, "timeout", state.stamp));
         }
     }
     decision
@@ -111,7 +111,7 @@ pub(crate) fn leave(state: &State, ctx: &Context, event: &NodeLeft) -> Result<De
         return Err(Error::forbidden("a node leaves for itself"));
     }
     let Some(node) = state.node(&event.node) else { return Ok(Decision::default()) };
-    Ok(Decision::of(gone(node, &event.reason, event.last_seen.unwrap_or(ctx.now))))
+    Ok(Decision::of(gone(node, &event.reason, event.last_seen.unwrap_or(ctx.at))))
 }
 
 pub(crate) fn set_key(state: &State, ctx: &Context, event: &NodeKeySet) -> Result<Decision, Error> {

@@ -140,12 +140,28 @@ mod tests {
 
     fn ask(state: &mut State, actor: &Principal, command: &Command) -> Option<Vec<&'static str>> {
         let (by, actor) = (actor.clone(), actor.clone());
-        let ctx =
-            Context { now: Time(5), by, actor: actor.clone(), connection: None, random: 0, client: None };
+        let ctx = Context {
+            now: Time(5),
+            at: Time(5),
+            by,
+            actor: actor.clone(),
+            connection: None,
+            random: 0,
+            client: None,
+        };
         let events = decide(state, command, &ctx).ok()?.events;
         let apply = |(room, event): (_, crate::event::Event)| {
             let (kind, actor, offset) = (event.kind(), actor.clone(), state.head.next());
-            state.apply(&Record { offset, room_seq: None, at: Time(5), actor, room, client: None, event });
+            state.apply(&Record {
+                offset,
+                room_seq: None,
+                at: Time(5),
+                t: Time(5),
+                actor,
+                room,
+                client: None,
+                event,
+            });
             kind
         };
         Some(events.into_iter().map(apply).collect())

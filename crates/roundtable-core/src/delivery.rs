@@ -210,7 +210,7 @@ mod tests {
             let event =
                 Event::AlertCleared(AlertCleared { alert: alert.clone(), source: "memory".into(), feed });
             let (offset, at, actor) = (Offset(1), Time(1), Principal::System);
-            let record = Record { offset, room_seq: None, at, actor, room: None, client: None, event };
+            let record = Record { offset, room_seq: None, at, t: at, actor, room: None, client: None, event };
             let told = [Feed::Activity, Feed::Monitoring].map(|feed| {
                 let topic = Topic::Feed(feed);
                 let live = topics_of_record(&record, &State::default()).contains(&topic);

@@ -11,6 +11,7 @@ use crate::ids::{ConnectionId, MessageId, Principal, RoomId};
 use crate::repeats::{self, Claim};
 use crate::signal::SignalBody;
 use crate::state::State;
+use crate::time::{Moment, Time};
 use crate::{
     actions, agents, alerts, cluster, components, messages, presence, rooms, seats, thresholds, users,
 };
@@ -18,8 +19,10 @@ use crate::{
 /// Everything a rule may know beside the state and the command.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// The present.
-    pub now: crate::time::Time,
+    /// The present in log time: what rules compare.
+    pub now: Time,
+    /// The present by the wall clock: for what is shown.
+    pub at: Time,
     /// Who acts.
     pub actor: Principal,
     /// Who asks, as the server knows it from a credential; usually the actor itself.
@@ -30,6 +33,13 @@ pub struct Context {
     pub random: u64,
     /// The actor's own name for this write, with what was looked up for it.
     pub client: Option<Claim>,
+}
+
+impl Context {
+    /// The present by both clocks.
+    pub const fn moment(&self) -> Moment {
+        Moment { t: self.now, at: self.at }
+    }
 }
 
 /// What a command gave, for the acknowledgement.

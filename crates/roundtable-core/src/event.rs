@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind};
 use crate::ids::{Principal, RoomId};
 use crate::json::Json;
 use crate::repeats::ClientWrite;
-use crate::time::{Offset, Time};
+use crate::time::{Moment, Offset, Time};
 use crate::{
     actions, agents, alerts, cluster, components, feeds, messages, presence, rooms, seats, thresholds, users,
 };
@@ -18,8 +18,10 @@ pub struct Record {
     pub offset: Offset,
     /// Position within its room, from 1, dense; only for events of a room.
     pub room_seq: Option<u64>,
-    /// When the engine decided it.
+    /// When the engine decided it, by the wall clock: shown, and read by no rule.
     pub at: Time,
+    /// The same in log time, which every rule uses. Never less than that of the record before.
+    pub t: Time,
     /// Who caused it.
     pub actor: Principal,
     /// The room it belongs to.
@@ -28,6 +30,13 @@ pub struct Record {
     pub client: Option<ClientWrite>,
     /// What happened.
     pub event: Event,
+}
+
+impl Record {
+    /// When the engine decided it, by both clocks.
+    pub const fn moment(&self) -> Moment {
+        Moment { t: self.t, at: self.at }
+    }
 }
 
 /// What a record takes on the disk beside what its event says: columns, hash, indexes. About, in bytes.

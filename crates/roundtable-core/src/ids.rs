@@ -32,9 +32,9 @@ macro_rules! ids {
                 check($what, text).map(|()| Self(text.into()))
             }
 
-            /// A new one, from the randomness a command brought along: 24 hex digits.
-            pub fn fresh(now: Time, random: u64) -> Self {
-                Self(hex24(now, random).into())
+            /// A new one, from the wall clock and the randomness a command brought along: 24 hex digits.
+            pub fn fresh(at: Time, random: u64) -> Self {
+                Self(hex24(at, random).into())
             }
 
             /// The identifier as text.
@@ -84,9 +84,9 @@ ids! {
     AlertId = "alertId";
 }
 
-/// A time in seconds and 64 random bits as 24 hex digits: sorts by time, fits what AIWM calls an id.
-fn hex24(now: Time, random: u64) -> String {
-    format!("{:08x}{random:016x}", now.as_seconds() as u32)
+/// A time in seconds and 64 random bits as 24 hex digits: sorts by the wall clock, fits what AIWM calls an id.
+fn hex24(at: Time, random: u64) -> String {
+    format!("{:08x}{random:016x}", at.as_seconds() as u32)
 }
 
 /// A connection, for as long as the server process lives and, by its upper bits, across restarts.

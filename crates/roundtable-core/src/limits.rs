@@ -34,5 +34,8 @@ pub const MAX_SEATS: usize = 100_000;
 pub const MAX_BLOCKS: usize = 65_536;
 /// Most nodes with a key of their own; beyond them the operator has to forget some.
 pub const MAX_NODE_KEYS: usize = 10_000;
+/// How much longer than its own life a revoked token is remembered, in milliseconds: a wall clock that was ahead by up to a
+/// week when it was revoked brings it not back when it is set right.
+pub const REVOKED_LONGER_MS: i64 = 7 * 24 * 3_600_000;
 /// How long the same client id gives the first result again, in milliseconds: 24 h (MegaBot notes §2).
 pub const REPEAT_MS: i64 = 24 * 3_600_000;

@@ -257,7 +257,7 @@ pub(crate) fn post(state: &State, ctx: &Context, command: &Post) -> Result<Decis
     }
     check_content(&command.content)?;
     let message = Message {
-        id: MessageId::fresh(ctx.now, ctx.random),
+        id: MessageId::fresh(ctx.at, ctx.random),
         from: command.from.clone(),
         from_name: state.name_of(&command.from),
         role: command.role,
@@ -307,14 +307,13 @@ pub(crate) fn direct(state: &State, ctx: &Context, command: &Direct) -> Result<D
     check_content(&command.content)?;
     let to = Principal::Agent(command.to.clone());
     let waiting = state.waiting(&to);
-    let oldest_counts =
-        waiting.front().is_some_and(|(_, at)| ctx.now.since(*at) <= limits::WAITING_DIRECT_MS);
+    let oldest_counts = waiting.front().is_some_and(|(_, t)| ctx.now.since(*t) <= limits::WAITING_DIRECT_MS);
     if waiting.len() >= limits::MAX_WAITING_DIRECT && oldest_counts {
         return Err(Error::new(ErrorKind::Conflict, format!("{} has 1,000 messages waiting", command.to)));
     }
     let mut decision = Decision::default();
     decision.event(Event::MessageDirect(DirectMessage {
-        id: MessageId::fresh(ctx.now, ctx.random),
+        id: MessageId::fresh(ctx.at, ctx.random),
         from: command.from.clone(),
         from_name: state.name_of(&command.from),
         to,

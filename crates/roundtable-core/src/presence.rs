@@ -155,7 +155,7 @@ pub(crate) fn disconnect(state: &State, ctx: &Context) -> Decision {
     let node = node.filter(|node| node.joined.kind != "server");
     decision.event(Event::PresenceDisconnected(Disconnected { principal, connection, last, platform }));
     if let Some(node) = node {
-        decision.event(cluster::gone(node, "leave", ctx.now));
+        decision.event(cluster::gone(node, "leave", ctx.at));
     }
     decision
 }
@@ -174,6 +174,7 @@ mod tests {
             offset: state.head.next(),
             room_seq: None,
             at: Time(1),
+            t: Time(1),
             actor: Principal::System,
             room: None,
             client: None,
@@ -193,6 +194,7 @@ mod tests {
             let actor = Principal::Node(id.clone());
             let ctx = Context {
                 now: Time(5),
+                at: Time(5),
                 by: actor.clone(),
                 actor,
                 connection: Some(ConnectionId(connection)),

@@ -216,7 +216,7 @@ impl First {
     pub fn of(record: &Record) -> Option<Self> {
         let write = record.client.as_ref()?;
         let outcome = outcome_of(record.room.as_ref(), &record.event);
-        Some(Self { outcome, command: write.command, at: record.at })
+        Some(Self { outcome, command: write.command, at: record.t })
     }
 }
 

@@ -121,6 +121,8 @@ pub struct Room {
 pub struct Member {
     /// Since when.
     pub joined_at: Time,
+    /// The record that told so: what was said before it was not said to this member.
+    pub joined: Offset,
     /// The last message it has read.
     pub read: Option<(Offset, MessageId)>,
 }
@@ -298,7 +300,7 @@ pub(crate) fn create(state: &State, ctx: &Context, command: &CreateRoom) -> Resu
     if matches!(ctx.actor, Principal::Guest(_) | Principal::Node(_)) {
         return Err(Error::forbidden("guests and nodes make no rooms"));
     }
-    let room = command.room.clone().unwrap_or_else(|| RoomId::fresh(ctx.now, ctx.random));
+    let room = command.room.clone().unwrap_or_else(|| RoomId::fresh(ctx.at, ctx.random));
     if state.room(&room).is_some() {
         return Err(Error::new(ErrorKind::Conflict, format!("room {room} exists already")).field("roomId"));
     }
@@ -403,7 +405,7 @@ pub(crate) fn enter_own(state: &State, ctx: &Context, command: &EnterOwnRoom) ->
         None => {
             check_card(&command.card)?;
             let card = RoomCard { agent: Some(command.agent.clone()), ..command.card.clone() };
-            let room = RoomId::fresh(ctx.now, ctx.random);
+            let room = RoomId::fresh(ctx.at, ctx.random);
             let event = RoomCreated { card, owner: agent.clone() };
             decision.in_room(&room, Event::RoomCreated(event));
             room
@@ -523,7 +525,10 @@ impl Room {
             Event::RoomUpdated(e) => self.change(e),
             Event::RoomSummarised(e) => self.summary.clone_from(&e.summary),
             Event::RoomJoined(e) => {
-                self.members.insert(e.member.clone(), Member { joined_at: record.at, read: None });
+                self.members.insert(
+                    e.member.clone(),
+                    Member { joined_at: record.at, joined: record.offset, read: None },
+                );
             }
             Event::RoomLeft(e) => {
                 self.members.remove(&e.member);
@@ -590,12 +595,13 @@ mod tests {
     /// Who is told of what the command caused.
     fn ask(state: &mut State, actor: &Principal, command: Command) -> Result<Vec<Topic>, ErrorKind> {
         let (by, actor) = (actor.clone(), actor.clone());
-        let ctx = Context { now: Time(5), by, actor, connection: None, random: 0, client: None };
+        let ctx = Context { now: Time(5), at: Time(5), by, actor, connection: None, random: 0, client: None };
         let decision = decide(state, &command, &ctx).map_err(|error| error.kind)?;
         let mut topics = Vec::new();
         for (room, event) in decision.events {
             let (offset, actor) = (state.head.next(), ctx.actor.clone());
-            let record = Record { offset, room_seq: None, at: Time(5), actor, room, client: None, event };
+            let record =
+                Record { offset, room_seq: None, at: Time(5), t: Time(5), actor, room, client: None, event };
             state.apply(&record);
             topics.extend(topics_of_record(&record, state));
         }

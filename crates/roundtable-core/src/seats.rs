@@ -25,7 +25,7 @@ pub struct Seat {
     pub rooms: BTreeMap<RoomId, Offset>,
     /// The newest connections that used it, oldest first, at most [`limits::MAX_SEAT_CONNECTIONS`].
     pub connections: Vec<ConnectionId>,
-    /// When it was kept last; a day later it is forgotten.
+    /// When it was kept last, in log time; a day later it is forgotten.
     pub kept_at: Time,
 }
 
@@ -88,7 +88,7 @@ pub(crate) fn keep(state: &State, ctx: &Context, command: &KeepSeat) -> Result<D
 
 impl Seat {
     /// The seat after an event about it; `before` is how it was.
-    pub(crate) fn after(before: Option<&Self>, event: &SeatKept, owner: &Principal, at: Time) -> Self {
+    pub(crate) fn after(before: Option<&Self>, event: &SeatKept, owner: &Principal, now: Time) -> Self {
         let mut connections = before.map(|seat| seat.connections.clone()).unwrap_or_default();
         if !connections.contains(&event.connection) {
             connections.push(event.connection);
@@ -102,7 +102,7 @@ impl Seat {
             seen: event.seen,
             rooms: event.rooms.clone(),
             connections,
-            kept_at: at,
+            kept_at: now,
         }
     }
 }
@@ -131,6 +131,7 @@ mod tests {
         let command = Command::KeepSeat(KeepSeat { seat, epoch: 1, seen: state.head, rooms });
         let ctx = Context {
             now: Time(at),
+            at: Time(at),
             actor: who.clone(),
             by: who.clone(),
             connection: Some(ConnectionId(state.head.0 + 1)),
@@ -143,6 +144,7 @@ mod tests {
                 offset: state.head.next(),
                 room_seq: None,
                 at: ctx.now,
+                t: ctx.now,
                 actor: who.clone(),
                 room,
                 client: None,

@@ -17,20 +17,23 @@ use crate::presence::Presence;
 use crate::rooms::{Room, RoomStatus};
 use crate::seats::{Seat, SeatKept};
 use crate::thresholds::{Threshold, Thresholds};
-use crate::time::{Offset, Time};
+use crate::time::{Moment, Offset, Time};
 use crate::users::{Key, NotedToken, User};
 
 mod alerts;
 mod blocks;
 mod identity;
+mod waiting;
 
 /// Everything the rules know. Equal logs give equal states.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct State {
     /// The last record applied.
     pub head: Offset,
-    /// When that was.
-    pub at: Time,
+    /// When that was, in log time.
+    pub t: Time,
+    /// The newest stamp of the wall clock in the log. Asked by no rule: how long a stop was is reckoned from it.
+    pub stamp: Time,
     /// The workspace's shown name; empty before its first record.
     pub name: String,
     /// SHA-256 of the domain key, 64 hex digits.
@@ -52,9 +55,11 @@ pub struct State {
     agents: OrdMap<AgentId, Arc<Agent>>,
     users: OrdMap<UserId, Arc<User>>,
     keys: OrdMap<KeyId, Arc<Key>>,
+    /// Each with the log time at which it needs no remembering any more.
     revoked_tokens: OrdMap<String, Time>,
-    #[serde(default)]
+    revoked_by_end: OrdSet<(Time, String)>,
     noted_tokens: OrdMap<String, NotedToken>,
+    noted_by_end: OrdSet<(Time, String)>,
     rooms: OrdMap<RoomId, Arc<Room>>,
     #[serde(default)]
     removed_rooms: OrdSet<RoomId>,
@@ -62,9 +67,8 @@ pub struct State {
     rooms_of: OrdMap<Principal, OrdSet<RoomId>>,
     presence: OrdMap<Principal, Presence>,
     waiting: OrdMap<Principal, Vector<(Offset, Time)>>,
-    /// The same messages over all addressees, oldest first; those that arrived meanwhile are skipped.
-    #[serde(default)]
-    waiting_by_age: Vector<(Time, Offset, Principal)>,
+    /// The same messages over all addressees, oldest first.
+    waiting_by_age: OrdSet<(Time, Offset, Principal)>,
     nodes: OrdMap<NodeId, Node>,
     #[serde(default)]
     node_keys: OrdMap<NodeId, String>,
@@ -74,7 +78,7 @@ pub struct State {
     ended_alerts: Vector<(Alert, Time)>,
     #[serde(default)]
     thresholds: Thresholds,
-    /// Held agents that go on by themselves, by when.
+    /// Held agents that go on by themselves, by when in log time.
     #[serde(default)]
     pauses: OrdSet<(Time, AgentId)>,
     #[serde(default)]
@@ -93,6 +97,11 @@ pub struct State {
 }
 
 impl State {
+    /// Where the log ends: its time, and the newest stamp in it. `None` before the first record.
+    pub fn end(&self) -> Option<Moment> {
+        (self.head.0 > 0).then_some(Moment { t: self.t, at: self.stamp })
+    }
+
     /// An agent that is registered and not removed.
     pub fn agent(&self, id: &AgentId) -> Option<&Agent> {
         self.agents.get(id).map(|a| &**a)
@@ -184,24 +193,12 @@ impl State {
         self.presence.get(who).is_some_and(|presence| !presence.direct.is_empty())
     }
 
-    /// Direct messages that have not reached their addressee: offset and time, oldest first.
-    pub fn waiting(&self, to: &Principal) -> &Vector<(Offset, Time)> {
-        static NONE: std::sync::LazyLock<Vector<(Offset, Time)>> = std::sync::LazyLock::new(Vector::new);
-        self.waiting.get(to).unwrap_or(&NONE)
-    }
-
-    /// When the engine has something to do by itself: the rules are then asked with [`crate::command::Command::Tick`].
+    /// The log time at which the engine has something to do by itself: the rules are then asked with [`crate::command::Command::Tick`].
     pub fn next_deadline(&self) -> Option<Time> {
-        let expiry = self.waiting_by_age.front().map(|(at, ..)| at.plus(limits::WAITING_DIRECT_MS));
+        let expiry = self.waiting_by_age.get_min().map(|(t, ..)| t.plus(limits::WAITING_DIRECT_MS));
         let pause = self.pauses.get_min().map(|(until, _)| *until);
         let block = self.blocks_by_end.get_min().map(|(until, _)| *until);
         [expiry, pause, block].into_iter().flatten().min()
-    }
-
-    /// Whose messages have waited too long at `now`: the addressee and the newest such message.
-    pub(crate) fn overdue(&self, now: Time) -> OrdMap<Principal, Offset> {
-        let late = |(at, ..): &&(Time, Offset, Principal)| now.since(*at) >= limits::WAITING_DIRECT_MS;
-        self.waiting_by_age.iter().take_while(late).map(|(_, offset, to)| (to.clone(), *offset)).collect()
     }
 
     /// Whose pause is over at `now`.
@@ -297,8 +294,9 @@ impl State {
         debug_assert_eq!(record.offset, self.head.next(), "records are applied in order, without a gap");
         self.head = record.offset;
         self.bytes += RECORD_BYTES + record.event.said_bytes();
-        self.at = record.at;
-        self.forget(record.at);
+        self.t = record.t;
+        self.stamp = self.stamp.max(record.at);
+        self.forget(record.t);
         match &record.event {
             Event::WorkspaceCreated(e) => {
                 self.name.clone_from(&e.name);
@@ -329,7 +327,7 @@ impl State {
                 self.components.insert(e.component.clone(), component);
             }
             Event::FaultNoticed(_) => {}
-            Event::SecurityNoticed(e) => self.apply_security(e, record.at),
+            Event::SecurityNoticed(e) => self.apply_security(e, record.moment()),
             Event::BlockEnded(e) => self.unblock(&blocks::key_of(&e.source, e.place.as_deref())),
             Event::FeedMarked(_) => {}
             Event::UserAdded(_)
@@ -364,8 +362,9 @@ impl State {
         }
     }
 
-    /// Seats are forgotten a day later, seen from the log's own time.
+    /// Seats are forgotten a day later, tokens after their end.
     fn forget(&mut self, now: Time) {
+        self.forget_tokens(now);
         while self.seats_by_age.get_min().is_some_and(|(at, _)| now.since(*at) > limits::SEAT_MS) {
             self.forget_oldest_seat();
         }
@@ -391,12 +390,12 @@ impl State {
             self.seats_by_age.remove(&(seat.kept_at, event.seat.clone()));
             self.stand_up(seat);
         }
-        let seat = Seat::after(before.as_deref(), event, &record.actor, record.at);
+        let seat = Seat::after(before.as_deref(), event, &record.actor, record.t);
         for connection in &seat.connections {
             self.seats_by_connection.insert(*connection, event.seat.clone());
         }
         self.seats.insert(event.seat.clone(), Arc::new(seat));
-        self.seats_by_age.insert((record.at, event.seat.clone()));
+        self.seats_by_age.insert((record.t, event.seat.clone()));
         if self.seats.len() > limits::MAX_SEATS {
             self.forget_oldest_seat();
         }
@@ -420,26 +419,29 @@ impl State {
     fn apply_agent(&mut self, record: &Record) {
         match &record.event {
             Event::AgentRegistered(e) => {
-                self.agents.insert(e.agent.clone(), Arc::new(Agent::new(e, record.at)));
+                self.agents.insert(e.agent.clone(), Arc::new(Agent::new(e, record.at, record.offset)));
             }
             Event::AgentRemoved(e) => {
                 self.pause_over(&e.agent);
                 self.agents.remove(&e.agent);
                 self.own_rooms.remove(&e.agent);
-                self.waiting.remove(&Principal::Agent(e.agent.clone()));
+                self.no_longer_waiting(&Principal::Agent(e.agent.clone()), record.offset);
             }
             Event::AgentUpdated(e) => self.change_agent(&e.agent, record.at, |a| a.change(&e.changes)),
             Event::AgentStatusChanged(e) => {
                 self.pause_over(&e.agent);
-                self.change_agent(&e.agent, record.at, |a| (a.status, a.resume_at) = (e.new, e.until));
-                if let Some(until) = e.until {
-                    self.pauses.insert((until, e.agent.clone()));
+                let ends = e.until.map(|until| record.moment().log_time_of(until));
+                self.change_agent(&e.agent, record.at, |a| {
+                    (a.status, a.resume_at, a.pause_ends) = (e.new, e.until, ends);
+                });
+                if let Some(ends) = ends {
+                    self.pauses.insert((ends, e.agent.clone()));
                 }
             }
             Event::AgentSecretSet(e) => {
                 self.change_agent(&e.agent, record.at, |agent| {
                     if agent.secret.replace(e.hash.clone()).is_some() {
-                        agent.rotated_at = Some(record.at);
+                        (agent.rotated_at, agent.rotated) = (Some(record.at), Some(record.offset));
                     }
                 });
             }
@@ -448,8 +450,8 @@ impl State {
     }
 
     fn pause_over(&mut self, id: &AgentId) {
-        if let Some(until) = self.agents.get(id).and_then(|agent| agent.resume_at) {
-            self.pauses.remove(&(until, id.clone()));
+        if let Some(ends) = self.agents.get(id).and_then(|agent| agent.pause_ends) {
+            self.pauses.remove(&(ends, id.clone()));
         }
     }
 
@@ -496,36 +498,6 @@ impl State {
             }
             _ => {}
         }
-    }
-
-    fn apply_direct(&mut self, record: &Record) {
-        match &record.event {
-            Event::MessageDirect(e) => {
-                self.messages += 1;
-                self.waiting_by_age.push_back((record.at, record.offset, e.to.clone()));
-                let waiting = self.waiting.entry(e.to.clone()).or_default();
-                waiting.push_back((record.offset, record.at));
-            }
-            Event::MessageDelivered(e) => self.no_longer_waiting(&e.to, e.upto),
-            Event::MessageExpired(e) => self.no_longer_waiting(&e.to, e.upto),
-            _ => {}
-        }
-    }
-
-    fn no_longer_waiting(&mut self, to: &Principal, upto: Offset) {
-        if let Some(waiting) = self.waiting.get_mut(to) {
-            while waiting.front().is_some_and(|(offset, _)| *offset <= upto) {
-                waiting.pop_front();
-            }
-            if waiting.is_empty() {
-                self.waiting.remove(to);
-            }
-        }
-        let waits = |offset: Offset, to: &Principal| {
-            self.waiting.get(to).and_then(Vector::front).is_some_and(|(first, _)| *first <= offset)
-        };
-        let arrived = self.waiting_by_age.iter().take_while(|(_, offset, to)| !waits(*offset, to)).count();
-        self.waiting_by_age = self.waiting_by_age.clone().split_off(arrived);
     }
 
     fn apply_room(&mut self, record: &Record) {

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
 
-/// Milliseconds since 1970-01-01 UTC.
+/// Milliseconds since 1970-01-01 UTC, by the wall clock or by a log's own time, which began as the wall clock of its first
+/// record and goes on by monotonic clocks (see [`Moment`]).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Time(pub i64);
@@ -23,6 +24,22 @@ impl Time {
     /// Milliseconds since `earlier`; negative if that lies ahead.
     pub const fn since(self, earlier: Self) -> i64 {
         self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// One moment by both clocks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Moment {
+    /// Log time: what every rule compares. Never goes backwards within a log, whatever the wall clock does.
+    pub t: Time,
+    /// The wall clock's stamp: shown to people, read by no rule.
+    pub at: Time,
+}
+
+impl Moment {
+    /// A moment of the wall clock in log time, as seen from this one: as far ahead or behind.
+    pub const fn log_time_of(self, wall: Time) -> Time {
+        self.t.plus(wall.since(self.at))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::event::Event;
 use crate::ids::{AgentId, KeyId, Principal, RoomId, UserId};
 use crate::rooms::RoomLeft;
 use crate::state::State;
-use crate::time::Time;
+use crate::time::{Moment, Offset, Time};
 use crate::{access, limits};
 
 /// What a user may do.
@@ -37,6 +37,8 @@ pub struct User {
     pub disabled: bool,
     /// Since when it exists.
     pub created_at: Time,
+    /// The record that told so.
+    pub incarnation: Offset,
 }
 
 /// What a key opens.
@@ -63,8 +65,10 @@ pub struct Key {
     pub hash: String,
     /// What it opens.
     pub opens: KeyFor,
-    /// Its end, if it has one.
+    /// Its end, if it has one, as people are told.
     pub expires_at: Option<Time>,
+    /// The same in log time.
+    pub ends: Option<Time>,
     /// Shown name.
     pub name: String,
     /// Revoked.
@@ -168,6 +172,8 @@ pub struct NotedToken {
     pub noted: TokenNoted,
     /// When.
     pub at: Time,
+    /// Its end in log time; after that it is forgotten.
+    pub ends: Time,
     /// When it was revoked, if it was.
     pub revoked_at: Option<Time>,
 }
@@ -319,6 +325,12 @@ pub(crate) fn revoke_token(state: &State, ctx: &Context, event: &TokenRevoked) -
 }
 
 impl Key {
+    /// Whether it is past its end: by log time, or by the wall clock that its maker meant. Refusing undoes nothing, so a wall
+    /// clock that is wrong does no harm that lasts.
+    pub fn is_over(&self, now: Moment) -> bool {
+        self.ends.is_some_and(|end| end <= now.t) || self.expires_at.is_some_and(|end| end <= now.at)
+    }
+
     /// Whom the key makes of its bearer.
     pub fn bearer(&self) -> Principal {
         match &self.opens {
@@ -338,7 +350,16 @@ mod tests {
 
     fn apply(state: &mut State, at: i64, event: Event) {
         let (offset, actor) = (state.head.next(), Principal::System);
-        state.apply(&Record { offset, room_seq: None, at: Time(at), actor, room: None, client: None, event });
+        state.apply(&Record {
+            offset,
+            room_seq: None,
+            at: Time(at),
+            t: Time(at),
+            actor,
+            room: None,
+            client: None,
+            event,
+        });
     }
 
     #[test]

@@ -456,6 +456,7 @@ fn the_first_results_id_comes_back_with_a_repeat() {
     let first = play.firsts.get(&(actor.clone(), id.clone())).cloned();
     let ctx = Context {
         now: roundtable_core::time::Time(play.now),
+        at: roundtable_core::time::Time(play.now),
         actor: actor.clone(),
         by: actor,
         connection: None,
@@ -593,6 +594,22 @@ fn direct_messages_wait_for_their_addressee() {
         ",
     );
     assert_eq!(play.state.waiting(&b).len(), 1);
+}
+
+#[test]
+fn what_arrived_or_was_for_somebody_who_is_gone_does_not_expire() {
+    let play = play(
+        "
+        agent:a direct b early -> message.direct agent:a>agent:b early
+        agent:a direct c other -> message.direct agent:a>agent:c other
+        agent:c delivered 99 -> message.delivered 99
+        wait 604800000
+        system tick -> message.expired agent:b
+        agent:a direct b again -> message.direct agent:a>agent:b again
+        agent:b remove-agent b -> agent.removed b
+        ",
+    );
+    assert_eq!(play.state.next_deadline(), None, "nothing waits");
 }
 
 #[test]

@@ -239,12 +239,12 @@ impl Session for AiwmSession {
                     .filter(|_| text.trim_start().starts_with('{'));
                 let Some(frame) = frame else {
                     out.push(Output::Notice(Sign::Malformed));
-                    return self.fail(&Reply::Nowhere, NO_FRAME, scene.now, out);
+                    return self.fail(&Reply::Nowhere, NO_FRAME, scene.at, out);
                 };
                 let reply = frame.id.map_or(Reply::Nowhere, |id| Reply::Frame(id.get().into()));
                 self.named_event(&frame.event, (frame.data, reply), scene, out);
             }
-            Input::Binary(_) => self.fail(&Reply::Nowhere, NO_FRAME, scene.now, out),
+            Input::Binary(_) => self.fail(&Reply::Nowhere, NO_FRAME, scene.at, out),
             // Nothing is ever asked of these clients.
             Input::Answer { .. } => {}
         }
@@ -274,7 +274,7 @@ impl Session for AiwmSession {
             (Pending::Presence, Ok(_)) => self.look_back(scene, out),
             (Pending::Presence, Err(error)) => {
                 self.present = false;
-                self.turn_away(errors::at_start(error), scene.now, out);
+                self.turn_away(errors::at_start(error), scene.at, out);
             }
             (Pending::Said(to, post), reply) => self.said(reply, to, post, (scene, out)),
             (Pending::Joined { reply: to, room, before }, reply) => {

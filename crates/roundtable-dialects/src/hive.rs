@@ -171,7 +171,7 @@ impl HiveSession {
     /// The first frame, and everything from there on.
     fn begin(&mut self, first: u64, from: Option<Cursor>, scene: Scene<'_>, out: &mut Outputs) {
         self.numbers.begin(first);
-        let draft = Draft::new("hive_status_update", status::data(scene, scene.now));
+        let draft = Draft::new("hive_status_update", status::data(scene, scene.at));
         out.push(Output::Send(draft.message(self.connection, first, scene)));
         out.push(Output::Subscribe(Topic::Feed(Feed::Activity), from));
         self.answer_held(scene, out);
@@ -232,7 +232,7 @@ impl HiveSession {
         match frame.wish {
             Wish::Ping(None) | Wish::Test => {}
             Wish::Ping(Some(number)) => {
-                let pong = Draft::pong(number, json!({"timestamp": iso(scene.now)}));
+                let pong = Draft::pong(number, json!({"timestamp": iso(scene.at)}));
                 self.answer(&pong.to(correlation), scene, out);
             }
             Wish::Status => {
@@ -321,7 +321,7 @@ impl HiveSession {
                 self.answer(&Draft::error(&Fault::from(error)).to(correlation), scene, out);
             }
             (Ok(_), Asked::Status) => {
-                let draft = Draft::new("hive_status_update", status::data(scene, scene.now));
+                let draft = Draft::new("hive_status_update", status::data(scene, scene.at));
                 self.answer(&draft.to(correlation), scene, out);
             }
             // The new agent was told to all, with the requester's own copy among them.
@@ -443,7 +443,7 @@ impl Session for HiveSession {
         }
         // A report says how things are, not how they were: one that is read back from the log is of no use.
         let stale = name == "hive_status_update"
-            && scene.now.since(record.at) > self.settings.status_interval_ms.saturating_mul(2);
+            && scene.now.since(record.t) > self.settings.status_interval_ms.saturating_mul(2);
         // What was in the log before the first frame is in that frame.
         if stale || !self.wants(name) || !self.numbers.follows(record.offset) {
             return Route::Skip;

@@ -275,7 +275,7 @@ impl MegaBotSession {
             session_id: self.own.as_ref().filter(|_| self.who.is_some()).map(RoomId::as_str),
             platform: Some(&self.platform),
         };
-        let text = encode::frame(&id, kind, payload, scene.now, metadata);
+        let text = encode::frame(&id, kind, payload, scene.at, metadata);
         out.push(Output::Send(encode::shaped(self.form, text)));
     }
 

@@ -187,7 +187,7 @@ pub struct MxfSession {
     /// The last record that goes to several rooms at once: one delivery per socket.
     seen: Offset,
     /// When the login began.
-    came_at: Time,
+    came_after: Offset,
     /// Up to where the client has everything, as its login said.
     since: Option<Cursor>,
     /// Tells the credentials that it came in by from others.
@@ -216,7 +216,7 @@ impl MxfSession {
             events: 0,
             live_after: Offset(0),
             seen: Offset(0),
-            came_at: Time(0),
+            came_after: Offset(0),
             since: None,
             mark: String::new(),
             said: None,
@@ -303,7 +303,7 @@ impl MxfSession {
     /// everything, what was missed in the channels that it was in before.
     fn listen(&mut self, who: &Principal, scene: Scene<'_>, out: &mut Outputs) {
         self.live_after = self.live_after.max(scene.state.head);
-        let fresh = |(_, at): &&(Offset, Time)| scene.now.since(*at) <= WAITING_DIRECT_MS;
+        let fresh = |(_, t): &&(Offset, Time)| scene.now.since(*t) <= WAITING_DIRECT_MS;
         let first = scene.state.waiting(who).iter().find(fresh);
         let before = |(offset, _): &(Offset, Time)| Cursor {
             epoch: scene.epoch,
@@ -311,8 +311,8 @@ impl MxfSession {
         };
         out.push(Output::Subscribe(Topic::Principal(who.clone()), first.map(before)));
         for room in scene.state.rooms_of(who) {
-            let joined = scene.state.room(room).and_then(|room| room.members.get(who)).map(|m| m.joined_at);
-            let before = joined.is_some_and(|joined| joined < self.came_at);
+            let joined = scene.state.room(room).and_then(|room| room.members.get(who)).map(|m| m.joined);
+            let before = joined.is_some_and(|joined| joined <= self.came_after);
             self.follow_since(room, self.since.filter(|_| before), out);
         }
     }
@@ -325,7 +325,7 @@ impl MxfSession {
             Some((name, true)) => {
                 let mut data = body.clone();
                 data.insert("error".into(), errors::message(error).into());
-                let message = self.superset(name, None, scene.now).message(&body, &data);
+                let message = self.superset(name, None, scene.at).message(&body, &data);
                 out.push(Output::Send(message));
             }
             Some((name, false)) => out.push(Output::Send(Message::Event(name, shapes::text(&body)))),
@@ -348,7 +348,7 @@ impl MxfSession {
 
     /// An envelope of this connection's own about an agent and a channel.
     fn envelope(&mut self, name: &'static str, about: (&str, &str), data: Value, scene: Scene<'_>) -> Output {
-        Output::Send(self.superset(name, Some(about), scene.now).message(&Map::new(), &members(data)))
+        Output::Send(self.superset(name, Some(about), scene.at).message(&Map::new(), &members(data)))
     }
 
     /// A fresh `eventId` for an event that only this client gets.

@@ -63,6 +63,7 @@ pub struct OpenAgiSession {
     over: bool,
     channels: Vec<Channel>,
     grace_at: Option<Time>,
+    /// When its token is over, in log time.
     expires_at: Option<Time>,
     /// That it sends too much was told, and nothing was read since.
     told_too_fast: bool,
@@ -89,7 +90,7 @@ impl OpenAgiSession {
         let reason = errors::reason_of(refusal);
         out.push(Output::Send(wire::error(
             &Fault::new(errors::status_of_refusal(refusal), reason),
-            scene.now,
+            scene.at,
         )));
         out.push(Output::End(Ending::Close(POLICY, reason.into())));
         self.over = true;
@@ -136,7 +137,7 @@ impl OpenAgiSession {
                 ("unsubscribed", channels)
             }
         };
-        let answer = |channel: &Channel| wire::subscription(name, *channel, &self.channels, scene.now);
+        let answer = |channel: &Channel| wire::subscription(name, *channel, &self.channels, scene.at);
         out.extend(asked.first().map(answer).map(Output::Send));
     }
 }
@@ -164,7 +165,7 @@ impl Session for OpenAgiSession {
             Err(refusal) => return self.refuse(refusal, scene, out),
         };
         self.known = true;
-        self.expires_at = identity.expires_at;
+        self.expires_at = identity.expires_at.map(|end| scene.moment().log_time_of(end));
         out.push(Output::Ask(Ask::new(SILENT, Command::Connect(None))));
         if let Principal::Node(node) = &identity.principal {
             let joined = NodeJoined {
@@ -197,7 +198,7 @@ impl Session for OpenAgiSession {
                 if fault == Fault::not_json() {
                     out.push(Output::Notice(Sign::Malformed));
                 }
-                out.push(Output::Send(wire::error(&fault, scene.now)));
+                out.push(Output::Send(wire::error(&fault, scene.at)));
             }
         }
     }
@@ -234,12 +235,12 @@ impl Session for OpenAgiSession {
         out.push(Output::Notice(Sign::TooFast));
         if let Some(most) = self.settings.frames_per_second.filter(|_| !self.told_too_fast) {
             self.told_too_fast = true;
-            out.push(Output::Send(wire::error(&Fault::too_many(most), scene.now)));
+            out.push(Output::Send(wire::error(&Fault::too_many(most), scene.at)));
         }
     }
 
     fn oversized(&mut self, scene: Scene<'_>, out: &mut Outputs) {
-        out.push(Output::Send(wire::error(&Fault::new(413, "Message too large"), scene.now)));
+        out.push(Output::Send(wire::error(&Fault::new(413, "Message too large"), scene.at)));
         self.over = true;
     }
 

@@ -205,7 +205,7 @@ pub enum Unproven {
 
 /// What the server does for REST handlers.
 pub trait Desk: Send + Sync {
-    /// The present.
+    /// The present by the wall clock: for what is shown.
     fn now(&self) -> Time;
     /// 128 fresh random bits.
     fn random(&self) -> u128;

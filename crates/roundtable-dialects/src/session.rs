@@ -14,7 +14,7 @@ use roundtable_core::error::Error;
 use roundtable_core::event::Record;
 use roundtable_core::ids::{ClientId, ConnectionId, KeyId, MessageId, Principal, RoomId, WorkspaceId};
 use roundtable_core::state::State;
-use roundtable_core::time::{Cursor, Offset, Time};
+use roundtable_core::time::{Cursor, Moment, Offset, Time};
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
@@ -54,14 +54,23 @@ pub enum Family {
 /// What every call of a session may look at.
 #[derive(Clone, Copy, Debug)]
 pub struct Scene<'a> {
-    /// The present.
+    /// The present in the workspace's log time: what rules and time-outs compare, and what [`Output::WakeAt`] names.
     pub now: Time,
+    /// The present by the wall clock: for what is shown.
+    pub at: Time,
     /// The workspace after the newest committed batch this shard has seen. Before identity: the default workspace.
     pub state: &'a State,
     /// The epoch of its log, for cursors.
     pub epoch: u32,
     /// Measured figures of this server process.
     pub figures: &'a Figures,
+}
+
+impl Scene<'_> {
+    /// The present by both clocks.
+    pub const fn moment(&self) -> Moment {
+        Moment { t: self.now, at: self.at }
+    }
 }
 
 /// What is known when a client comes to the door.
@@ -458,7 +467,7 @@ pub trait Session: Send {
     /// The connection's own messages for a delivery it answered with [`Route::Own`].
     fn deliver(&mut self, _delivery: &Delivery<'_>, _scene: Scene<'_>, _out: &mut Outputs) {}
 
-    /// A time asked for with [`Output::WakeAt`] has come.
+    /// A log time asked for with [`Output::WakeAt`] has come.
     fn woken(&mut self, _scene: Scene<'_>, _out: &mut Outputs) {}
 
     /// The pong for an [`Output::Probe`] came: all that was sent before the probe has arrived.

@@ -209,6 +209,7 @@ impl Stage {
     ) -> Result<Outcome, Error> {
         let ctx = Context {
             now: self.now,
+            at: self.now,
             actor: who.clone(),
             by: who.clone(),
             connection,
@@ -224,7 +225,8 @@ impl Stage {
         for (room, event) in decision.events {
             let room_seq = room.as_ref().map(|room| self.state.next_in_room(room));
             let (offset, actor) = (self.state.head.next(), who.clone());
-            let record = Record { offset, room_seq, at: self.now, actor, room, client: None, event };
+            let record =
+                Record { offset, room_seq, at: self.now, t: self.now, actor, room, client: None, event };
             self.state.apply(&record);
             batch.push(record);
         }
@@ -257,7 +259,8 @@ impl Stage {
             Route::Own => self.with(id, |session, scene, out| session.deliver(delivery, scene, out)),
             Route::Shared(form) => {
                 let (figures, encode) = (self.figures.clone(), self.encode);
-                let scene = Scene { now: self.now, state: &self.state, epoch: 1, figures: &figures };
+                let scene =
+                    Scene { now: self.now, at: self.now, state: &self.state, epoch: 1, figures: &figures };
                 for message in encode(form, delivery, scene) {
                     self.client(id).got.push(text(message));
                 }
@@ -268,7 +271,7 @@ impl Stage {
     fn with(&mut self, id: usize, act: impl FnOnce(&mut dyn Session, Scene<'_>, &mut Outputs)) {
         let mut out = Outputs::new();
         let (state, figures) = (self.state.clone(), self.figures.clone());
-        let scene = Scene { now: self.now, state: &state, epoch: 1, figures: &figures };
+        let scene = Scene { now: self.now, at: self.now, state: &state, epoch: 1, figures: &figures };
         act(self.client(id).session.as_mut(), scene, &mut out);
         for output in out {
             self.carry_out(id, output);
@@ -398,13 +401,30 @@ impl Counter {
         let mut held = self.state.lock().unwrap();
         let mut state = (**held).clone();
         let (actor, by) = (who.clone(), who.clone());
-        let ctx = Context { now: self.now, actor, by, connection: None, random: state.head.0, client: None };
+        let ctx = Context {
+            now: self.now,
+            at: self.now,
+            actor,
+            by,
+            connection: None,
+            random: state.head.0,
+            client: None,
+        };
         let decision = decide(&state, command, &ctx)?;
         let outcome = decision.result();
         for (room, event) in decision.events {
             let room_seq = room.as_ref().map(|room| state.next_in_room(room));
             let (offset, actor) = (state.head.next(), who.clone());
-            state.apply(&Record { offset, room_seq, at: self.now, actor, room, client: None, event });
+            state.apply(&Record {
+                offset,
+                room_seq,
+                at: self.now,
+                t: self.now,
+                actor,
+                room,
+                client: None,
+                event,
+            });
         }
         *held = std::sync::Arc::new(state);
         Ok((outcome, held.clone()))

@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use roundtable_core::agents::Agent;
 use roundtable_core::error::Error;
 use roundtable_core::ids::{AgentId, GuestId, KeyId, Principal, UserId, WorkspaceId};
 use roundtable_core::state::State;
-use roundtable_core::time::Time;
+use roundtable_core::time::{Moment, Offset, Time};
 use roundtable_core::users::{Key, KeyFor};
 use roundtable_dialects::rest::{IssuedToken, TokenOrder};
 use roundtable_dialects::session::{Credential, Credentials, Family, Identity, Proof, Refusal};
@@ -37,6 +38,8 @@ const BUSY_MS: u64 = 1_000;
 pub trait Directory: Send + Sync {
     /// The committed state of a workspace.
     fn state(&self, workspace: &WorkspaceId) -> Option<Arc<State>>;
+    /// The present by a workspace's log time and by the wall clock.
+    fn moment(&self, workspace: &WorkspaceId) -> Moment;
     /// The workspace whose domain key has this SHA-256 (64 hex digits).
     fn by_domain_key_hash(&self, hash: &str) -> Option<WorkspaceId>;
     /// The workspace of clients that name none. `None` before the first start has made it.
@@ -103,7 +106,8 @@ impl Identifier {
 
     /// The addresses and accounts for which too many passwords were wrong, each with the end of that.
     pub fn closed_accounts(&self) -> Vec<(Pair, Time)> {
-        self.logins.reached(clock::now())
+        let closed = self.logins.reached(clock::steady());
+        closed.into_iter().map(|(pair, until)| (pair, clock::shown(until))).collect()
     }
 
     /// Forgets the failed logins of an address, as [`failures::counted_address`] has it.
@@ -131,7 +135,8 @@ impl Identifier {
 
     /// Makes a token. Fails with `Internal` only.
     pub fn issue(&self, order: &TokenOrder) -> Result<IssuedToken, Error> {
-        self.signer.issue(order, clock::now(), clock::random_u128())
+        let head = self.directory.state(&order.workspace).map_or(Offset(0), |state| state.head);
+        self.signer.issue(order, (clock::now(), head), clock::random_u128())
     }
 
     /// What a token of any family says, whoever it was made for; `None` if it is not good.
@@ -218,20 +223,20 @@ impl Identifier {
         };
         let checked = match &credentials.proof {
             Proof::Token(family, token) => self.token(*family, token, domain, now),
-            Proof::ApiKey(key) => self.key(key, domain, now, Kind::User),
+            Proof::ApiKey(key) => self.key(key, domain, Kind::User),
             // No token has a colon in it and every key has one, so each text can only be one of them.
             Proof::Bearer(family, text) if text.contains(':') => {
                 let kind = if *family == Family::Mxf { Kind::Either } else { Kind::User };
-                self.key(text, domain, now, kind)
+                self.key(text, domain, kind)
             }
             Proof::Bearer(family, text) => self.token(*family, text, domain, now),
-            Proof::ChannelKey { key_id, secret } => self.halves((key_id, secret), domain, now, Kind::Room),
+            Proof::ChannelKey { key_id, secret } => self.halves((key_id, secret), domain, Kind::Room),
             Proof::Guest(wish) => self.guest(wish.as_deref(), domain),
             Proof::Password { username, password } => {
-                return self.password((username, password), (domain, from), now);
+                return self.password((username, password), (domain, from));
             }
             Proof::AgentSecret { agent, secret } => {
-                return self.agent_secret((agent, secret), (domain, from), now);
+                return self.agent_secret((agent, secret), (domain, from));
             }
         };
         Verdict::Now(match checked {
@@ -303,18 +308,17 @@ impl Identifier {
             || self.directory.default_workspace().is_some_and(|default| default == *workspace)
     }
 
-    fn key(&self, text: &str, domain: Option<Found>, now: Time, kind: Kind) -> Result<Identity, Refusal> {
+    fn key(&self, text: &str, domain: Option<Found>, kind: Kind) -> Result<Identity, Refusal> {
         if text.is_empty() {
             return Err(Refusal::Missing);
         }
-        self.halves(text.split_once(':').unwrap_or((text, "")), domain, now, kind)
+        self.halves(text.split_once(':').unwrap_or((text, "")), domain, kind)
     }
 
     fn halves(
         &self,
         (id, secret): (&str, &str),
         domain: Option<Found>,
-        now: Time,
         kind: Kind,
     ) -> Result<Identity, Refusal> {
         let id = KeyId::new(id).ok();
@@ -333,7 +337,7 @@ impl Identifier {
             return Err(Refusal::Invalid);
         }
         let key = key.ok_or(Refusal::Invalid)?;
-        key_is_good(key, now)?;
+        key_is_good(key, self.directory.moment(&workspace))?;
         let principal = key.bearer();
         match (&key.opens, standing_of(&state, &principal)) {
             // An agent may be known by its key alone until it registers.
@@ -368,26 +372,24 @@ impl Identifier {
         &self,
         (username, password): (&str, &str),
         (domain, from): (Option<Found>, Origin),
-        now: Time,
     ) -> Verdict {
         let principal = UserId::new(username).map_or(Principal::System, Principal::User);
-        self.slow((username, password), (domain, from, now), principal)
+        self.slow((username, password), (domain, from), principal)
     }
 
     fn agent_secret(
         &self,
         (agent, secret): (&str, &str),
         (domain, from): (Option<Found>, Origin),
-        now: Time,
     ) -> Verdict {
         let principal = AgentId::new(agent).map_or(Principal::System, Principal::Agent);
-        self.slow((agent, secret), (domain, from, now), principal)
+        self.slow((agent, secret), (domain, from), principal)
     }
 
     fn slow(
         &self,
         (account, password): (&str, &str),
-        (domain, (peer, blocked), now): (Option<Found>, Origin, Time),
+        (domain, (peer, blocked)): (Option<Found>, Origin),
         principal: Principal,
     ) -> Verdict {
         let (workspace, state) = match self.or_default(domain) {
@@ -399,7 +401,7 @@ impl Identifier {
             Some(default) if default == workspace => account.to_owned(),
             _ => format!("{workspace}/{account}"),
         };
-        let attempt = match self.logins.begin((peer, &account), blocked, now) {
+        let attempt = match self.logins.begin((peer, &account), blocked, clock::steady()) {
             Ok(attempt) => attempt,
             Err(wait) => return Verdict::Now(Err(Refusal::TooManyFailures(wait))),
         };
@@ -432,11 +434,11 @@ impl Kind {
     }
 }
 
-fn key_is_good(key: &Key, now: Time) -> Result<(), Refusal> {
+fn key_is_good(key: &Key, now: Moment) -> Result<(), Refusal> {
     if key.revoked {
         return Err(Refusal::Revoked);
     }
-    if key.expires_at.is_some_and(|end| now >= end) { Err(Refusal::Expired) } else { Ok(()) }
+    if key.is_over(now) { Err(Refusal::Expired) } else { Ok(()) }
 }
 
 /// Whether the account or agent may come in.
@@ -463,18 +465,24 @@ fn secret_of<'a>(state: &'a State, who: &Principal) -> Option<&'a str> {
 /// A token from before its agent's secret was replaced may have been had for the old one.
 fn older_than_its_secret(state: &State, claims: &Claims) -> Result<(), Refusal> {
     let agent = claims.principal.agent().and_then(|id| state.agent(id));
-    let replaced = agent.and_then(|agent| agent.rotated_at);
-    if replaced.is_some_and(|at| claims.issued_at <= at) { Err(Refusal::Revoked) } else { Ok(()) }
+    let older = |agent: &Agent| match claims.head {
+        Some(head) => agent.rotated.is_some_and(|rotated| head < rotated),
+        None => agent.rotated_at.is_some_and(|at| claims.issued_at <= at),
+    };
+    if agent.is_some_and(older) { Err(Refusal::Revoked) } else { Ok(()) }
 }
 
 /// A token from before its bearer was made belongs to somebody else who had the same name.
 fn older_than_its_bearer(state: &State, claims: &Claims) -> Result<(), Refusal> {
     let made = match &claims.principal {
-        Principal::Agent(id) => state.agent(id).map(|agent| agent.created_at),
-        Principal::User(id) => state.user(id).map(|user| user.created_at),
+        Principal::Agent(id) => state.agent(id).map(|agent| (agent.incarnation, agent.created_at)),
+        Principal::User(id) => state.user(id).map(|user| (user.incarnation, user.created_at)),
         Principal::Guest(_) | Principal::Node(_) | Principal::System => None,
     };
-    let older = made.is_some_and(|made| claims.issued_at.as_seconds() < made.as_seconds());
+    let older = made.is_some_and(|(incarnation, made)| match claims.head {
+        Some(head) => head < incarnation,
+        None => claims.issued_at.as_seconds() < made.as_seconds(),
+    });
     if older { Err(Refusal::Gone) } else { Ok(()) }
 }
 

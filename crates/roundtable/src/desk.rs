@@ -105,11 +105,12 @@ impl Desk for Counter {
     }
 
     fn challenge(&self, node: &NodeId, key: &[u8; 32]) -> (String, Time) {
-        self.desks.challenges.make(node, key, clock::now())
+        let (challenge, end) = self.desks.challenges.make(node, key, clock::steady());
+        (challenge, clock::shown(end))
     }
 
     fn proves(&self, proof: &KeyProof<'_>) -> Result<(), Unproven> {
-        let unproven = match self.desks.challenges.check(proof, clock::now()) {
+        let unproven = match self.desks.challenges.check(proof, clock::steady()) {
             Ok(()) => return Ok(()),
             Err(Answered::Before) => {
                 self.desks.hub.watch.replayed(self.from.spot(), proof.signature);

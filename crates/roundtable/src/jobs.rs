@@ -10,6 +10,7 @@ use roundtable_core::command::Command;
 use roundtable_core::feeds::Feed;
 use roundtable_core::ids::Principal;
 use roundtable_core::signal::Metric;
+use roundtable_core::time::Moment;
 use roundtable_dialects::figures::Figures;
 use roundtable_dialects::session::{Ask, Token};
 use tokio::task::JoinHandle;
@@ -23,10 +24,12 @@ use crate::transport::Hub;
 mod anomaly;
 pub mod components;
 mod gauges;
+mod jumps;
 mod wanted;
 
 use anomaly::Anomaly;
 use gauges::Gauges;
+use jumps::Jumps;
 use wanted::Wanted;
 
 /// Starts the jobs on the present runtime. They run until they are aborted.
@@ -50,6 +53,11 @@ pub fn start(config: &Config, hub: &Arc<Hub>, sampler: Sampler) -> Vec<JoinHandl
     jobs
 }
 
+/// The present for a sample: when it is shown to be taken, and a clock that nobody sets for what is reckoned from it.
+pub fn present() -> Moment {
+    Moment { t: clock::steady(), at: clock::now() }
+}
+
 fn put(handle: &Handle, command: Command) {
     let ask = Ask::new(Token(0), command);
     handle.put(Question { by: Principal::System, connection: None, ask, reply: ReplyTo::Nobody });
@@ -58,19 +66,27 @@ fn put(handle: &Handle, command: Command) {
 async fn sample(config: Config, hub: Arc<Hub>, mut sampler: Sampler) {
     let (mut gauges, mut thresholds) = (Gauges::new(&config), Wanted::default());
     let mut anomaly = config.security.anomaly.then(Anomaly::default);
+    let mut jumps = Jumps::new(present());
+    let home = |hub: &Hub| hub.workspaces.get(hub.workspaces.default_id());
+    if let Some(handle) = home(&hub) {
+        let behind = Jumps::of_the_log(handle.view().state.stamp, present());
+        behind.into_iter().for_each(|command| put(&handle, command));
+    }
     let mut interval = tokio::time::interval(Duration::from_millis(config.figures.interval.ms()));
     interval.tick().await;
     loop {
         interval.tick().await;
         let counts = counts(&hub);
         let taken = tokio::task::spawn_blocking(move || {
-            let figures = sampler.sample(clock::now(), counts);
+            let figures = sampler.sample(present(), counts);
             (figures, sampler)
         })
         .await;
         let Ok((figures, back)) = taken else { return };
         sampler = back;
-        if let Some(handle) = hub.workspaces.get(hub.workspaces.default_id()) {
+        if let Some(handle) = home(&hub) {
+            let jump = jumps.look(present(), Jumps::told(&handle.view().state));
+            jump.into_iter().for_each(|command| put(&handle, command));
             gauges.look(&figures, &handle);
             let unusual = anomaly.as_mut().and_then(|a| a.look(&figures, config.figures.interval.ms()));
             unusual.into_iter().for_each(|command| put(&handle, command));

@@ -42,9 +42,12 @@ impl Rates {
 
     /// The addresses that asked too often, which limit that was, and when it has room again.
     pub fn reached(&self) -> Vec<(IpAddr, &'static str, Time)> {
-        let now = clock::now();
+        let now = clock::steady();
         let of = |(name, window): (&'static str, &Failures)| {
-            window.reached(now).into_iter().map(move |((address, _), until)| (address, name, until))
+            window
+                .reached(now)
+                .into_iter()
+                .map(move |((address, _), until)| (address, name, clock::shown(until)))
         };
         self.all().into_iter().flat_map(|limit| of(limit).collect::<Vec<_>>()).collect()
     }
@@ -72,7 +75,7 @@ impl Rates {
             Limited::Requests(Dialect::OpenAgi) => &[&self.openagi_minute, &self.openagi_hour],
             Limited::Requests(_) => &[],
         };
-        let now = clock::now();
+        let now = clock::steady();
         // What is never said to have succeeded counts.
         windows.iter().try_for_each(|window| window.begin(peer, "", now).map(drop))
     }

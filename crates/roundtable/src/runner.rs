@@ -9,8 +9,10 @@ pub mod counters;
 mod filter;
 pub mod find;
 pub mod latency;
+pub mod log_time;
 pub mod quotas;
 pub mod repeats;
+mod view;
 
 use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
@@ -18,15 +20,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use imbl::Vector;
-use roundtable_core::command::Command;
-use roundtable_core::delivery::{Topic, Topics, replays};
+use roundtable_core::delivery::Topics;
 use roundtable_core::engine::Outcome;
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::event::Record;
 use roundtable_core::ids::{ConnectionId, KeyId, Principal, WorkspaceId};
 use roundtable_core::signal::Signal;
 use roundtable_core::state::State;
-use roundtable_core::time::Offset;
+use roundtable_core::time::{Moment, Offset};
 use roundtable_dialects::session::{Ask, Token};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -36,8 +37,10 @@ use crate::log::{Append, Appended, Epochs, Log};
 use batch::{Batch, Question, Step};
 use budget::Budgets;
 use counters::Counters;
+use log_time::LogTime;
 use quotas::Quotas;
 use repeats::Repeats;
+pub use view::View;
 
 /// The most questions of one batch: bounds how long the first of them waits for the last.
 const MAX_BATCH: usize = 2_048;
@@ -52,6 +55,9 @@ const MOMENT: Duration = Duration::from_millis(1);
 const SNAPSHOT_RECORDS: u64 = 50_000;
 /// Relaxed records that may wait for the disk before everything waits for it.
 const MAX_UNSYNCED: usize = 8_192;
+
+/// How long what is due waits after the log refused it, in milliseconds.
+const TICK_AGAIN_MS: u64 = 1_000;
 
 /// How often a runner does what nobody asks for.
 #[derive(Clone, Copy, Debug)]
@@ -91,25 +97,6 @@ pub enum ReplyTo {
     Nobody,
 }
 
-/// A workspace as it stood after a batch.
-#[derive(Clone, Debug)]
-pub struct View {
-    /// Its state.
-    pub state: Arc<State>,
-    /// The epochs of its log.
-    pub epochs: Arc<Epochs>,
-    unsynced: Vector<Arc<Record>>,
-}
-
-impl View {
-    /// What of a topic was handed out and is not in the log yet, after an offset: messages of relaxed rooms. Whoever reads
-    /// the log adds these, so that nothing is missing between what is read and what comes live.
-    pub fn unsynced(&self, topic: &Topic, after: Offset) -> impl Iterator<Item = &Record> {
-        let later = self.unsynced.iter().map(|record| &**record).filter(move |record| record.offset > after);
-        later.filter(move |record| replays(record, topic))
-    }
-}
-
 /// One batch on its way to the shards.
 #[derive(Debug)]
 pub struct Committed {
@@ -123,6 +110,7 @@ pub struct Committed {
 
 /// One thing in a batch.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are records, and a box for each would cost more")]
 pub enum News {
     /// A record for the subscribers of some topics.
     Record(Record, Topics, Option<ConnectionId>),
@@ -168,6 +156,11 @@ impl Handle {
     /// The state after the newest committed batch.
     pub fn view(&self) -> Arc<View> {
         self.view.load_full()
+    }
+
+    /// The present by its log time and by the wall clock.
+    pub fn moment(&self) -> Moment {
+        Moment { t: self.view.load().now(), at: clock::now() }
     }
 
     /// What its runner counted so far.
@@ -233,7 +226,8 @@ impl Workspaces {
         let loaded = self.log.load(workspace)?;
         let epochs = Arc::new(loaded.epochs);
         let state = Arc::new(loaded.state.clone());
-        let view = View { state, epochs: Arc::clone(&epochs), unsynced: Vector::new() };
+        let log_time = LogTime::after_a_stop(loaded.state.end(), clock::now(), clock::monotonic_ms());
+        let view = View { state, epochs: Arc::clone(&epochs), log_time, unsynced: Vector::new() };
         let view = Arc::new(ArcSwap::from_pointee(view));
         let (inbox, questions) = mpsc::unbounded_channel();
         let (head_at, head) = watch::channel(loaded.state.head);
@@ -252,6 +246,8 @@ impl Workspaces {
             snapshot: (loaded.state.head, clock::monotonic_ms()),
             state: loaded.state,
             epochs,
+            log_time,
+            tick_again: 0,
             may_be_early: false,
             view,
             head_at,
@@ -302,6 +298,10 @@ impl Directory for Workspaces {
         self.get(workspace).map(|handle| Arc::clone(&handle.view().state))
     }
 
+    fn moment(&self, workspace: &WorkspaceId) -> Moment {
+        self.get(workspace).map_or_else(Moment::default, |handle| handle.moment())
+    }
+
     fn by_domain_key_hash(&self, hash: &str) -> Option<WorkspaceId> {
         let running = self.running.read().ok()?;
         running.iter().find(|(_, h)| h.view().state.domain_key_hash == hash).map(|(id, _)| id.clone())
@@ -324,6 +324,9 @@ struct Runner {
     audience: Arc<dyn Audience>,
     state: State,
     epochs: Arc<Epochs>,
+    log_time: LogTime,
+    /// What is due and could not be done is not tried again before then, in monotonic milliseconds.
+    tick_again: u64,
     /// The log knows that records may be handed out before they are synced.
     may_be_early: bool,
     view: Arc<ArcSwap<View>>,
@@ -356,20 +359,19 @@ impl Runner {
                     tokio::time::sleep(sync_in).await
                 }
             };
-            let deadline = self.state.next_deadline();
+            let tick_in = self.tick_in();
             let tick = async {
-                match deadline.map(|at| u64::try_from(at.since(clock::now())).unwrap_or(0)) {
-                    // What the log refused is tried again, but not at once.
-                    Some(wait) => tokio::time::sleep(Duration::from_millis(wait.max(1_000))).await,
+                match tick_in {
+                    Some(wait) => tokio::time::sleep(wait).await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 biased;
                 () = tick => {
-                    let ask = Ask::new(Token(0), Command::Tick);
-                    let by = Principal::System;
-                    self.answer(vec![Question { by, connection: None, ask, reply: ReplyTo::Nobody }]).await;
+                    self.answer(Vec::new()).await;
+                    // What the log refused is tried again, but not at once.
+                    self.tick_again = clock::monotonic_ms() + TICK_AGAIN_MS;
                 }
                 () = due => {
                     self.sync().await;
@@ -400,6 +402,14 @@ impl Runner {
         }
     }
 
+    /// How long until the engine has something to do by itself. Counted to a moment that no question moves.
+    fn tick_in(&self) -> Option<Duration> {
+        let due = self.log_time.monotonic_of(self.state.next_deadline()?);
+        let wait = due.saturating_sub(clock::monotonic_ms());
+        let again = self.tick_again.saturating_sub(clock::monotonic_ms());
+        Some(Duration::from_millis(if wait == 0 { again } else { wait }))
+    }
+
     /// On a slow disk, waits a moment when fewer ask than were just answered: the others' next questions are on their way,
     /// and would otherwise wait for a whole sync of their own.
     async fn gather(&mut self, waiting: &mut Vec<Asked>) {
@@ -415,13 +425,13 @@ impl Runner {
         }
     }
 
-    /// Decides a batch, makes it durable as far as it must be, hands it out.
+    /// Decides a batch, which begins with what is due, makes it durable as far as it must be, hands it out.
     async fn answer(&mut self, questions: Vec<Question<ReplyTo>>) {
         self.counters.batch(questions.len());
-        let now = clock::now().max(self.state.at);
         loop {
-            let known = self.repeats.look_up((&self.log, &self.workspace), &questions, now).await;
-            let mut till = self.budgets.till(now);
+            let now = Moment { t: self.log_time.now(clock::monotonic_ms()), at: clock::now() };
+            let known = self.repeats.look_up((&self.log, &self.workspace), &questions, now.t).await;
+            let mut till = self.budgets.till(now.t);
             let batch =
                 batch::decide_all((&self.state, &known), &questions, now, &mut till, clock::random_u64);
             let paid = till.paid;
@@ -502,6 +512,7 @@ impl Runner {
             let topics = roundtable_core::delivery::topics_of_record(&record, &self.state);
             news.push(News::Record(record, topics, None));
         }
+        self.log_time = LogTime::at(self.state.t, clock::monotonic_ms());
         self.publish(news);
     }
 
@@ -556,7 +567,7 @@ impl Runner {
     fn publish(&self, news: Vec<News>) -> Arc<State> {
         let state = Arc::new(self.state.clone());
         let (epochs, unsynced) = (Arc::clone(&self.epochs), self.unsynced.clone());
-        let view = View { state: Arc::clone(&state), epochs, unsynced };
+        let view = View { state: Arc::clone(&state), epochs, log_time: self.log_time, unsynced };
         self.view.store(Arc::new(view.clone()));
         self.head_at.send_if_modified(|head| std::mem::replace(head, state.head) != state.head);
         self.audience.committed(Arc::new(Committed { workspace: self.workspace.clone(), view, news }));

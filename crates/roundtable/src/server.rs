@@ -111,7 +111,7 @@ impl Server {
         let hub = Arc::new(Hub {
             workspaces: Arc::clone(&workspaces),
             identity: Arc::new(identity),
-            figures: Arc::new(ArcSwap::from_pointee(sampler.sample(clock::now(), Counts::default()))),
+            figures: Arc::new(ArcSwap::from_pointee(sampler.sample(jobs::present(), Counts::default()))),
             history: Mutex::default(),
             watch: Arc::clone(&watch),
             rates: Rates::of(config),

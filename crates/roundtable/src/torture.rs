@@ -10,6 +10,7 @@ use crate::clock;
 use crate::line::Attempt;
 
 mod child;
+mod clocks;
 mod crowd;
 mod flood;
 mod full_disk;
@@ -53,6 +54,8 @@ pub enum Scenario {
     Hog,
     /// Strangers of every kind that take as much as they are given.
     Stranger,
+    /// A wall clock that is an hour ahead, set right, years off.
+    Clock,
 }
 
 /// How large an attack is, and its chance.
@@ -128,6 +131,7 @@ pub async fn attack(scenario: Scenario, dir: &Path, mut scale: Scale) -> Report 
         Scenario::Garbage => garbage::attack(dir, &mut scale, &mut report).await,
         Scenario::Hog => hog::attack(dir, &scale, &mut report).await,
         Scenario::Stranger => stranger::attack(dir, &scale, &mut report).await,
+        Scenario::Clock => clocks::attack(dir, &mut scale, &mut report).await,
     };
     if let Err(error) = ended {
         report.broken.push(error.to_string());

@@ -16,8 +16,8 @@ use roundtable_dialects::iso::iso;
 use roundtable_dialects::session::{Ask, Credentials, Family, Identity, Proof, Refusal, Sign, Token};
 use tokio::sync::mpsc;
 
+use crate::auth::Identifier;
 use crate::auth::failures::counted_address;
-use crate::auth::{Directory, Identifier};
 use crate::clock;
 use crate::config;
 use crate::runner::Workspaces;
@@ -175,8 +175,7 @@ impl Watch {
     /// For how many milliseconds more a spot is blocked, if it is: what could be a guess is not read there, and Open-A.G.I
     /// reads nothing at all.
     pub fn refuses(&self, spot: Spot<'_>) -> Option<u64> {
-        let (until, _) = self.in_force(spot)?;
-        u64::try_from(until.since(clock::now())).ok().filter(|ms| *ms > 0)
+        u64::try_from(self.in_force(spot)?.0).ok().filter(|ms| *ms > 0)
     }
 
     /// The same for a request that is turned away for it; logged.
@@ -240,20 +239,18 @@ impl Watch {
 
     /// The blocks in force: those of the log, and those that are not in it yet.
     pub fn blocks(&self) -> Vec<Standing> {
-        let now = clock::now();
-        let state = self.workspaces.state(self.workspaces.default_id());
-        let in_log = state.iter().flat_map(|state| state.blocks()).map(|block| {
-            let SecurityNoticed { source, place, rule, .. } = &block.notice;
-            (source.clone(), place.clone(), rule.clone(), block.until)
+        let home = self.workspaces.get(self.workspaces.default_id()).map(|home| home.view());
+        let in_log = home.iter().flat_map(|view| {
+            let now = view.now();
+            view.state.blocks().filter(move |block| block.until > now).map(|block| &block.notice)
         });
         let mut all: Vec<Standing> = in_log
-            .filter(|(.., until)| *until > now)
-            .map(|(address, listener, rule, until)| Standing {
-                address,
-                listener,
+            .map(|SecurityNoticed { source, place, rule, until, .. }| Standing {
+                address: source.clone(),
+                listener: place.clone(),
                 account: None,
-                rule,
-                until: Some(until),
+                rule: rule.clone(),
+                until: *until,
             })
             .collect();
         for found in self.fresh.lock().unwrap_or_else(PoisonError::into_inner).iter() {
@@ -268,7 +265,7 @@ impl Watch {
                     listener: Some(found.place.clone()),
                     account: None,
                     rule: found.attack.name().to_owned(),
-                    until: Some(until),
+                    until: Some(clock::shown(until)),
                 });
             }
         }
@@ -285,7 +282,7 @@ impl Watch {
         let (source, place) = (source_of(peer), listener.address.to_string());
         let act = Act { attack, source: &source, place: &place, about };
         let mut detectors = self.detectors.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(found) = detectors.note(act, clock::now(), clock::random_u64()) else { return };
+        let Some(found) = detectors.note(act, clock::steady(), clock::random_u64()) else { return };
         drop(detectors);
         log(&found);
         if matches!(found.step, Step::Intrusion(Some(_))) {
@@ -295,21 +292,22 @@ impl Watch {
         let _ = self.found.send(found);
     }
 
-    /// The end of the block in force at a spot, and the rule it comes from.
-    fn in_force(&self, (peer, listener): Spot<'_>) -> Option<(Time, String)> {
-        let now = clock::now();
+    /// For how many milliseconds more the block in force at a spot lasts, and the rule it comes from.
+    fn in_force(&self, (peer, listener): Spot<'_>) -> Option<(i64, String)> {
         let fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = self.workspaces.state(self.workspaces.default_id())?;
+        let view = self.workspaces.get(self.workspaces.default_id())?.view();
+        let state = &view.state;
         if fresh.is_empty() && state.blocks().len() == 0 {
             return None;
         }
         let (source, place) = (source_of(peer), listener.address.to_string());
         let found = fresh.iter().find(|found| found.source == source && found.place == place);
         if let Some(Found { step: Step::Intrusion(Some(until)), attack, .. }) = found {
-            return Some((*until, attack.name().to_owned()));
+            return Some((until.since(clock::steady()), attack.name().to_owned()));
         }
+        let now = view.now();
         let block = state.blocked(&source, Some(&place), now)?;
-        Some((block.until, block.notice.rule.clone()))
+        Some((block.until.since(now), block.notice.rule.clone()))
     }
 
     /// Whether something found is still to be told: the operator may have forgiven it meanwhile.
@@ -352,7 +350,7 @@ fn log(found: &Found) {
             rule,
             count,
             window_s,
-            until = iso(until),
+            until = iso(clock::shown(until)),
             "an address is blocked"
         ),
         Step::Intrusion(None) => tracing::warn!(source, listener = place, rule, count, window_s, "an attack"),
@@ -413,9 +411,10 @@ pub async fn tell(watch: Arc<Watch>, mut news: News) {
 }
 
 fn notice_of(found: &Found) -> SecurityNoticed {
-    let until = if let Step::Intrusion(until) = found.step { until } else { None };
+    // Found by a clock that is not set; told by the one that people have.
+    let until = if let Step::Intrusion(until) = found.step { until.map(clock::shown) } else { None };
     let suspicious = found.step == Step::Suspicious;
-    let mut evidence = found.evidence();
+    let mut evidence = found.evidence(clock::shown(found.first));
     if let (Some(_), Some(evidence)) = (until, evidence.as_object_mut()) {
         // Whoever comes too often may come again later; whoever guesses is shut out.
         let action = if found.attack == Attack::Ddos { "rate_limited" } else { "banned" };

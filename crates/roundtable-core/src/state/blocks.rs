@@ -3,7 +3,7 @@
 use super::State;
 use crate::alerts::{Block, Finding, SecurityNoticed};
 use crate::limits;
-use crate::time::Time;
+use crate::time::{Moment, Time};
 
 /// What a block is found by: its source and its place.
 pub(super) fn key_of(source: &str, place: Option<&str>) -> String {
@@ -15,7 +15,7 @@ pub(super) fn key_of(source: &str, place: Option<&str>) -> String {
 }
 
 impl State {
-    /// The block in force at `now` against a source at a place: one that holds there, or everywhere.
+    /// The block in force at `now` (log time) against a source at a place: one that holds there, or everywhere.
     pub fn blocked(&self, source: &str, place: Option<&str>, now: Time) -> Option<&Block> {
         if self.blocks.is_empty() {
             return None;
@@ -29,11 +29,17 @@ impl State {
         self.blocks.values()
     }
 
-    pub(super) fn apply_security(&mut self, notice: &SecurityNoticed, at: Time) {
-        self.last_security = Some(at);
+    /// Those that are over at `now`.
+    pub(crate) fn blocks_over(&self, now: Time) -> impl Iterator<Item = &Block> {
+        let over = self.blocks_by_end.iter().take_while(move |(until, _)| *until <= now);
+        over.filter_map(|(_, key)| self.blocks.get(key))
+    }
+
+    pub(super) fn apply_security(&mut self, notice: &SecurityNoticed, now: Moment) {
+        self.last_security = Some(now.at);
         self.intrusions += u64::from(notice.finding == Finding::Intrusion);
         let (Finding::Blocked, Some(until)) = (notice.finding, notice.until) else { return };
-        let key = key_of(&notice.source, notice.place.as_deref());
+        let (key, until) = (key_of(&notice.source, notice.place.as_deref()), now.log_time_of(until));
         self.unblock(&key);
         self.blocks_by_end.insert((until, key.clone()));
         self.blocks.insert(key, Block { notice: notice.clone(), until });

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use super::State;
 use crate::event::{Event, Record};
 use crate::ids::{Principal, UserId};
+use crate::limits;
+use crate::time::Time;
 use crate::users::{Key, NotedToken, User};
 
 impl State {
@@ -17,6 +19,7 @@ impl State {
                     password: e.password.clone(),
                     disabled: false,
                     created_at: record.at,
+                    incarnation: record.offset,
                 };
                 self.users.insert(e.user.clone(), Arc::new(user));
             }
@@ -35,6 +38,7 @@ impl State {
                     hash: e.hash.clone(),
                     opens: e.opens.clone(),
                     expires_at: e.expires_at,
+                    ends: e.expires_at.map(|end| record.moment().log_time_of(end)),
                     name: e.name.clone(),
                     revoked: false,
                     created_at: record.at,
@@ -47,24 +51,20 @@ impl State {
                 }
             }
             Event::TokenNoted(e) => {
-                let over = |token: &NotedToken| token.noted.expires_at <= record.at;
-                self.noted_tokens = self
-                    .noted_tokens
-                    .iter()
-                    .filter(|(_, t)| !over(t))
-                    .map(|(k, t)| (k.clone(), t.clone()))
-                    .collect();
-                let token = NotedToken { noted: e.clone(), at: record.at, revoked_at: None };
-                self.noted_tokens.insert(e.jti.clone(), token);
+                let ends = record.moment().log_time_of(e.expires_at);
+                let token = NotedToken { noted: e.clone(), at: record.at, ends, revoked_at: None };
+                if let Some(before) = self.noted_tokens.insert(e.jti.clone(), token) {
+                    self.noted_by_end.remove(&(before.ends, e.jti.clone()));
+                }
+                self.noted_by_end.insert((ends, e.jti.clone()));
             }
             Event::TokenRevoked(e) => {
-                self.revoked_tokens = self
-                    .revoked_tokens
-                    .iter()
-                    .filter(|(_, end)| **end > record.at)
-                    .map(|(jti, end)| (jti.clone(), *end))
-                    .collect();
-                self.revoked_tokens.insert(e.jti.clone(), e.expires_at);
+                let end = record.moment().log_time_of(e.expires_at).max(record.t);
+                let end = end.plus(limits::REVOKED_LONGER_MS);
+                if let Some(before) = self.revoked_tokens.insert(e.jti.clone(), end) {
+                    self.revoked_by_end.remove(&(before, e.jti.clone()));
+                }
+                self.revoked_by_end.insert((end, e.jti.clone()));
                 if let Some(token) = self.noted_tokens.get_mut(&e.jti) {
                     token.revoked_at.get_or_insert(record.at);
                 }
@@ -77,7 +77,7 @@ impl State {
     fn forget_user(&mut self, user: &UserId) {
         self.users.remove(user);
         let who = Principal::User(user.clone());
-        self.waiting.remove(&who);
+        self.no_longer_waiting(&who, self.head);
         if !self.online(&who) {
             self.presence.remove(&who);
         }
@@ -92,6 +92,20 @@ impl State {
         for id in own {
             if let Some(room) = self.rooms.get_mut(&id) {
                 Arc::make_mut(room).owner = Principal::System;
+            }
+        }
+    }
+
+    /// Forgets tokens that are over at `now`.
+    pub(super) fn forget_tokens(&mut self, now: Time) {
+        while self.noted_by_end.get_min().is_some_and(|(end, _)| *end <= now) {
+            if let Some((_, jti)) = self.noted_by_end.remove_min() {
+                self.noted_tokens.remove(&jti);
+            }
+        }
+        while self.revoked_by_end.get_min().is_some_and(|(end, _)| *end <= now) {
+            if let Some((_, jti)) = self.revoked_by_end.remove_min() {
+                self.revoked_tokens.remove(&jti);
             }
         }
     }

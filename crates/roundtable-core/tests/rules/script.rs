@@ -96,6 +96,7 @@ impl Play {
         let principal = |text| Principal::parse(text).expect("a principal");
         let context = Context {
             now: Time(self.now),
+            at: Time(self.now),
             actor: principal(actor),
             by: principal(by),
             connection: connection.map(|n| ConnectionId(n.parse().expect("a number"))),
@@ -118,6 +119,7 @@ impl Play {
                 offset: self.state.head.next(),
                 room_seq: room.as_ref().map(|room| self.state.next_in_room(room)),
                 at: ctx.now,
+                t: ctx.now,
                 actor: ctx.actor.clone(),
                 client: client.take(),
                 room,

@@ -154,7 +154,7 @@ impl<'a> Notice<'a> {
 
 /// The data of `presence:update` for somebody who is here. `None` for those who have no presence here.
 pub fn presence(principal: &Principal, room: Option<&RoomId>, scene: Scene<'_>) -> Option<String> {
-    let notice = Notice::about(principal, room, scene.now, scene.state)?;
+    let notice = Notice::about(principal, room, scene.at, scene.state)?;
     Some(json(&Notice { status: Some("online"), ..notice }))
 }
 

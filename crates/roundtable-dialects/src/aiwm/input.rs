@@ -114,7 +114,7 @@ impl AiwmSession {
         let (data, reply) = data;
         if self.must_wait() {
             if self.held.len() >= MAX_HELD {
-                return self.fail(&reply, "Rate limit exceeded: too many events wait", scene.now, out);
+                return self.fail(&reply, "Rate limit exceeded: too many events wait", scene.at, out);
             }
             self.held.push_back(Held { event, data: data.map(RawValue::to_owned), reply });
             return;
@@ -122,7 +122,7 @@ impl AiwmSession {
         let done = match event {
             ClientEvent::Send => {
                 let done = self.send(data, &reply, scene, out);
-                return done.unwrap_or_else(|error| self.fail(&reply, &error, scene.now, out));
+                return done.unwrap_or_else(|error| self.fail(&reply, &error, scene.at, out));
             }
             ClientEvent::Typing => self.type_(data, &reply, scene, out),
             ClientEvent::Read => self.read(data, &reply, scene, out),
@@ -325,7 +325,7 @@ impl AiwmSession {
         let found = message.filter(|record| record.room.as_ref() == Some(seeking.room()));
         match (seeking, found) {
             (Seeking::Parent(saying), Some(_)) => self.say(*saying, scene, out),
-            (Seeking::Parent(saying), None) => self.fail(&saying.reply, UNKNOWN_PARENT, scene.now, out),
+            (Seeking::Parent(saying), None) => self.fail(&saying.reply, UNKNOWN_PARENT, scene.at, out),
             (Seeking::Repeat(reply, first), found) => {
                 self.confirm_repeat(&reply, &first, found, (scene, out));
             }
@@ -381,7 +381,7 @@ impl AiwmSession {
         let Some(me) = self.me.clone() else { return };
         let text = errors::refused(error, &me, seeking.room(), scene.state);
         match seeking {
-            Seeking::Parent(saying) => self.fail(&saying.reply, &text, scene.now, out),
+            Seeking::Parent(saying) => self.fail(&saying.reply, &text, scene.at, out),
             Seeking::Repeat(reply, first) => self.confirm_repeat(reply, first, None, (scene, out)),
             Seeking::Receipt(reply, _) | Seeking::Before(reply, ..) => self.answer_failed(reply, &text, out),
         }

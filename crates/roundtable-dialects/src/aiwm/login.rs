@@ -110,7 +110,7 @@ impl AiwmSession {
         self.door = door_of(opening);
         self.probes = Probes::after((opening.random & 0xffff_ffff) as u32);
         let Some(token) = token_of(opening) else {
-            return self.refuse(errors::at_door(Refusal::Missing), scene.now, out);
+            return self.refuse(errors::at_door(Refusal::Missing), scene.at, out);
         };
         self.arrival = Some(Box::new(Arrival {
             claims: claims_of(&token).unwrap_or_default(),
@@ -142,7 +142,7 @@ impl AiwmSession {
             Principal::User(_) => self.appear(out),
             Principal::Guest(_) => self.open_with(scene, out),
             Principal::Node(_) | Principal::System => {
-                self.turn_away(errors::at_door(Refusal::Invalid), scene.now, out)
+                self.turn_away(errors::at_door(Refusal::Invalid), scene.at, out)
             }
         }
     }
@@ -156,14 +156,14 @@ impl AiwmSession {
             Refusal::Suspended if !is_agent => errors::DISABLED,
             other => errors::at_door(other),
         };
-        self.turn_away(answer, scene.now, out);
+        self.turn_away(answer, scene.at, out);
     }
 
     fn open_with(&mut self, scene: Scene<'_>, out: &mut Outputs) {
         let named = self.arrival.as_ref().and_then(|arrival| AgentId::new(&arrival.claims.agent_id).ok());
         let known = named.filter(|id| scene.state.agent(id).is_some());
         let (Some(agent), Some(me)) = (known, self.me.clone()) else {
-            return self.turn_away(errors::at_door(Refusal::Gone), scene.now, out);
+            return self.turn_away(errors::at_door(Refusal::Gone), scene.at, out);
         };
         let Some(room) = pair_room(scene.state, &me, &agent) else { return };
         let open = open_pair(&room, &me, &agent);
@@ -185,7 +185,7 @@ impl AiwmSession {
         out: &mut Outputs,
     ) {
         match room {
-            Err(error) => self.turn_away(errors::at_start(error), scene.now, out),
+            Err(error) => self.turn_away(errors::at_start(error), scene.at, out),
             Ok(None) => {}
             Ok(Some(room)) => {
                 let foreign = |room: &RoomId| {
@@ -195,7 +195,7 @@ impl AiwmSession {
                 };
                 if foreign(&room) {
                     let taken = Error::new(ErrorKind::Conflict, "the conversation is somebody else's");
-                    return self.turn_away(errors::at_start(&taken), scene.now, out);
+                    return self.turn_away(errors::at_start(&taken), scene.at, out);
                 }
                 (self.own, self.current) = (Some(room.clone()), Some(room));
             }
@@ -264,7 +264,7 @@ impl AiwmSession {
         let of_others = |r: &&Record| {
             let of_other = matches!(&r.event, Event::MessagePosted(m) if m.from != *me);
             // What was said before it came in was not said to it.
-            of_other && part.is_some_and(|part| part.joined_at <= r.at)
+            of_other && part.is_some_and(|part| part.joined <= r.offset)
         };
         arrival.missed.extend(page.iter().filter(|r| r.offset > since).filter(of_others).cloned());
         arrival.read_to.push((room, page.last().map_or(since, |record| record.offset)));
@@ -284,7 +284,7 @@ impl AiwmSession {
             self.emit(ServerEvent::Presence, data, out);
         }
         if arrival.asked.is_some() {
-            self.fail(&Reply::Nowhere, NO_SUCH_PLACE, scene.now, out);
+            self.fail(&Reply::Nowhere, NO_SUCH_PLACE, scene.at, out);
         }
         let mut missed = arrival.missed;
         missed.sort_by_key(|record| record.offset);

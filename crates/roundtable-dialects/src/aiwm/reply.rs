@@ -29,7 +29,7 @@ impl AiwmSession {
             Ok(outcome) => outcome,
             Err(error) => {
                 let text = errors::refused(error, &post.from, &post.room, scene.state);
-                return self.fail(&reply, &text, scene.now, out);
+                return self.fail(&reply, &text, scene.at, out);
             }
         };
         let Outcome::Message(id) = outcome.first() else { return };
@@ -44,7 +44,7 @@ impl AiwmSession {
         // Said while this connection did not hear the room yet: the same batch held its joining.
         let room = scene.state.room(&post.room);
         let last = room.and_then(|room| room.last.as_ref()).filter(|last| last.id == *id);
-        let at = last.map_or(scene.now, |last| last.at);
+        let at = last.map_or(scene.at, |last| last.at);
         let document = encode::message(&as_said(&post, id.clone()), at, (&post.room, room), self.door);
         self.emit(ServerEvent::New, document.clone(), out);
         self.confirm(&reply, id, (at, &document), out);
@@ -68,7 +68,7 @@ impl AiwmSession {
         let kept = found.and_then(|r| encode::message_of(r, scene.state, self.door).map(|text| (r.at, text)));
         let (at, document) = kept.unwrap_or_else(|| {
             let room = (&post.room, scene.state.room(&post.room));
-            (scene.now, encode::message(&as_said(post, id.clone()), scene.now, room, self.door))
+            (scene.at, encode::message(&as_said(post, id.clone()), scene.at, room, self.door))
         });
         self.confirm(reply, id, (at, &document), out);
     }

@@ -58,6 +58,10 @@ fn user(id: &str) -> Principal {
     Principal::User(UserId::new(id).unwrap())
 }
 
+fn scene_of<'a>(now: Time, state: &'a State, figures: &'a Figures) -> Scene<'a> {
+    Scene { now, at: now, state, epoch: 1, figures }
+}
+
 impl World {
     fn new() -> Self {
         let mut world = Self {
@@ -100,6 +104,7 @@ impl World {
         self.now = self.now.plus(1);
         let context = Context {
             now: self.now,
+            at: self.now,
             actor: who.clone(),
             by: who.clone(),
             connection: origin,
@@ -114,6 +119,7 @@ impl World {
                 offset: self.state.head.next(),
                 room_seq: room.as_ref().map(|room| self.state.next_in_room(room)),
                 at: self.now,
+                t: self.now,
                 actor: who.clone(),
                 room,
                 client: client.take(),
@@ -136,7 +142,7 @@ impl World {
 
     fn hand_out(&mut self, delivery: &Delivery<'_>) {
         for n in 0..self.links.len() {
-            let scene = Scene { now: self.now, state: &self.state, epoch: 1, figures: &self.figures };
+            let scene = scene_of(self.now, &self.state, &self.figures);
             let link = &mut self.links[n];
             if !link.topics.contains(delivery.topic) {
                 continue;
@@ -184,12 +190,12 @@ impl World {
                         expires_at: None,
                     });
                     self.links[n].who = identity.as_ref().ok().map(|i| i.principal.clone());
-                    let scene = Scene { now: self.now, state: &self.state, epoch: 1, figures: &self.figures };
+                    let scene = scene_of(self.now, &self.state, &self.figures);
                     self.links[n].session.identified(identity.as_ref().map_err(|r| *r), scene, &mut more);
                 }
                 Output::Ask(ask) => {
                     let reply = self.run(Some(self.links[n].id), who.as_ref().unwrap(), &ask);
-                    let scene = Scene { now: self.now, state: &self.state, epoch: 1, figures: &self.figures };
+                    let scene = scene_of(self.now, &self.state, &self.figures);
                     self.links[n].session.replied(ask.token, reply.as_ref(), scene, &mut more);
                 }
                 Output::Subscribe(topic, from) => {
@@ -203,17 +209,17 @@ impl World {
                 Output::Unsubscribe(topic) => self.links[n].topics.retain(|t| *t != topic),
                 Output::Read { token, room, before, limit } => {
                     let page = self.page(&room, before, limit as usize);
-                    let scene = Scene { now: self.now, state: &self.state, epoch: 1, figures: &self.figures };
+                    let scene = scene_of(self.now, &self.state, &self.figures);
                     self.links[n].session.paged(token, Ok(&page), scene, &mut more);
                 }
                 Output::Find { token, message } => {
                     let found = self.find(&message);
-                    let scene = Scene { now: self.now, state: &self.state, epoch: 1, figures: &self.figures };
+                    let scene = scene_of(self.now, &self.state, &self.figures);
                     self.links[n].session.found(token, Ok(found.as_ref()), scene, &mut more);
                 }
                 Output::WakeAt(at) => self.links[n].wake = Some(at),
                 Output::Probe(number) if !self.links[n].dead => {
-                    let scene = Scene { now: self.now, state: &self.state, epoch: 1, figures: &self.figures };
+                    let scene = scene_of(self.now, &self.state, &self.figures);
                     self.links[n].session.proven(number, scene, &mut more);
                 }
                 Output::Probe(_) => {}
@@ -245,7 +251,7 @@ impl World {
         let missed: Vec<Record> =
             self.log.iter().filter(|r| r.offset > from && replays(r, topic)).cloned().collect();
         for record in &missed {
-            let scene = Scene { now: self.now, state: &self.state, epoch: 1, figures: &self.figures };
+            let scene = scene_of(self.now, &self.state, &self.figures);
             let delivery = Delivery { item: Item::Record(record), topic, origin: None };
             match self.links[n].session.route(&delivery, scene) {
                 Route::Skip => {}
@@ -283,7 +289,7 @@ impl World {
             random: 7,
         };
         let mut out = Outputs::new();
-        let scene = Scene { now: self.now, state: &self.state, epoch: 1, figures: &self.figures };
+        let scene = scene_of(self.now, &self.state, &self.figures);
         self.links[n].session.open(&opening, scene, &mut out);
         self.carry_out(n, out);
         n
@@ -302,7 +308,7 @@ impl World {
     fn input(&mut self, n: usize, name: &str, data: &Value) -> Outputs {
         let data = RawValue::from_string(data.to_string()).unwrap();
         let mut out = Outputs::new();
-        let scene = Scene { now: self.now, state: &self.state, epoch: 1, figures: &self.figures };
+        let scene = scene_of(self.now, &self.state, &self.figures);
         let args = [&*data];
         let input = Input::Event { name, args: &args, attachments: &[], ack: Some(5) };
         self.links[n].session.input(input, scene, &mut out);
@@ -311,14 +317,14 @@ impl World {
 
     fn text(&mut self, n: usize, text: &str) {
         let mut out = Outputs::new();
-        let scene = Scene { now: self.now, state: &self.state, epoch: 1, figures: &self.figures };
+        let scene = scene_of(self.now, &self.state, &self.figures);
         self.links[n].session.input(Input::Text(text), scene, &mut out);
         self.carry_out(n, out);
     }
 
     fn close(&mut self, n: usize) {
         let mut out = Outputs::new();
-        let scene = Scene { now: self.now, state: &self.state, epoch: 1, figures: &self.figures };
+        let scene = scene_of(self.now, &self.state, &self.figures);
         self.links[n].session.closed(scene, &mut out);
         self.links[n].topics.clear();
         self.carry_out(n, out);
@@ -327,7 +333,7 @@ impl World {
     fn wake(&mut self, n: usize) {
         self.now = self.links[n].wake.take().unwrap();
         let mut out = Outputs::new();
-        let scene = Scene { now: self.now, state: &self.state, epoch: 1, figures: &self.figures };
+        let scene = scene_of(self.now, &self.state, &self.figures);
         self.links[n].session.woken(scene, &mut out);
         self.carry_out(n, out);
     }
@@ -610,7 +616,7 @@ fn joining_and_speaking_in_one_breath_is_heard_by_the_speaker() {
     }
     for (token, reply) in replies {
         let mut out = Outputs::new();
-        let scene = Scene { now: world.now, state: &world.state, epoch: 1, figures: &world.figures };
+        let scene = scene_of(world.now, &world.state, &world.figures);
         world.links[bob].session.replied(token, reply.as_ref(), scene, &mut out);
         world.carry_out(bob, out);
     }

@@ -45,6 +45,10 @@ impl History {
     /// Takes a sample in.
     pub fn take(&mut self, figures: &Figures) {
         let minute = floor(figures.at, MINUTE_MS);
+        // What a clock stamped that was ahead and is set right.
+        while self.minutes.back().is_some_and(|last| last.at > minute) {
+            self.minutes.pop_back();
+        }
         if self.minutes.back().is_none_or(|last| last.at < minute) {
             self.minutes.push_back(Mean::starting(minute));
             if self.minutes.len() > MINUTES {
@@ -77,12 +81,12 @@ impl History {
 }
 
 const fn floor(at: Time, step: i64) -> Time {
-    Time(at.0 - at.0.rem_euclid(step))
+    Time(at.0.saturating_sub(at.0.rem_euclid(step)))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{History, MINUTES};
+    use super::{History, MINUTE_MS, MINUTES};
     use crate::figures::Figures;
     use roundtable_core::time::Time;
 
@@ -100,6 +104,16 @@ mod tests {
         assert_eq!(read(0, 9_999_999, 3_600_000), [(0, 30.0), (3_600_000, 7.0)]);
         assert_eq!(read(30_000, 60_000, 60_000), [(0, 20.0)], "the minute that has begun counts");
         assert_eq!(read(60_000, 60_000, 60_000), []);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_stops_nothing() {
+        let mut history = History::default();
+        for (at, cpu_percent) in [(0, 1.0), (3_600_000, 2.0), (60_000, 3.0), (120_000, 4.0)] {
+            history.take(&Figures { at: Time(at), cpu_percent, ..Figures::default() });
+        }
+        let means = history.read((Time(i64::MIN), Time(i64::MAX)), MINUTE_MS);
+        assert_eq!(means.iter().map(|mean| mean.values[0]).collect::<Vec<_>>(), [1.0, 3.0, 4.0]);
     }
 
     #[test]

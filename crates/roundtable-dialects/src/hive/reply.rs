@@ -58,7 +58,7 @@ impl Draft {
         let frame = Frame {
             name: self.name,
             data: self.data.clone(),
-            at: scene.now,
+            at: scene.at,
             message_id: uuid("answer", &[scene.state.domain_key_hash.as_bytes(), connection, number]),
             sequence,
             correlation_id: self.correlation.as_deref(),

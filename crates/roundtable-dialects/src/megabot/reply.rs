@@ -238,7 +238,7 @@ impl MegaBotSession {
             content: &content,
             sender: "system",
             platform: "megabot",
-            timestamp: scene.now.as_seconds(),
+            timestamp: scene.at.as_seconds(),
             message_id: format!("{:016x}_{}", self.connection.0, self.made.wrapping_add(1)),
             session_id: &asked.room,
             request_id: &asked.request,

@@ -97,6 +97,7 @@ impl World {
         self.random += 1;
         let ctx = Context {
             now: self.now,
+            at: self.now,
             actor: who.clone(),
             by: who.clone(),
             connection,
@@ -114,6 +115,7 @@ impl World {
                 offset: self.state.head.next(),
                 room_seq: room.as_ref().map(|room| self.state.next_in_room(room)),
                 at: self.now,
+                t: self.now,
                 actor: who.clone(),
                 room,
                 client: client.take(),
@@ -146,7 +148,7 @@ impl World {
         let mut out = Outputs::new();
         let state = self.state.clone();
         let figures = self.figures.clone();
-        let scene = Scene { now: self.now, state: &state, epoch: EPOCH, figures: &figures };
+        let scene = Scene { now: self.now, at: self.now, state: &state, epoch: EPOCH, figures: &figures };
         match self.clients[n].session.route(delivery, scene) {
             Route::Skip => {}
             Route::Shared(form) => {
@@ -162,7 +164,7 @@ impl World {
         let mut out = Outputs::new();
         let state = self.state.clone();
         let figures = self.figures.clone();
-        let scene = Scene { now: self.now, state: &state, epoch: EPOCH, figures: &figures };
+        let scene = Scene { now: self.now, at: self.now, state: &state, epoch: EPOCH, figures: &figures };
         call(&mut self.clients[n].session, scene, &mut out);
         self.carry_out(n, out);
     }
@@ -216,7 +218,8 @@ impl World {
     }
 
     fn survey(&mut self, n: usize, missed: &[(Topic, Cursor)], most: usize) {
-        let scene = Scene { now: self.now, state: &self.state, epoch: EPOCH, figures: &self.figures };
+        let scene =
+            Scene { now: self.now, at: self.now, state: &self.state, epoch: EPOCH, figures: &self.figures };
         let reaches = |record: &&Record| {
             missed.iter().any(|(topic, since)| {
                 let delivery = Delivery { item: Item::Record(record), topic, origin: None };

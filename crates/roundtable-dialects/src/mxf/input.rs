@@ -175,7 +175,7 @@ impl MxfSession {
 
 /// The SDK's sign of life, raw or in an envelope; the answer is raw.
 fn heartbeat(call: Call, scene: Scene<'_>, out: &mut Outputs) {
-    let answer = serde_json::json!({"timestamp": scene.now.0});
+    let answer = serde_json::json!({"timestamp": scene.at.0});
     send("heartbeat:response", &answer, out);
     acknowledge(call.ack, super::members(answer), out);
 }

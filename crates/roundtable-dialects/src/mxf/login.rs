@@ -179,7 +179,7 @@ impl MxfSession {
     /// The answer to the check.
     pub(super) fn checked(&mut self, who: Result<&Identity, Refusal>, scene: Scene<'_>, out: &mut Outputs) {
         let Stage::Checking(attempt) = std::mem::replace(&mut self.stage, Stage::Outside) else { return };
-        self.came_at = scene.now;
+        self.came_after = scene.state.head;
         let identity = match who {
             Ok(identity) => identity,
             Err(refusal) => {
@@ -308,8 +308,8 @@ impl MxfSession {
         let room = self.key_room();
         let channel = room.as_ref().map_or(shapes::NOWHERE, RoomId::as_str);
         self.registered(agent, channel, scene, out);
-        let data = json!({"agentId": agent.as_str(), "socketId": self.socket_id(), "timestamp": scene.now.0});
-        let event = self.superset("agent:connected", Some((agent.as_str(), channel)), scene.now);
+        let data = json!({"agentId": agent.as_str(), "socketId": self.socket_id(), "timestamp": scene.at.0});
+        let event = self.superset("agent:connected", Some((agent.as_str(), channel)), scene.at);
         out.push(Output::Send(event.message(&Map::new(), &members(data))));
     }
 
@@ -320,8 +320,8 @@ impl MxfSession {
         let mut data = fields.clone();
         data.insert("channelId".into(), channel.into());
         data.insert("socketId".into(), self.socket_id().into());
-        data.insert("timestamp".into(), scene.now.0.into());
-        let event = self.superset("agent:registered", Some((agent.as_str(), channel)), scene.now);
+        data.insert("timestamp".into(), scene.at.0.into());
+        let event = self.superset("agent:registered", Some((agent.as_str(), channel)), scene.at);
         out.push(Output::Send(event.message(&fields, &data)));
     }
 
@@ -330,7 +330,7 @@ impl MxfSession {
         let first = !self.accepted;
         self.accept(out);
         let error = errors::of_refusal(refusal, attempt.with_key);
-        let mut told = json!({"error": error.message, "timestamp": scene.now.0});
+        let mut told = json!({"error": error.message, "timestamp": scene.at.0});
         if let (Some(wait), Some(fields)) = (error.retry_after_ms, told.as_object_mut()) {
             fields.insert("retryAfterMs".into(), wait.into());
         }

@@ -88,7 +88,7 @@ impl MxfSession {
                     shown.insert("status".into(), value(&known.status));
                     shown
                 });
-                send("agent:updated", &shapes::agent_updated(&agent, &value(&updates), scene.now), out);
+                send("agent:updated", &shapes::agent_updated(&agent, &value(&updates), scene.at), out);
                 acknowledge(call.ack, members(json!({"agentId": agent.as_str(), "agent": shown})), out);
             }
             Then::Status { agent } => self.tell_status(call, &agent, scene, out),
@@ -162,7 +162,7 @@ impl MxfSession {
         if sdk {
             let mut shown = members(data.clone());
             shown.insert("receiverId".into(), to.as_str().into());
-            shown.insert("timestamp".into(), scene.now.0.into());
+            shown.insert("timestamp".into(), scene.at.0.into());
             let who = self.principal();
             let about = (who.id(), shapes::NOWHERE);
             out.push(self.envelope("message:agent:delivered", about, Value::Object(shown), scene));
@@ -215,7 +215,7 @@ impl MxfSession {
             acknowledge(call.ack, members(data), out);
             return;
         }
-        send("channel:joined", &shapes::joined(found, &who, scene.now), out);
+        send("channel:joined", &shapes::joined(found, &who, scene.at), out);
         let participants = shapes::participants(scene.state, found);
         send("channel:participants", &participants, out);
         let listed = participants.get("participants");
@@ -233,7 +233,7 @@ impl MxfSession {
         if !self.is_in(&room, scene) && self.rooms.remove(&room) {
             out.push(Output::Unsubscribe(Topic::Room(room.clone())));
         }
-        let left = shapes::left(&room, &who, scene.now);
+        let left = shapes::left(&room, &who, scene.at);
         send("channel:left", &left, out);
         acknowledge(call.ack, members(left), out);
     }
@@ -243,7 +243,7 @@ impl MxfSession {
         let id = message_id(outcome);
         let at = match &self.said {
             Some((said, at)) if Some(said.as_str()) == id => *at,
-            _ => scene.now,
+            _ => scene.at,
         };
         acknowledge(call.ack, members(json!({"messageId": id, "timestamp": iso(at)})), out);
     }

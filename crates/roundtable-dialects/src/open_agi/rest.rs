@@ -241,15 +241,13 @@ fn node(state: &State, desk: &impl Desk, id: &str) -> Response {
 }
 
 fn security(state: &State, desk: &impl Desk) -> Response {
-    let now = desk.now();
     let blocked: Vec<Value> = state
         .blocks()
-        .filter(|block| block.until > now)
-        .map(|Block { notice, until }| {
+        .map(|Block { notice, .. }| {
             json!({
                 "address": notice.source,
                 "attack_type": notice.rule,
-                "until": iso(*until),
+                "until": notice.until.map(iso),
                 "listener": notice.place,
             })
         })

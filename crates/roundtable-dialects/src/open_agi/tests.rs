@@ -42,7 +42,7 @@ fn refused(stage: &mut Stage, door: Opening<'_>, why: Refusal) -> (Value, Option
 fn the_first_of_several_frames_too_many_is_told() {
     let mut session = OpenAgiSession::new(Arc::default());
     let (state, figures) = (State::default(), Figures::default());
-    let scene = Scene { now: Time(1), state: &state, epoch: 1, figures: &figures };
+    let scene = Scene { now: Time(1), at: Time(1), state: &state, epoch: 1, figures: &figures };
     let told = |out: &[Output]| out.iter().filter(|o| matches!(o, Output::Send(_))).count();
     let mut out = Outputs::new();
     assert_eq!(session.frame_limit(), Some(Limit { per_second: 100, burst: 100 }));

@@ -269,7 +269,7 @@ impl World {
     }
 
     fn scene(&self) -> Scene<'_> {
-        Scene { now: self.now, state: &self.state, epoch: EPOCH, figures: &self.figures }
+        Scene { now: self.now, at: self.now, state: &self.state, epoch: EPOCH, figures: &self.figures }
     }
 
     fn with(&mut self, link: usize, run: impl FnOnce(&mut dyn Session, Scene<'_>, &mut Outputs)) {
@@ -378,6 +378,7 @@ impl World {
         let (now, random) = (self.now, self.random());
         let context = Context {
             now,
+            at: now,
             actor: actor.clone(),
             by: by.clone(),
             connection: origin,
@@ -405,7 +406,7 @@ impl World {
         for (room, event) in decision.events {
             let room_seq = room.as_ref().map(|room| self.state.next_in_room(room));
             let (offset, actor, client) = (self.state.head.next(), actor.clone(), client.take());
-            let record = Record { offset, room_seq, at: now, actor, room, client, event };
+            let record = Record { offset, room_seq, at: now, t: now, actor, room, client, event };
             self.state.apply(&record);
             let topics = topics_of_record(&record, &self.state);
             records.push((record, topics));

@@ -105,6 +105,7 @@ mod tests {
             offset: Offset(3),
             room_seq: None,
             at: Time(1_500),
+            t: Time(1_500),
             actor: Principal::System,
             room: None,
             client: None,

@@ -11,7 +11,7 @@ use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::event::{Event, Record};
 use roundtable_core::ids::{ConnectionId, Principal, RoomId, WorkspaceId};
 use roundtable_core::state::State;
-use roundtable_core::time::Offset;
+use roundtable_core::time::{Moment, Offset};
 use roundtable_core::users::WorkspaceCreated;
 use roundtable_dialects::session::{Credentials, Family, Identity, Proof, Refusal};
 use serde_json::{Value, json};
@@ -56,13 +56,13 @@ impl Memory {
         let mut kept = self.kept.lock().unwrap();
         let (state, records) = &mut *kept;
         let (now, random, by) = (clock::now(), clock::random_u64(), Principal::System);
-        let ctx = Context { now, actor: actor.clone(), by, connection: None, random, client: None };
+        let ctx = Context { now, at: now, actor: actor.clone(), by, connection: None, random, client: None };
         let decision = decide(state, command, &ctx)?;
         let outcome = decision.result();
         for (room, event) in decision.events {
             let room_seq = room.as_ref().map(|room| state.next_in_room(room));
             let (offset, actor) = (state.head.next(), actor.clone());
-            let record = Record { offset, room_seq, at: now, actor, room, client: None, event };
+            let record = Record { offset, room_seq, at: now, t: now, actor, room, client: None, event };
             state.apply(&record);
             records.push(record);
         }
@@ -161,6 +161,10 @@ impl Office for Memory {
 impl Directory for Memory {
     fn state(&self, _: &WorkspaceId) -> Option<Arc<State>> {
         Some(Office::state(self))
+    }
+
+    fn moment(&self, _: &WorkspaceId) -> Moment {
+        Moment { t: clock::now(), at: clock::now() }
     }
 
     fn by_domain_key_hash(&self, _: &str) -> Option<WorkspaceId> {

@@ -166,6 +166,7 @@ mod tests {
         let now = Time(1_000);
         let ctx = Context {
             now,
+            at: now,
             actor: Principal::System,
             by: Principal::System,
             connection: None,
@@ -174,7 +175,16 @@ mod tests {
         };
         for (room, event) in decide(state, command, &ctx).unwrap().events {
             let (offset, actor) = (state.head.next(), Principal::System);
-            state.apply(&Record { offset, room_seq: None, at: now, actor, room, client: None, event });
+            state.apply(&Record {
+                offset,
+                room_seq: None,
+                at: now,
+                t: now,
+                actor,
+                room,
+                client: None,
+                event,
+            });
         }
     }
 

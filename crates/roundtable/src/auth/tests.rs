@@ -10,7 +10,7 @@ use roundtable_core::event::Record;
 use roundtable_core::ids::{AgentId, KeyId, NodeId, Principal, RoomId, UserId, WorkspaceId};
 use roundtable_core::rooms::{CreateRoom, RoomCard};
 use roundtable_core::state::State;
-use roundtable_core::time::Time;
+use roundtable_core::time::{Moment, Offset, Time};
 use roundtable_core::users::{
     KeyAdded, KeyFor, TokenRevoked, UserAdded, UserChanged, UserRole, WorkspaceCreated,
 };
@@ -32,10 +32,16 @@ struct Place {
 
 impl Place {
     fn ask(&self, command: Command) {
+        self.ask_at(clock::now().plus(-2_000), command);
+    }
+
+    /// The wall clock says `at`; log time goes its own way.
+    fn ask_at(&self, at: Time, command: Command) {
         let mut state = self.state.lock().unwrap();
         let (now, actor) = (clock::now().plus(-2_000), Principal::System);
         let ctx = Context {
             now,
+            at,
             actor: actor.clone(),
             by: actor.clone(),
             connection: None,
@@ -48,7 +54,8 @@ impl Place {
             state.apply(&Record {
                 offset,
                 room_seq,
-                at: now,
+                at,
+                t: now,
                 actor: actor.clone(),
                 room,
                 client: None,
@@ -61,6 +68,10 @@ impl Place {
 impl Directory for Place {
     fn state(&self, workspace: &WorkspaceId) -> Option<Arc<State>> {
         (workspace.as_str() == "default" && !self.empty).then(|| Arc::new(self.state.lock().unwrap().clone()))
+    }
+
+    fn moment(&self, _: &WorkspaceId) -> Moment {
+        Moment { t: clock::now(), at: clock::now() }
     }
 
     fn by_domain_key_hash(&self, hash: &str) -> Option<WorkspaceId> {
@@ -305,7 +316,7 @@ async fn a_token_does_not_pass_to_the_next_bearer_of_a_name() {
         ttl_s: 3_600,
         claims: serde_json::Value::Null,
     };
-    let early = w.identifier.signer.issue(&order, clock::now().plus(-60_000), 1).unwrap().token;
+    let early = w.identifier.signer.issue(&order, (clock::now(), Offset(1)), 1).unwrap().token;
     assert_eq!(w.who(Proof::Token(Family::Aiwm, early)).await, Err(Refusal::Gone));
     let system = TokenOrder { subject: Principal::System, ..order.clone() };
     let system = w.identifier.issue(&system).unwrap().token;
@@ -313,6 +324,36 @@ async fn a_token_does_not_pass_to_the_next_bearer_of_a_name() {
     let node = TokenOrder { subject: Principal::Node(NodeId::new("n1").unwrap()), ..order };
     let node = w.identifier.issue(&node).unwrap().token;
     assert_eq!(w.who(Proof::Token(Family::Aiwm, node)).await.unwrap(), "node:n1");
+}
+
+/// Made, rotated and removed by a wall clock that is two days ahead; the tokens are made when it is set right.
+#[tokio::test]
+async fn a_clock_that_was_ahead_refuses_no_token_and_lets_no_old_one_in() {
+    let w = world();
+    let (ahead, scout) = (clock::now().plus(2 * 24 * 3_600_000), agent("late"));
+    let card = AgentCard { name: "Late".into(), ..AgentCard::default() };
+    let register = Command::RegisterAgent(RegisterAgent { agent: scout.clone(), card });
+    let rotate = |hash: &str| Command::SetAgentSecret(scout.clone(), hash.into());
+    w.place.ask_at(ahead, register.clone());
+    w.place.ask_at(ahead, rotate("one"));
+    let order = TokenOrder {
+        family: Family::Aiwm,
+        subject: Principal::Agent(scout.clone()),
+        workspace: WorkspaceId::new("default").unwrap(),
+        ttl_s: 3_600,
+        claims: serde_json::Value::Null,
+    };
+    let token = || Proof::Token(Family::Aiwm, w.identifier.issue(&order).unwrap().token);
+    let first = token();
+    assert_eq!(w.who(first.clone()).await.unwrap(), "agent:late");
+    w.place.ask_at(ahead, rotate("two"));
+    let second = token();
+    assert_eq!(w.who(first).await, Err(Refusal::Revoked));
+    assert_eq!(w.who(second.clone()).await.unwrap(), "agent:late");
+    w.place.ask_at(ahead, Command::RemoveAgent(scout.clone(), "gone".into()));
+    w.place.ask(register);
+    assert_eq!(w.who(second).await, Err(Refusal::Gone), "it was another agent's");
+    assert_eq!(w.who(token()).await.unwrap(), "agent:late");
 }
 
 #[tokio::test]

@@ -35,19 +35,24 @@ impl Wanted {
     /// Looks at the thresholds of a workspace with a new sample.
     pub fn look(&mut self, figures: &Figures, handle: &Handle) {
         let state = &handle.view().state;
-        for command in self.commands(figures, handle.workspace(), state) {
+        for command in self.commands((figures, clock::steady()), handle.workspace(), state) {
             put(handle, command);
         }
     }
 
-    fn commands(&mut self, figures: &Figures, workspace: &WorkspaceId, state: &State) -> Vec<Command> {
+    fn commands(
+        &mut self,
+        (figures, now): (&Figures, Time),
+        workspace: &WorkspaceId,
+        state: &State,
+    ) -> Vec<Command> {
         self.0.retain(|(of, id), _| of != workspace || state.threshold(id).is_some());
         let mut commands = Vec::new();
         for wanted in state.thresholds() {
             let Some(value) = figures.value_of(&wanted.metric) else { continue };
             let standing = self.0.entry((workspace.clone(), wanted.id.clone())).or_default();
             let active = state.alert(&wanted.source()).is_some();
-            commands.extend(standing.look(wanted, active, (value, figures.at)));
+            commands.extend(standing.look(wanted, active, (value, now)));
         }
         commands
     }

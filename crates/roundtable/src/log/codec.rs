@@ -17,8 +17,10 @@ pub type Hash = [u8; 32];
 pub struct Row {
     /// Position in the workspace's log.
     pub offset: u64,
-    /// Milliseconds since 1970.
+    /// The wall clock's stamp: milliseconds since 1970.
     pub at: i64,
+    /// Log time, in milliseconds.
+    pub t: i64,
     /// Position within its room.
     pub room_seq: Option<u64>,
     /// The event's stable name.
@@ -26,6 +28,19 @@ pub struct Row {
     text: String,
     /// Ends of the columns `actor`, `room`, `target`, `client`, `command` in `text`; the body is the rest.
     ends: [Option<u32>; 5],
+}
+
+/// The numbers of a row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Numbers {
+    /// Position in the workspace's log.
+    pub offset: u64,
+    /// The wall clock's stamp.
+    pub at: i64,
+    /// Log time.
+    pub t: i64,
+    /// Position within its room.
+    pub room_seq: Option<u64>,
 }
 
 /// The text columns of a row.
@@ -82,6 +97,7 @@ impl Row {
         Ok(Self {
             offset: record.offset.0,
             at: record.at.0,
+            t: record.t.0,
             room_seq: record.room_seq,
             kind: record.event.kind(),
             text,
@@ -102,6 +118,10 @@ impl Row {
         Columns { kind: self.kind, actor: actor.unwrap_or_default(), room, target, client, command, body }
     }
 
+    fn numbers(&self) -> Numbers {
+        Numbers { offset: self.offset, at: self.at, t: self.t, room_seq: self.room_seq }
+    }
+
     /// How much text it is, in bytes.
     pub fn bytes(&self) -> usize {
         self.text.len()
@@ -109,12 +129,12 @@ impl Row {
 
     /// The record again.
     pub fn record(&self) -> Result<Record, Error> {
-        record((self.offset, self.at, self.room_seq), &self.columns())
+        record(self.numbers(), &self.columns())
     }
 
     /// The hash of the record after the one with the hash `previous`.
     pub fn chain(&self, previous: &Hash) -> Hash {
-        chain(previous, (self.offset, self.at, self.room_seq), &self.columns())
+        chain(previous, Form::WithLogTime, self.numbers(), &self.columns())
     }
 }
 
@@ -131,8 +151,8 @@ pub fn state(json: &str) -> Result<State, Error> {
 }
 
 /// Reads a record back. Fails with `Internal` on what this program did not write.
-pub fn record(numbers: (u64, i64, Option<u64>), columns: &Columns<'_>) -> Result<Record, Error> {
-    let (offset, at, room_seq) = numbers;
+pub fn record(numbers: Numbers, columns: &Columns<'_>) -> Result<Record, Error> {
+    let Numbers { offset, at, t, room_seq } = numbers;
     let foreign = |e: Error| {
         Error::new(ErrorKind::Internal, format!("record {offset} of the log cannot be read: {}", e.message))
     };
@@ -140,6 +160,7 @@ pub fn record(numbers: (u64, i64, Option<u64>), columns: &Columns<'_>) -> Result
         offset: Offset(offset),
         room_seq,
         at: Time(at),
+        t: Time(t),
         actor: Principal::parse(columns.actor).map_err(foreign)?,
         room: columns.room.map(RoomId::new).transpose().map_err(foreign)?,
         client: columns.client.map(|id| write(id, columns.command)).transpose().map_err(foreign)?,
@@ -163,15 +184,27 @@ pub fn beginning(workspace: &WorkspaceId) -> Hash {
     Sha256::new().chain_update("roundtable log 1\0").chain_update(workspace.as_str()).finalize().into()
 }
 
-/// The hash of a record: SHA-256 of the hash before, then `offset`, `at`, `room_seq + 1` or 0 as 64 bits each, then `kind`,
-/// `actor`, `room`, `target`, `client` and `body`, each with its length (of `NULL`: 2³²−1) as 32 bits in front, then `command`
-/// in the same way if there is one; all little-endian.
-pub fn chain(previous: &Hash, numbers: (u64, i64, Option<u64>), columns: &Columns<'_>) -> Hash {
-    let (offset, at, room_seq) = numbers;
+/// Which numbers are part of a record's hash.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// As 0.1.0 wrote it: all but log time, which its records got later.
+    WithoutLogTime,
+    /// All of them.
+    WithLogTime,
+}
+
+/// The hash of a record: SHA-256 of the hash before, then `offset`, `at`, `t` (see [`Form`]), `room_seq + 1` or 0 as 64 bits
+/// each, then `kind`, `actor`, `room`, `target`, `client` and `body`, each with its length (of `NULL`: 2³²−1) as 32 bits in
+/// front, then `command` in the same way if there is one; all little-endian.
+pub fn chain(previous: &Hash, form: Form, numbers: Numbers, columns: &Columns<'_>) -> Hash {
+    let Numbers { offset, at, t, room_seq } = numbers;
     let mut hash = Sha256::new();
     hash.update(previous);
     hash.update(offset.to_le_bytes());
     hash.update(at.to_le_bytes());
+    if form == Form::WithLogTime {
+        hash.update(t.to_le_bytes());
+    }
     hash.update(room_seq.map_or(0, |seq| seq.wrapping_add(1)).to_le_bytes());
     let Columns { kind, actor, room, target, client, command, body } = *columns;
     let columns = [Some(kind), Some(actor), room, target, client, Some(body)];
@@ -201,6 +234,7 @@ mod tests {
             offset: Offset(7),
             room_seq: room.map(|_| 3),
             at: Time(-5),
+            t: Time(3),
             actor: from.clone(),
             room: room.map(|r| RoomId::new(r).unwrap()),
             client: client.map(|c| ClientWrite { id: ClientId::new(c).unwrap(), command: None }),
@@ -256,6 +290,7 @@ mod tests {
         let plain = direct(None, None);
         let mut others = vec![plain.clone(), direct(Some("r"), None), direct(None, Some("r"))];
         others.push(Record { at: Time(1), ..plain.clone() });
+        others.push(Record { t: Time(4), ..plain.clone() });
         others.push(Record { offset: Offset(8), ..plain.clone() });
         others.push(Record { actor: Principal::System, ..plain });
         for command in [None, Some(HASH), Some("1:10112233445566778899aabbccddeeff")] {

@@ -237,7 +237,7 @@ impl Log for MemoryLog {
         let mark = |(record, _): &(Record, usize)| {
             let write = record.client.as_ref()?;
             let mark = codec::mark(&record.actor.to_string(), write.id.as_str());
-            Some(ClientMark { offset: record.offset, mark, t: record.at })
+            Some(ClientMark { offset: record.offset, mark, t: record.t })
         };
         Ok(records.iter().filter_map(mark).collect())
     }
@@ -313,6 +313,7 @@ mod tests {
             offset: Offset(offset),
             room_seq: None,
             at: Time(offset as i64),
+            t: Time(offset as i64),
             actor: Principal::System,
             room: None,
             client: None,

@@ -387,6 +387,7 @@ mod tests {
             offset: Offset(offset),
             room_seq: None,
             at: Time(1),
+            t: Time(1),
             actor: Principal::System,
             room: None,
             client: None,

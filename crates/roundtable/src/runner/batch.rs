@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use indexmap::IndexMap;
+use roundtable_core::command::Command;
 use roundtable_core::delivery::{Topics, topics_of_record, topics_of_signal};
 use roundtable_core::engine::{Context, Decision, Outcome, decide};
 use roundtable_core::error::Error;
@@ -12,7 +13,7 @@ use roundtable_core::repeats::{Claim, ClientWrite, First};
 use roundtable_core::rooms::Durability;
 use roundtable_core::signal::{Signal, SignalBody};
 use roundtable_core::state::State;
-use roundtable_core::time::Time;
+use roundtable_core::time::Moment;
 use roundtable_dialects::session::Ask;
 
 use super::repeats::{Known, Name};
@@ -42,6 +43,7 @@ pub type Given = (Name, First);
 
 /// What a batch does, in the order in which everybody sees it.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are records, and a box for each would cost more")]
 pub enum Step {
     /// A record goes out.
     Record {
@@ -128,28 +130,30 @@ pub trait Gate {
     fn refused(&mut self, ask: &Ask);
 }
 
-/// Decides the questions one after the other, each on what the ones before left behind. What their client ids gave in
-/// earlier batches is known.
+/// Decides what is due by itself, then the questions one after the other, each on what the ones before left behind. What
+/// their client ids gave in earlier batches is known.
 ///
 /// `gate` turns away what may not be asked now (a budget is used up); `random` gives fresh bits.
 pub fn decide_all<R>(
     (state, known): (&State, &Known),
     questions: &[Question<R>],
-    now: Time,
+    now: Moment,
     gate: &mut impl Gate,
     mut random: impl FnMut() -> u64,
 ) -> Batch {
-    // The log's own time never runs backwards, whatever the machine's clock does.
-    let now = now.max(state.at);
+    // Another writer's record may be ahead of what was counted here.
+    let now = Moment { t: now.t.max(state.t), ..now };
     let mut batch = Batch {
         steps: Vec::with_capacity(questions.len() * 2),
         state: state.clone(),
         relaxed: true,
         given: IndexMap::new(),
     };
+    batch.tick(now);
     for (number, question) in questions.iter().enumerate() {
         let mut context = Context {
-            now,
+            now: now.t,
+            at: now.at,
             actor: question.actor().clone(),
             by: question.by.clone(),
             connection: question.connection,
@@ -176,8 +180,28 @@ pub fn decide_all<R>(
 }
 
 impl Batch {
+    /// What is due by itself comes first, however much is asked.
+    fn tick(&mut self, now: Moment) {
+        if self.state.next_deadline().is_none_or(|due| due > now.t) {
+            return;
+        }
+        let context = Context {
+            now: now.t,
+            at: now.at,
+            actor: Principal::System,
+            by: Principal::System,
+            connection: None,
+            random: 0,
+            client: None,
+        };
+        // The server itself is never refused this.
+        if let Ok(decision) = decide(&self.state, &Command::Tick, &context) {
+            self.take_in(decision, context);
+        }
+    }
+
     fn take_in(&mut self, decision: Decision, context: Context) {
-        let Context { now, actor, connection: origin, client: claim, .. } = context;
+        let Context { now, at, actor, connection: origin, client: claim, .. } = context;
         if let Some((claim, first)) =
             claim.as_ref().and_then(|claim| Some((claim, claim.given(&decision, now)?)))
         {
@@ -190,7 +214,8 @@ impl Batch {
             let record = Record {
                 offset: self.state.head.next(),
                 room_seq,
-                at: now,
+                at,
+                t: now,
                 actor: actor.clone(),
                 room,
                 // Only the first event of a command carries the client id: its outcome is what a repeat is answered with.
@@ -203,7 +228,7 @@ impl Batch {
             self.steps.push(Step::Record { record, topics, origin });
         }
         for (room, body) in decision.signals {
-            let signal = Signal { at: now, actor: actor.clone(), room, body };
+            let signal = Signal { at, actor: actor.clone(), room, body };
             let topics = topics_of_signal(&signal);
             self.steps.push(Step::Signal { signal, topics, origin });
         }
@@ -219,14 +244,17 @@ fn may_wait(record: &Record, state: &State) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use roundtable_core::command::Command;
+    use roundtable_core::agents::{AgentCard, RegisterAgent};
     use roundtable_core::error::ErrorKind;
-    use roundtable_core::ids::{ClientId, RoomId};
+    use roundtable_core::ids::{AgentId, ClientId, RoomId};
     use roundtable_core::messages::Post;
     use roundtable_core::rooms::{CreateRoom, RoomCard};
+    use roundtable_core::time::Time;
     use roundtable_dialects::session::Token;
 
     use super::*;
+
+    const NOW: Moment = Moment { t: Time(5), at: Time(7) };
 
     /// Refuses everybody with one error, or lets everybody in.
     struct Door(Option<Error>);
@@ -254,7 +282,7 @@ mod tests {
             || Command::CreateRoom(CreateRoom { room: Some(room.clone()), card: RoomCard::default() });
         let questions = [ask(create()), ask(create())];
         let nothing = (&State::default(), &Known::new());
-        let batch = decide_all(nothing, &questions, Time(5), &mut Door(None), || 1);
+        let batch = decide_all(nothing, &questions, NOW, &mut Door(None), || 1);
         let offsets: Vec<u64> = batch.records().iter().map(|r| r.offset.0).collect();
         assert_eq!(offsets, [1]);
         assert!(matches!(
@@ -263,13 +291,41 @@ mod tests {
         ));
     }
 
+    /// The wall clock is an hour ahead when the agent is held, and set right before it goes on.
+    #[test]
+    fn a_batch_begins_with_what_is_due_in_log_time() {
+        let (ahead, agent) = (Time(3_600_000), AgentId::new("a").unwrap());
+        let card = AgentCard { name: "A".into(), ..AgentCard::default() };
+        let register = Command::RegisterAgent(RegisterAgent { agent: agent.clone(), card });
+        let hold = Command::PauseAgent(agent.clone(), Some(ahead.plus(1_000)));
+        let questions = [ask(register), ask(hold)];
+        let held = decide_all(
+            (&State::default(), &Known::new()),
+            &questions,
+            Moment { t: Time(0), at: ahead },
+            &mut Door(None),
+            || 1,
+        );
+        let later = |t| {
+            let now = Moment { t, at: Time(9) };
+            decide_all((&held.state, &Known::new()), &[ask(Command::Look)], now, &mut Door(None), || 1)
+        };
+        assert!(matches!(later(Time(999)).steps.as_slice(), [Step::Reply(0, Ok(_))]));
+        let over = later(Time(1_000));
+        let [Step::Record { record, .. }, Step::Reply(0, Ok(_))] = over.steps.as_slice() else {
+            panic!("{over:?}")
+        };
+        assert_eq!((record.event.kind(), record.t), ("agent.status_changed", Time(1_000)));
+        assert_eq!(over.state.next_deadline(), None);
+    }
+
     #[test]
     fn a_refused_question_has_no_effect() {
         let post = Post::text(RoomId::new("r").unwrap(), Principal::System, "x");
         let refusal = Error::forbidden("no");
         let questions = [ask(Command::Post(Box::new(post)))];
         let nothing = (&State::default(), &Known::new());
-        let batch = decide_all(nothing, &questions, Time(5), &mut Door(Some(refusal)), || 1);
+        let batch = decide_all(nothing, &questions, NOW, &mut Door(Some(refusal)), || 1);
         assert!(batch.records().is_empty());
         assert_eq!(batch.state, State::default());
     }
@@ -293,7 +349,7 @@ mod tests {
         let lost = Err(Error::new(ErrorKind::Unavailable, "the disk is gone"));
         let known = Known::from([((Principal::System, ClientId::new("b").unwrap()), lost)]);
         let before = (&State::default(), &known);
-        let mut batch = decide_all(before, &questions, Time(5), &mut Door(None), || 1);
+        let mut batch = decide_all(before, &questions, NOW, &mut Door(None), || 1);
         let replies = batch.steps.iter().filter_map(|step| match step {
             Step::Reply(_, reply) => Some(reply.as_ref().map_err(|error| error.kind)),
             _ => None,

@@ -100,7 +100,7 @@ mod tests {
         let card = RoomCard { description: "x".repeat(bytes), ..RoomCard::default() };
         let command = Command::CreateRoom(CreateRoom { room: RoomId::new("r").ok(), card });
         let (actor, by) = (who.clone(), who.clone());
-        let ctx = Context { now: Time(0), actor, by, connection: None, random: 1, client: None };
+        let ctx = Context { now: Time(0), at: Time(0), actor, by, connection: None, random: 1, client: None };
         (who, decide(&State::default(), &command, &ctx).unwrap())
     }
 

@@ -136,7 +136,7 @@ impl Repeats {
     pub fn note(&mut self, record: &Record) {
         let Some((write, first)) = record.client.as_ref().zip(First::of(record)) else { return };
         let mark = codec::mark(&record.actor.to_string(), write.id.as_str());
-        self.filter.add(&ClientMark { offset: record.offset, mark, t: record.at });
+        self.filter.add(&ClientMark { offset: record.offset, mark, t: record.t });
         let name = (record.actor.clone(), write.id.clone());
         self.passing.by_name.remove(&name);
         self.kept.add(record.offset.0, name, first);

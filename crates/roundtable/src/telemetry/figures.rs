@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use roundtable_core::time::Time;
+use roundtable_core::time::{Moment, Time};
 use roundtable_dialects::figures::Figures;
 use sysinfo::{
     DiskRefreshKind, Disks, MemoryRefreshKind, Networks, Pid, ProcessRefreshKind, ProcessesToUpdate, System,
@@ -90,8 +90,8 @@ impl Sampler {
         }
     }
 
-    /// A sample. What the system does not tell is 0; the first sample knows no network rates.
-    pub fn sample(&mut self, now: Time, counts: Counts) -> Figures {
+    /// A sample: `at` is when it is shown to be taken, `t` is what rates are reckoned from. What the system does not tell is 0; the first sample knows no network rates.
+    pub fn sample(&mut self, Moment { t: now, at }: Moment, counts: Counts) -> Figures {
         let (cpu_percent, total_memory, available_memory) = self.machine();
         let Since { records_per_second, bytes_per_second, error_rate, message_rate, latency_p95_ms } =
             self.since_the_last(now, counts);
@@ -102,7 +102,7 @@ impl Sampler {
         Figures {
             node: self.node.clone(),
             started_at: self.started_at,
-            at: now,
+            at,
             cpu_percent,
             memory_percent: share(total_memory.saturating_sub(available_memory), total_memory),
             disk_percent,
@@ -232,19 +232,21 @@ fn share(part: u64, whole: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Counts, Sampler, Time, share};
+    use super::{Counts, Moment, Sampler, Time, share};
     #[test]
     fn samples_are_measured_and_in_range() {
         let dir = tempfile::tempdir().unwrap();
         let mut sampler = Sampler::new(("n1".into(), true), Time(5), dir.path());
-        let first = sampler.sample(Time(1_000), Counts { connections: 3, records: 10, ..Counts::default() });
+        let moment = |ms| Moment { t: Time(ms), at: Time(ms) };
+        let first =
+            sampler.sample(moment(1_000), Counts { connections: 3, records: 10, ..Counts::default() });
         assert_eq!((first.node.as_str(), first.started_at, first.at), ("n1", Time(5), Time(1_000)));
         assert!(first.encrypted);
         assert_eq!(first.connections, 3);
         assert_eq!((first.network_in, first.network_out), (0.0, 0.0), "one sample knows no rate");
         assert_eq!((first.records_per_second, first.error_rate), (0.0, 0.0), "nor what was written");
         let counts = Counts { connections: 0, records: 30, questions: 8, refusals: 2, ..Counts::default() };
-        let second = sampler.sample(Time(3_000), counts);
+        let second = sampler.sample(moment(3_000), counts);
         assert_eq!((second.records_per_second, second.error_rate), (10.0, 0.25));
         assert!(
             second.process_memory > 0 && second.available_memory <= second.total_memory && second.cores > 0

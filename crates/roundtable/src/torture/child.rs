@@ -13,6 +13,7 @@ use crate::admin::records::Seen;
 use crate::admin::wire::History;
 use crate::auth::first_start::FirstCredentials;
 use crate::cli::place::Place;
+use crate::clock;
 use crate::config::BareWs;
 use crate::line::{Attempt, post, request};
 
@@ -28,6 +29,8 @@ const PAGE: usize = 1_000;
 pub struct Site {
     dir: PathBuf,
     settings: Vec<String>,
+    /// The file by which the server's wall clock is set wrong.
+    wall_clock: Option<PathBuf>,
 }
 
 /// A server process.
@@ -55,7 +58,22 @@ pub struct Doors {
 impl Site {
     /// A site in an empty folder. `settings` are `section.key=value`.
     pub fn new(dir: &Path, settings: &[&str]) -> Self {
-        Self { dir: dir.to_owned(), settings: settings.iter().map(ToString::to_string).collect() }
+        Self {
+            dir: dir.to_owned(),
+            settings: settings.iter().map(ToString::to_string).collect(),
+            wall_clock: None,
+        }
+    }
+
+    /// Sets the wall clock of the server wrong by so many milliseconds, from now on or its next start on.
+    pub fn set_clock(&mut self, wrong_by_ms: i64) -> Attempt<()> {
+        let file = self.dir.join("wall-clock");
+        // At once for whoever reads it meanwhile: never half a number.
+        let new = self.dir.join("wall-clock.new");
+        std::fs::write(&new, wrong_by_ms.to_string())?;
+        std::fs::rename(new, &file)?;
+        self.wall_clock = Some(file);
+        Ok(())
     }
 
     /// The data directory.
@@ -79,6 +97,7 @@ impl Site {
         for setting in self.settings.iter().map(String::as_str).chain(["logging.level=warn"]) {
             command.args(["--set", setting]);
         }
+        command.envs(self.wall_clock.iter().map(|file| (clock::TEST_WALL_CLOCK, file)));
         let diary = File::options().create(true).append(true).open(self.diary())?;
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(diary).spawn()?;
         let (pid, mut starting) = (child.id(), Starting(Some(child)));

@@ -77,6 +77,15 @@ impl Person {
         Ok(Self::new(name, room, Card::Aiwm { token: text(&issued, "/token") }))
     }
 
+    /// An AIWM agent shows a new token from now on.
+    pub async fn new_token(&mut self, doors: &Doors) -> Attempt<()> {
+        if let Card::Aiwm { token } = &mut self.card {
+            let issued = doors.admin("/tokens", json!({"agent": self.name})).await?;
+            *token = text(&issued, "/token");
+        }
+        Ok(())
+    }
+
     /// A MegaBot guest.
     pub fn megabot(name: &str, room: &str) -> Self {
         Self::new(name, room, Card::MegaBot)

@@ -126,7 +126,7 @@ pub struct Slot {
     /// What it receives once older records have been read from the log.
     pub catching_up: Vec<CatchUp>,
     /// When it wants to be woken.
-    pub wake_at: Option<Time>,
+    pub wake_at: Option<u64>,
     /// Its CONNECT waits for an answer.
     pub attempt: Option<Attempt>,
 }

@@ -133,8 +133,13 @@ impl Shard {
         from: Option<(&Arc<Committed>, usize)>,
     ) {
         let figures = self.hub.figures.load();
-        let scene =
-            Scene { now: clock::now(), state: &view.state, epoch: view.epochs.current(), figures: &figures };
+        let scene = Scene {
+            now: view.now(),
+            at: clock::now(),
+            state: &view.state,
+            epoch: view.epochs.current(),
+            figures: &figures,
+        };
         let mut made: SmallVec<[(FrameKey, Frames); 4]> = SmallVec::new();
         let mut own: Vec<(Rc<Connection>, u8)> = Vec::new();
         let mut full: Vec<Rc<Connection>> = Vec::new();
@@ -236,8 +241,13 @@ impl Shard {
         let Some(home) = connection.with_slot(number, |slot| Rc::clone(&slot.home)) else { return };
         let view = home.view.borrow().clone();
         let figures = self.hub.figures.load();
-        let scene =
-            Scene { now: clock::now(), state: &view.state, epoch: view.epochs.current(), figures: &figures };
+        let scene = Scene {
+            now: view.now(),
+            at: clock::now(),
+            state: &view.state,
+            epoch: view.epochs.current(),
+            figures: &figures,
+        };
         let routed = connection.with_slot(number, |slot| slot.route(delivery, scene));
         match routed {
             None | Some((Route::Skip, ..)) => {}
@@ -296,7 +306,8 @@ impl Shard {
         connection.with_slot(slot, |slot| {
             let view = slot.home.view.borrow().clone();
             let scene = Scene {
-                now: clock::now(),
+                now: view.now(),
+                at: clock::now(),
                 state: &view.state,
                 epoch: view.epochs.current(),
                 figures: &figures,

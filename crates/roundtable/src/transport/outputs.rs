@@ -73,9 +73,12 @@ impl Shard {
                 Output::Notice(sign) => self.hub.watch.saw(sign, connection.from.spot()),
                 Output::Probe(number) => self.probe(connection, Probe { slot, number }),
                 Output::WakeAt(time) => {
-                    connection.with_slot(slot, |slot| slot.wake_at = Some(time));
-                    let wait = u64::try_from(time.since(clock::now())).unwrap_or(0);
-                    self.remind(connection, clock::monotonic_ms() + wait);
+                    let due = connection.with_slot(slot, |slot| {
+                        let now = slot.home.view.borrow().now();
+                        let wait = u64::try_from(time.since(now)).unwrap_or(0);
+                        *slot.wake_at.insert(clock::monotonic_ms().saturating_add(wait))
+                    });
+                    due.iter().for_each(|due| self.remind(connection, *due));
                 }
                 Output::End(SessionEnding::Close(code, reason)) => {
                     self.close(connection, slot, code, &reason)

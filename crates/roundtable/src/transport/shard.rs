@@ -132,13 +132,8 @@ impl Shards {
     pub fn prepare(count: u16) -> Prepared {
         let (ways, inboxes): (Vec<_>, Vec<_>) =
             (0..count.clamp(1, 64)).map(|_| mpsc::unbounded_channel()).unzip();
-        let first = u64::try_from(clock::now().0).unwrap_or(0) << 12;
         Prepared {
-            shards: Shards {
-                ways: ways.into(),
-                next: Arc::default(),
-                next_connection: Arc::new(first.into()),
-            },
+            shards: Shards { ways: ways.into(), next: Arc::default(), next_connection: Arc::default() },
             inboxes,
         }
     }
@@ -152,6 +147,10 @@ impl Prepared {
 
     /// Starts the threads. Fails when the system gives no threads or no event queue.
     pub fn start(self, hub: &Arc<Hub>, doors: &Arc<dyn Doors>) -> std::io::Result<Started> {
+        // Log time goes on over restarts, so no number comes again, whatever the wall clock is set to.
+        let home = hub.workspaces.get(hub.workspaces.default_id());
+        let began = home.map_or_else(clock::now, |home| home.moment().t);
+        self.shards.next_connection.store(u64::try_from(began.0).unwrap_or(0) << 12, Ordering::Relaxed);
         let mut threads = Vec::new();
         for (number, inbox) in self.inboxes.into_iter().enumerate() {
             let number = u16::try_from(number).unwrap_or(0);

@@ -15,7 +15,6 @@ use super::probes::Probe;
 use super::shard::Shard;
 use super::stream::Stream;
 use super::turn::{FRAME, REFUSED};
-use crate::clock;
 
 /// What a stranger is told whose message stays half.
 const HALF: &str = "the rest of a message did not come in time";
@@ -318,15 +317,14 @@ impl Shard {
     }
 
     fn wake(self: &Rc<Self>, connection: &Rc<Connection>, now: u64) {
-        let present = clock::now();
         for number in 0..connection.slot_count() {
             let due = connection.with_slot(number, |slot| match slot.wake_at {
-                Some(at) if at <= present => {
+                Some(at) if at <= now => {
                     slot.wake_at = None;
                     Some(true)
                 }
                 Some(at) => {
-                    self.remind(connection, now + u64::try_from(at.since(present)).unwrap_or(0).max(1));
+                    self.remind(connection, at);
                     Some(false)
                 }
                 None => None,

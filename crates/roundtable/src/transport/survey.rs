@@ -94,7 +94,8 @@ impl Shard {
         connection.with_slot(number, |slot| {
             let view = slot.home.view.borrow().clone();
             let scene = roundtable_dialects::session::Scene {
-                now: clock::now(),
+                now: view.now(),
+                at: clock::now(),
                 state: &view.state,
                 epoch: view.epochs.current(),
                 figures: &figures,

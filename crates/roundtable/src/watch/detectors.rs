@@ -130,13 +130,13 @@ pub struct Found {
 }
 
 impl Found {
-    /// The evidence, as events show it.
-    pub fn evidence(&self) -> Value {
+    /// The evidence, as events show it. `first_at`: when the first of them was, by the wall clock.
+    pub fn evidence(&self, first_at: Time) -> Value {
         json!({
             "count": self.count,
             "window_seconds": self.window_s,
             "threshold": self.threshold,
-            "first_at": self.first.0,
+            "first_at": first_at.0,
             "listener": self.place,
             "confidence": self.confidence,
         })

@@ -58,7 +58,7 @@ fn in_room(offset: u64, at: i64, room: RoomId, actor: Principal, event: Event) -
         command: (offset.is_multiple_of(2)).then(|| format!("1:{offset:032x}").parse().unwrap()),
     });
     let (room, room_seq) = (Some(room), Some(offset));
-    Record { offset: Offset(offset), room_seq, at: Time(at), actor, room, client, event }
+    Record { offset: Offset(offset), room_seq, at: Time(at), t: Time(at), actor, room, client, event }
 }
 
 /// Any record: messages mostly, the clock going back now and then.
@@ -112,7 +112,7 @@ fn direct(to: Principal, dice: &mut Dice) -> DirectMessage {
 
 fn alone(offset: u64, at: i64, event: Event) -> Record {
     let (offset, at, actor) = (Offset(offset), Time(at), Principal::System);
-    Record { offset, room_seq: None, at, actor, room: None, client: None, event }
+    Record { offset, room_seq: None, at, t: at, actor, room: None, client: None, event }
 }
 
 /// Appends as epoch `epoch` of workspace `w` and waits for the answer.

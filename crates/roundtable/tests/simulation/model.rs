@@ -45,6 +45,8 @@ impl Model {
     /// The next record. Offsets and numbers within a room are dense, ids and client ids are used once.
     pub fn push(&mut self, record: &Record) {
         assert_eq!(record.offset, self.head().next(), "P2: a record is missing, repeated or out of order");
+        let before = self.records.last().map_or(record.t, |last| last.t);
+        assert!(before <= record.t, "P9: log time goes back at {:?}", record.offset);
         if let Some(room) = &record.room {
             let number = self.numbers.entry(room.clone()).or_default();
             *number += 1;

@@ -67,6 +67,7 @@ impl Table {
         let mut state = (*log.0).clone();
         let context = Context {
             now: self.now(),
+            at: self.now(),
             actor: who.clone(),
             by: who.clone(),
             connection: None,
@@ -81,6 +82,7 @@ impl Table {
                 offset: state.head.next(),
                 room_seq: room.as_ref().map(|room| state.next_in_room(room)),
                 at: self.now(),
+                t: self.now(),
                 actor: who.clone(),
                 room,
                 client: client.take(),

@@ -45,6 +45,7 @@ impl Table {
         let mut state = (**shared).clone();
         let ctx = Context {
             now: self.now(),
+            at: self.now(),
             actor: who.clone(),
             by: who.clone(),
             connection: None,
@@ -58,6 +59,7 @@ impl Table {
                 offset: state.head.next(),
                 room_seq: None,
                 at: self.now(),
+                t: self.now(),
                 actor: who.clone(),
                 room,
                 client: None,
@@ -211,6 +213,7 @@ impl Desk for Table {
             offset: Offset(1),
             room_seq: Some(1),
             at: self.now(),
+            t: self.now(),
             actor: Principal::System,
             room: Some(RoomId::new("r").unwrap()),
             client: None,

@@ -74,7 +74,8 @@ fn what_is_sent_before_the_greeting_is_done_after_it() {
     // Everything is said between the upgrade and the answer about the credential.
     let session = MegaBotSession::new(Arc::new(world.settings.clone()));
     let mut client = Vec::new();
-    let scene = Scene { now: world.now, state: &world.state, epoch: EPOCH, figures: &world.figures };
+    let scene =
+        Scene { now: world.now, at: world.now, state: &world.state, epoch: EPOCH, figures: &world.figures };
     let mut session = session;
     for text in [r#"{"type":"ping"}"#, "nonsense"] {
         session.input(Input::Text(text), scene, &mut client);
@@ -98,7 +99,8 @@ fn what_waits_for_the_greeting_is_bounded_in_bytes() {
     let world = World::new();
     let mut session = MegaBotSession::new(Arc::new(world.settings.clone()));
     let mut out = Vec::new();
-    let scene = Scene { now: world.now, state: &world.state, epoch: EPOCH, figures: &world.figures };
+    let scene =
+        Scene { now: world.now, at: world.now, state: &world.state, epoch: EPOCH, figures: &world.figures };
     let most = world.settings.max_message_bytes;
     session.input(Input::Text(&"x".repeat(most)), scene, &mut out);
     assert!(out.is_empty(), "one message of any legal size waits");

@@ -101,7 +101,7 @@ impl MxfSession {
         let flat = super::super::errors::body(&error);
         send("error", &flat, out);
         let data = members(serde_json::json!({"error": text, "rejectedEvent": event}));
-        let message = self.superset("message:error", None, scene.now).message(&flat, &data);
+        let message = self.superset("message:error", None, scene.at).message(&flat, &data);
         out.push(Output::Send(message));
         if let Some(id) = call.ack {
             out.push(Output::Send(Message::Ack(id, super::super::errors::ack(&error))));

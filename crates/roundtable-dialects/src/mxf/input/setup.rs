@@ -119,7 +119,7 @@ impl MxfSession {
         let active_only = fields.flag("activeOnly")?.unwrap_or(false);
         self.managed(&room, scene)?;
         let opens = |key: &&Key| matches!(&key.opens, KeyFor::Room { room: of, .. } if *of == room);
-        let is_active = |key: &Key| !key.revoked && key.expires_at.is_none_or(|end| scene.now < end);
+        let is_active = |key: &Key| !key.revoked && !key.is_over(scene.moment());
         let keys: Vec<Value> = scene
             .state
             .keys()

@@ -249,7 +249,7 @@ impl Rig {
     }
 
     fn scene(&self) -> Scene<'_> {
-        Scene { now: self.now, state: &self.state, epoch: 1, figures: &self.figures }
+        Scene { now: self.now, at: self.now, state: &self.state, epoch: 1, figures: &self.figures }
     }
 
     fn with(&mut self, at: usize, call: impl FnOnce(&mut MxfSession, Scene<'_>, &mut Outputs)) {
@@ -349,7 +349,7 @@ impl Rig {
     fn context(&mut self, actor: Principal, by: Principal, connection: Option<ConnectionId>) -> Context {
         self.random += 1;
         self.now = self.now.plus(1);
-        Context { now: self.now, actor, by, connection, random: self.random, client: None }
+        Context { now: self.now, at: self.now, actor, by, connection, random: self.random, client: None }
     }
 
     fn answer(&mut self, at: usize, ask: Ask) {
@@ -388,6 +388,7 @@ impl Rig {
                 offset: self.state.head.next(),
                 room_seq: room.as_ref().map(|room| self.state.next_in_room(room)),
                 at: context.now,
+                t: context.now,
                 actor: context.actor.clone(),
                 room,
                 client: client.take(),

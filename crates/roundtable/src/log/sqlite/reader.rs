@@ -12,7 +12,7 @@ use roundtable_core::state::State;
 use roundtable_core::time::{Offset, Time};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 
-use super::super::codec::{self, Columns, Hash};
+use super::super::codec::{self, Columns, Form, Hash, Numbers};
 use super::super::{Allowance, ClientMark, Epochs, Loaded, Sought, Span, Verified, Wanted};
 use super::postings::{Gathered, Pending};
 use super::{postings, schema};
@@ -100,11 +100,9 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
 
 macro_rules! select {
     ($from:literal) => {
-        concat!("SELECT r.id, r.at, r.room_seq, r.kind, r.actor, r.room, r.target, r.client, r.body, r.hash, r.command FROM ", $from)
+        concat!("SELECT r.id, r.at, r.room_seq, r.kind, r.actor, r.room, r.target, r.client, r.body, r.hash, r.command, r.t FROM ", $from)
     };
 }
-
-type Numbers = (u64, i64, Option<u64>);
 
 fn parts<'a>(row: &'a Row<'_>) -> Result<(Numbers, Columns<'a>), Fault> {
     let columns = Columns {
@@ -116,7 +114,8 @@ fn parts<'a>(row: &'a Row<'_>) -> Result<(Numbers, Columns<'a>), Fault> {
         command: row.get_ref(10)?.as_str_or_null()?,
         body: row.get_ref(8)?.as_str()?,
     };
-    Ok(((schema::offset(row.get(0)?), row.get(1)?, row.get(2)?), columns))
+    let offset = schema::offset(row.get(0)?);
+    Ok((Numbers { offset, at: row.get(1)?, t: row.get(11)?, room_seq: row.get(2)? }, columns))
 }
 
 fn record(row: &Row<'_>) -> Result<Record, Fault> {
@@ -380,14 +379,17 @@ pub fn verify(connection: &Connection, workspace: &WorkspaceId) -> Result<Verifi
     let mut verified = Verified { sound: 0, broken: None };
     let Some((number, _)) = known(connection, workspace)? else { return Ok(verified) };
     let mut hash: Hash = codec::beginning(workspace);
+    let sql = "SELECT untimed FROM workspaces WHERE number = ?1";
+    let untimed: u64 = connection.query_row(sql, [number], |row| row.get(0))?;
     let sql = select!("records r WHERE r.id > ?1 AND r.id <= ?2 ORDER BY r.id");
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query((schema::id(number, 0), schema::id(number, schema::MAX_OFFSET)))?;
     while let Some(row) = rows.next()? {
         let next = verified.sound + 1;
         let (numbers, columns) = parts(row)?;
-        hash = codec::chain(&hash, numbers, &columns);
-        let wrong = if numbers.0 != next {
+        let form = if numbers.offset <= untimed { Form::WithoutLogTime } else { Form::WithLogTime };
+        hash = codec::chain(&hash, form, numbers, &columns);
+        let wrong = if numbers.offset != next {
             Some("it is missing".to_owned())
         } else if row.get_ref(9)?.as_blob()? != hash {
             Some("it is not what was written: its hash differs".to_owned())

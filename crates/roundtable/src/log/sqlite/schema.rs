@@ -55,6 +55,23 @@ const STEPS: &[&str] = &["
             strftime('%Y-%m-%dT%H:%M:%fZ', r.at / 1000.0, 'unixepoch') AS at,
             r.kind, r.actor, r.room, r.room_seq, r.target, r.client, r.command, r.body, lower(hex(r.hash)) AS hash
         FROM records r JOIN workspaces w ON w.number = r.id >> 40;
+", "
+    -- `t`: log time. What was written before there was one gets the newest stamp so far; `untimed`: up to this offset it is no
+    -- part of the hash.
+    ALTER TABLE records ADD COLUMN t INTEGER NOT NULL DEFAULT 0;
+    UPDATE records SET t = newest.t FROM (
+        SELECT id, max(at) OVER (PARTITION BY id >> 40 ORDER BY id) AS t FROM records
+    ) AS newest WHERE newest.id = records.id;
+    ALTER TABLE workspaces ADD COLUMN untimed INTEGER NOT NULL DEFAULT 0;
+    UPDATE workspaces SET untimed = coalesce(
+        (SELECT max(id) & 0xffffffffff FROM records WHERE id BETWEEN number << 40 AND (number << 40) + 0xffffffffff), 0
+    );
+    DROP VIEW log;
+    CREATE VIEW log AS
+        SELECT w.workspace AS workspace, r.id & 0xffffffffff AS offset,
+            strftime('%Y-%m-%dT%H:%M:%fZ', r.at / 1000.0, 'unixepoch') AS at, r.t,
+            r.kind, r.actor, r.room, r.room_seq, r.target, r.client, r.command, r.body, lower(hex(r.hash)) AS hash
+        FROM records r JOIN workspaces w ON w.number = r.id >> 40;
 "];
 /// The step that made the table of client ids.
 const CLIENTS: u32 = 2;

@@ -320,8 +320,9 @@ impl Writer {
 }
 
 fn insert(connection: &Connection, tail: &mut Tail, rows: &[Row]) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO records(id, at, kind, actor, room, room_seq, target, client, hash, body, command)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    let sql =
+        "INSERT INTO records(id, at, kind, actor, room, room_seq, target, client, hash, body, command, t)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
     let mut statement = connection.prepare_cached(sql)?;
     for row in rows {
         tail.hash = row.chain(&tail.hash);
@@ -339,6 +340,7 @@ fn insert(connection: &Connection, tail: &mut Tail, rows: &[Row]) -> rusqlite::R
             &tail.hash[..],
             columns.body,
             columns.command,
+            row.t,
         ))?;
     }
     Ok(())
@@ -353,7 +355,7 @@ fn note_clients(connection: &Connection, number: i64, rows: &[Row]) -> rusqlite:
         if let Some(client) = columns.client {
             let mark = codec::mark(columns.actor, client).cast_signed();
             noted += 1;
-            statement.execute((schema::id(number, row.offset), mark, row.at))?;
+            statement.execute((schema::id(number, row.offset), mark, row.t))?;
         }
     }
     if let (1.., Some(last)) = (noted, rows.last()) {
@@ -361,7 +363,7 @@ fn note_clients(connection: &Connection, number: i64, rows: &[Row]) -> rusqlite:
             SELECT id FROM clients WHERE id > ?2 AND id <= ?3 ORDER BY id LIMIT ?4
         )";
         let (low, high) = (schema::id(number, 0), schema::id(number, schema::MAX_OFFSET));
-        let oldest = last.at.saturating_sub(REPEAT_MS);
+        let oldest = last.t.saturating_sub(REPEAT_MS);
         connection.prepare_cached(sql)?.execute((oldest, low, high, noted * 2))?;
     }
     Ok(())

@@ -1,0 +1,38 @@
+//! A workspace as it stood after a batch, for whoever looks at it.
+
+use std::sync::Arc;
+
+use imbl::Vector;
+use roundtable_core::delivery::{Topic, replays};
+use roundtable_core::event::Record;
+use roundtable_core::state::State;
+use roundtable_core::time::{Offset, Time};
+
+use super::log_time::LogTime;
+use crate::clock;
+use crate::log::Epochs;
+
+/// A workspace as it stood after a batch.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Its state.
+    pub state: Arc<State>,
+    /// The epochs of its log.
+    pub epochs: Arc<Epochs>,
+    pub(super) log_time: LogTime,
+    pub(super) unsynced: Vector<Arc<Record>>,
+}
+
+impl View {
+    /// The present in the workspace's log time.
+    pub fn now(&self) -> Time {
+        self.log_time.now(clock::monotonic_ms())
+    }
+
+    /// What of a topic was handed out and is not in the log yet, after an offset: messages of relaxed rooms. Whoever reads
+    /// the log adds these, so that nothing is missing between what is read and what comes live.
+    pub fn unsynced(&self, topic: &Topic, after: Offset) -> impl Iterator<Item = &Record> {
+        let later = self.unsynced.iter().map(|record| &**record).filter(move |record| record.offset > after);
+        later.filter(move |record| replays(record, topic))
+    }
+}
