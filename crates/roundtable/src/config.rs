@@ -41,8 +41,8 @@ section! {
         trusted_proxies: Networks = Networks::default(),
         /// How long a client may take to send the head of a request: a socket that never speaks is not kept.
         header_timeout: Span = Span::of_ms(10_000),
-        /// How long the body of a request may take: whoever keeps it unfinished holds memory and a socket. Longer where large
-        /// bodies come over slow lines. Who has shown no credential in the head has `header_timeout` at most.
+        /// How long the body of a request may take: whoever keeps it unfinished holds memory and a socket. Of somebody known it
+        /// may go on for as long as 1 KiB a second arrives. Who has shown no credential in the head has `header_timeout` at most.
         body_timeout: Span = Span::of_ms(30_000),
         /// How long a connection is kept after an answer for the next request. Longer than the pools of proxies keep it, so that
         /// none of them sends into a connection that ends.

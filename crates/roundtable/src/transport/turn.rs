@@ -35,7 +35,7 @@ const TURN: usize = 32 << 10;
 /// Who has had no whole turn within this time, and has waited for more input, begins a new one.
 const WINDOW_MS: u64 = 10;
 /// Bytes in a second that prove life: whoever sends fewer has a pong to show.
-const LEAST_RATE: u64 = 1 << 10;
+const LEAST_RATE: u128 = 1 << 10;
 
 /// What somebody may take.
 #[derive(Clone, Copy, Debug)]
@@ -134,7 +134,7 @@ impl Meter {
 
     /// Whether bytes came fast enough in the last milliseconds to prove life; begins to count anew.
     pub fn proves_life(&self, ms: u64) -> bool {
-        self.received.take() as u64 >= ms.saturating_mul(LEAST_RATE) / 1_000
+        is_life(self.received.take(), Duration::from_millis(ms))
     }
 
     /// Notes whether half of something is here. Says since when.
@@ -182,6 +182,11 @@ impl Meter {
             ms => Next::Pause(ms),
         }
     }
+}
+
+/// Whether so many bytes in so much time are a sign of life.
+pub fn is_life(bytes: usize, time: Duration) -> bool {
+    bytes as u128 >= time.as_millis() * LEAST_RATE / 1_000
 }
 
 /// Connections whose turn is over, and who want another.

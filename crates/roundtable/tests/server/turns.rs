@@ -32,6 +32,32 @@ async fn socket(house: &House, path: &str) -> TcpStream {
     tcp
 }
 
+/// One request over a connection that stays; the status and the body of its answer.
+async fn exchange(tcp: &mut TcpStream, request: &[u8], pause: Duration) -> (u16, String) {
+    for piece in request.chunks(3_000) {
+        tcp.write_all(piece).await.unwrap();
+        tokio::time::sleep(pause).await;
+    }
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(tokio::time::timeout(PATIENCE, tcp.read_u8()).await.expect("an answer").unwrap());
+    }
+    let head = String::from_utf8(head).unwrap().to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    let mut body = vec![0; length.parse().unwrap()];
+    tcp.read_exact(&mut body).await.unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), String::from_utf8(body).unwrap())
+}
+
+fn get(path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes()
+}
+
+fn post(path: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}").into_bytes()
+}
+
 /// A masked text frame; a mask of zeros changes nothing.
 fn frame(text: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0x81];
@@ -243,6 +269,38 @@ async fn a_client_that_ends_its_session_may_close_its_socket_first() {
     line.send(Message::text("1")).await.unwrap();
     line.close(None).await.unwrap();
     assert!(close_code(&mut line).await.is_none_or(|code| code == 1005 || code == 1000));
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_post_that_goes_on_is_waited_for() {
+    let house = House::open(&[
+        "server.body_timeout=500ms",
+        "socketio.ping_interval=400ms",
+        "socketio.ping_timeout=400ms",
+    ])
+    .await;
+    house.admin("POST /admin/v1/agents", json!({"agent_id": "slow"})).await;
+    let (_, issued) = house.admin("POST /admin/v1/tokens", json!({"agent": "slow"})).await;
+    let large = json!({"role": "assistant", "content": "x".repeat(60_000)});
+    let large = format!("42/dev/aiwm/chat,7[\"message:send\",{large}]");
+    let (at_once, slowly) = (Duration::ZERO, Duration::from_millis(100));
+
+    let mut tcp = TcpStream::connect(house.address(0)).await.unwrap();
+    let (_, opened) = exchange(&mut tcp, &get(POLLING), at_once).await;
+    let opened: Value = serde_json::from_str(&opened[1..]).unwrap();
+    let path = format!("{POLLING}&sid={}", opened["sid"].as_str().unwrap());
+    let enter = format!("40/dev/aiwm/chat,{}", json!({"token": issued["token"]}));
+    assert_eq!(exchange(&mut tcp, &post(&path, &enter), at_once).await.0, 200);
+    assert_eq!(exchange(&mut tcp, &post(&path, &large), slowly).await, (200, "ok".into()));
+    let (status, heard) = exchange(&mut tcp, &get(&path), at_once).await;
+    assert!(status == 200 && heard.contains("43/dev/aiwm/chat,7[{\"success\":true"), "{heard}");
+
+    let (_, opened) = exchange(&mut tcp, &get(POLLING), at_once).await;
+    let opened: Value = serde_json::from_str(&opened[1..]).unwrap();
+    let path = format!("{POLLING}&sid={}", opened["sid"].as_str().unwrap());
+    let half = &post(&path, &"4".repeat(15_000))[..5_000];
+    assert_eq!(exchange(&mut tcp, half, at_once).await.0, 408, "a stranger has no more time than that");
     house.close().await;
 }
 

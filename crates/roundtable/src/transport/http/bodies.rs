@@ -1,5 +1,6 @@
 //! Bodies of requests: how much of one is read, from whom, in which time, and how much of all of them stands in memory.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use hyper::body::{Body as _, Incoming};
 use super::super::Settings;
 use super::pace::Pace;
 use crate::shares::{Share, Shares};
+use crate::transport::turn::is_life;
 
 /// Silence after which nobody waits any more for the rest of a body that is thrown away.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -106,20 +108,33 @@ pub async fn read(
     let most = body.size_hint().upper().and_then(|most| usize::try_from(most).ok()).unwrap_or(reach.limit);
     let share = tokio::time::timeout(patience, memory.for_one(address, reach, most.min(reach.limit))).await;
     let share = share.ok().flatten().ok_or(Unread::Busy)?;
-    let whole = async {
-        tokio::select! {
-            biased;
-            whole = Limited::new(body, reach.limit).collect() => whole.map_err(Some),
-            () = pace.ended() => Err(None),
+    let arrived = Cell::new(0);
+    let body = Limited::new(body, reach.limit).map_frame(|frame| {
+        arrived.set(arrived.get() + frame.data_ref().map_or(0, Bytes::len));
+        frame
+    });
+    tokio::select! {
+        biased;
+        whole = body.collect() => match whole {
+            Ok(body) => Ok((without_mark(body.to_bytes()), Some(share))),
+            Err(error) if error.is::<LengthLimitError>() => {
+                Err(if reach.proven { Unread::TooLarge } else { Unread::Unproven })
+            }
+            Err(_) => Err(Unread::Cut),
+        },
+        () = pace.ended() => Err(Unread::Cut),
+        () = too_slow(&arrived, patience, reach.proven) => Err(Unread::TooSlow),
+    }
+}
+
+/// Comes back when the time for a body is up: for somebody known when it went on too slowly for so long, for anybody else at
+/// once.
+async fn too_slow(arrived: &Cell<usize>, patience: Duration, proven: bool) {
+    loop {
+        tokio::time::sleep(patience).await;
+        if !proven || !is_life(arrived.take(), patience) {
+            return;
         }
-    };
-    match tokio::time::timeout(patience, whole).await {
-        Ok(Ok(body)) => Ok((without_mark(body.to_bytes()), Some(share))),
-        Ok(Err(Some(error))) if error.is::<LengthLimitError>() => {
-            Err(if reach.proven { Unread::TooLarge } else { Unread::Unproven })
-        }
-        Ok(Err(_)) => Err(Unread::Cut),
-        Err(_) => Err(Unread::TooSlow),
     }
 }
 
