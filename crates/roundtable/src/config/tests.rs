@@ -230,6 +230,31 @@ fn guests_come_in_on_loopback_only() {
 }
 
 #[test]
+fn proxies_are_addresses_and_networks_and_the_proxy_protocol_needs_some() {
+    let proxies = |text: &str| with(&[text]).map(|config| config.server.trusted_proxies);
+    let trusted = proxies("server.trusted_proxies=127.0.0.1, 10.0.0.0/8, fd00::/8").unwrap();
+    for (address, known) in [
+        ("127.0.0.1", true),
+        ("::ffff:10.1.2.3", true),
+        ("fd12::1", true),
+        ("127.0.0.2", false),
+        ("11.0.0.1", false),
+        ("::1", false),
+    ] {
+        assert_eq!(trusted.contains(address.parse().unwrap()), known, "{address}");
+    }
+    assert!(proxies("server.trusted_proxies=[]").unwrap().is_empty());
+    let problems = proxies("server.trusted_proxies=10.0.0.0/33, proxy, 10.0.0.1").unwrap_err();
+    assert!(problems[0].contains("`10.0.0.0/33` is no address and no network, `proxy` is"), "{problems:?}");
+    let listen = r#"server.listen=[{address="127.0.0.1:1", bare_ws="hive", proxy_protocol=true}]"#;
+    let problems = with(&[listen]).unwrap_err();
+    assert!(problems[0].contains("127.0.0.1:1 takes the PROXY protocol"), "{problems:?}");
+    let config = with(&[listen, "server.trusted_proxies=127.0.0.1"]).unwrap();
+    let written = toml::to_string(&config).unwrap();
+    assert_eq!(file(&written).unwrap(), config, "{written}");
+}
+
+#[test]
 fn settings_that_contradict_one_another_are_refused() {
     let wrong = |set: &[&str], what: &str| {
         let problems = with(set).unwrap_err();
