@@ -14,10 +14,12 @@ use roundtable_dialects::engineio::{
 use roundtable_dialects::websocket::Opcode;
 use tokio::sync::oneshot;
 
+use super::client;
 use super::connection::Connection;
 use super::engine::{EngineCall, PollReply, shard_of};
 use super::http::pace::Pace;
 use super::http::{From, Reach, Unread, bare_socket, bodies, last, plain, shake_hands, wants_websocket};
+use super::listen::FULL_MS;
 use super::mailbox::Mailbox;
 use super::shard::{Shard, Socket, ToShard};
 use super::stream::Stream;
@@ -63,7 +65,7 @@ pub async fn engine(
             } else {
                 from.place.another().map(Arc::new)
             };
-            let Some(place) = place else { return engine_error(RequestError::Forbidden) };
+            let Some(place) = place else { return client::crowded(FULL_MS) };
             let connection = Connection::new(shard.fresh_id(), From { place, ..from });
             packets(shard.open_engine(&connection, head, alone, false))
         }
