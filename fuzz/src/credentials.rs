@@ -20,6 +20,7 @@ const SECRET: [u8; 32] = [7; 32];
 static SIGNER: LazyLock<(Signer, String)> = LazyLock::new(|| {
     let signer = Signer::new(&SECRET).unwrap();
     let order = TokenOrder {
+        incarnation: Default::default(),
         family: Family::Mxf,
         subject: Principal::parse("agent:a1").unwrap(),
         workspace: WorkspaceId::new("default").unwrap(),
@@ -106,6 +107,7 @@ fn ordered(text: &str) {
     let Ok(claims) = serde_json::from_str::<serde_json::Value>(text) else { return };
     let (signer, _) = &*SIGNER;
     let order = TokenOrder {
+        incarnation: Default::default(),
         family: Family::Aiwm,
         subject: Principal::parse("user:ann").unwrap(),
         workspace: WorkspaceId::new("default").unwrap(),

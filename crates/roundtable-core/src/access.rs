@@ -6,6 +6,7 @@ use crate::feeds::Feed;
 use crate::ids::Principal;
 use crate::rooms::{Entry, Room};
 use crate::state::State;
+use crate::time::Offset;
 use crate::users::UserRole;
 
 /// Whether it runs the workspace: the server itself, owners and editors.
@@ -13,7 +14,7 @@ pub fn may_operate(state: &State, who: &Principal) -> bool {
     match who {
         Principal::System => true,
         Principal::User(id) => state.user(id).is_some_and(|u| !u.disabled && u.role >= UserRole::Editor),
-        Principal::Agent(_) | Principal::Guest(_) | Principal::Node(_) => false,
+        Principal::Agent(_) | Principal::Guest(_) | Principal::Visitor(_) | Principal::Node(_) => false,
     }
 }
 
@@ -21,6 +22,14 @@ pub fn may_operate(state: &State, who: &Principal) -> bool {
 /// loopback listeners only, where who can connect is at home (Hive notes §1); they never speak as an agent.
 pub fn may_run_agents(state: &State, who: &Principal) -> bool {
     may_operate(state, who) || matches!(who, Principal::Guest(_))
+}
+
+/// Whether it may know which agents there are and what their cards say: everybody who takes part in the workspace as a whole.
+pub fn may_see_agents(who: &Principal) -> bool {
+    match who {
+        Principal::System | Principal::User(_) | Principal::Agent(_) | Principal::Guest(_) => true,
+        Principal::Visitor(_) | Principal::Node(_) => false,
+    }
 }
 
 /// Whether `actor` may speak as `who`: as itself, and a user as its own agents. Fails with `Forbidden`.
@@ -37,27 +46,43 @@ pub fn may_act_as(state: &State, actor: &Principal, who: &Principal) -> Result<(
     Err(Error::forbidden(format!("{} may not act as {}", actor.id(), who.id())))
 }
 
-/// Whether `who` owns the room, owns the agent that does, or runs the workspace.
+/// Whether `who` owns the room, owns the agent that does, or runs the workspace. Visitors only talk.
 pub fn may_manage_room(state: &State, room: &Room, who: &Principal) -> bool {
+    if matches!(who, Principal::Visitor(_)) {
+        return false;
+    }
+    // Whoever took the owner's name later owns nothing of it.
+    let owned = state.is_same_bearer(&room.owner, room.made);
     let through_agent = || {
         let owner = room.owner.agent().and_then(|id| state.agent(id)).and_then(|a| a.owner.as_ref());
         owner.is_some() && owner == who.user()
     };
-    room.owner == *who || may_operate(state, who) || through_agent()
+    may_operate(state, who) || owned && (room.owner == *who || through_agent())
 }
 
 /// Whether `who` may learn that a private room exists.
 pub fn may_see_room(state: &State, room: &Room, who: &Principal) -> bool {
-    room.members.contains_key(who) || may_manage_room(state, room, who)
+    room.members.contains_key(who) || is_invited(state, room, who) || may_manage_room(state, room, who)
 }
 
-/// Whether `actor` may bring `member` (itself or an own agent) into the room.
+/// Whether a room waits for `who`. Whoever took an invited name later is somebody else; an unknown name waits in vain.
+pub fn is_invited(state: &State, room: &Room, who: &Principal) -> bool {
+    let unknown = || state.incarnation(who).is_none();
+    room.invited.get(who).is_some_and(|asked| unknown() || state.is_same_bearer(who, *asked))
+}
+
+/// Whether `actor` may bring `member` (itself or an own agent) into the room. An agent's own room is for the users and agents
+/// of the workspace.
 pub fn may_join_room(state: &State, room: &Room, actor: &Principal, member: &Principal) -> bool {
     let inside = room.members.contains_key(member);
     match (room.card.entry, actor) {
         (_, Principal::Node(_)) => false,
+        (_, Principal::Visitor(_)) => inside,
+        (Entry::Open, Principal::Guest(_)) => inside || room.card.agent.is_none(),
         (Entry::Open, _) => true,
-        (Entry::Members | Entry::Private, _) => inside || may_manage_room(state, room, actor),
+        (Entry::Members | Entry::Private, _) => {
+            inside || is_invited(state, room, member) || may_manage_room(state, room, actor)
+        }
     }
 }
 
@@ -66,9 +91,10 @@ pub fn may_read_room(state: &State, room: &Room, who: &Principal) -> bool {
     may_receive(state, who, &Topic::Room(room.id.clone())) || may_join_room(state, room, who, who)
 }
 
-/// Whether `who` may take back what `author` said: the author, whoever may act as it, and who runs the workspace.
-pub fn may_delete_message(state: &State, who: &Principal, author: &Principal) -> bool {
-    may_operate(state, who) || may_act_as(state, who, author).is_ok()
+/// Whether `who` may take back what `author` said at an offset: the author, whoever may act as it, and who runs the workspace.
+pub fn may_delete_message(state: &State, who: &Principal, (author, at): (&Principal, Offset)) -> bool {
+    let as_author = || state.is_same_bearer(author, at) && may_act_as(state, who, author).is_ok();
+    may_operate(state, who) || as_author()
 }
 
 /// Whether `who` may make a token worthless: its bearer, whoever may act as the bearer, and who runs the workspace.
@@ -93,7 +119,9 @@ pub fn may_receive(state: &State, who: &Principal, topic: &Topic) -> bool {
                 || (who.user().is_some() && room.members.keys().any(through))
         }
         Topic::Principal(addressee) => may_act_as(state, who, addressee).is_ok(),
-        Topic::Feed(Feed::Activity) => !matches!(who, Principal::Agent(_) | Principal::Node(_)),
+        Topic::Feed(Feed::Activity) => {
+            matches!(who, Principal::System | Principal::User(_) | Principal::Guest(_))
+        }
         Topic::Feed(_) => matches!(who, Principal::Node(_) | Principal::System | Principal::User(_)),
     }
 }

@@ -10,8 +10,8 @@ use crate::json::Json;
 use crate::rooms::RoomLeft;
 use crate::state::State;
 use crate::time::{Offset, Time};
-use crate::users::KeyFor;
-use crate::{access, limits};
+use crate::users::{Incarnation, KeyFor};
+use crate::{access, limits, names};
 
 /// What an agent is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -101,11 +101,12 @@ pub struct Agent {
     pub owner: Option<UserId>,
     /// Hash of its secret (argon2id, PHC text), if it has one.
     pub secret: Option<String>,
-    /// When its secret was replaced: what was made with the one before is worth nothing.
+    /// Which bearer of the id it is, and of which secret: what was made for another is worth nothing.
+    #[serde(default)]
+    pub incarnation: Incarnation,
+    /// When its secret was replaced; tokens of 0.1.0, which do not name an incarnation, are older or younger than that.
     #[serde(default)]
     pub rotated_at: Option<Time>,
-    /// The record that told so.
-    pub rotated: Option<Offset>,
     /// It may not connect.
     pub suspended: bool,
     /// It was made without a connection of its own: others work for it, so it is here without one.
@@ -118,8 +119,6 @@ pub struct Agent {
     pub pause_ends: Option<Time>,
     /// When it was first registered.
     pub created_at: Time,
-    /// The record that told so: who registers the id again after a removal is another agent.
-    pub incarnation: Offset,
     /// When anything about it changed.
     pub updated_at: Time,
 }
@@ -264,6 +263,7 @@ pub(crate) fn register(state: &State, ctx: &Context, command: &RegisterAgent) ->
     check_metadata(Some(&command.card.metadata))?;
     let mut decision = Decision::default();
     let Some(known) = state.agent(&command.agent) else {
+        names::free(state, &ctx.actor, command.agent.as_str(), "agentId")?;
         let owner = match &ctx.actor {
             Principal::User(user) => {
                 free(state, ctx, &command.agent)?;
@@ -305,9 +305,9 @@ pub(crate) fn register(state: &State, ctx: &Context, command: &RegisterAgent) ->
 /// must not open a room that the user has no right to.
 fn free(state: &State, ctx: &Context, agent: &AgentId) -> Result<(), Error> {
     let who = Principal::Agent(agent.clone());
-    let by_key = state.keys().filter_map(|key| match &key.opens {
-        KeyFor::Room { agent: bearer, room } if bearer == agent && !key.revoked => Some(room),
-        KeyFor::Room { .. } | KeyFor::User(_) => None,
+    let by_key = state.keys_of(&who).filter(|key| !key.revoked).filter_map(|key| match &key.opens {
+        KeyFor::Room { room, .. } => Some(room),
+        KeyFor::User(_) => None,
     });
     let mut rooms = state.rooms_of(&who).chain(by_key).filter_map(|room| state.room(room));
     let foreign = rooms.any(|room| !access::may_manage_room(state, room, &ctx.actor));
@@ -327,6 +327,7 @@ pub(crate) fn host(state: &State, ctx: &Context, command: &RegisterAgent) -> Res
     if !access::may_run_agents(state, &ctx.actor) {
         return Err(Error::forbidden(format!("{} may not make agents", ctx.actor.id())));
     }
+    names::free(state, &ctx.actor, command.agent.as_str(), "agentId")?;
     let (agent, card, owner) = (command.agent.clone(), command.card.clone(), ctx.actor.user().cloned());
     Ok(Decision::of(Event::AgentRegistered(AgentRegistered {
         agent,
@@ -472,21 +473,20 @@ pub(crate) fn remove(state: &State, ctx: &Context, agent: &AgentId, reason: &str
 }
 
 impl Agent {
-    pub(crate) fn new(event: &AgentRegistered, at: Time, incarnation: Offset) -> Self {
+    pub(crate) fn new(event: &AgentRegistered, born: Offset, at: Time) -> Self {
         Self {
+            incarnation: Incarnation { born, ..Incarnation::default() },
             id: event.agent.clone(),
             card: event.card.clone(),
             status: event.status,
             owner: event.owner.clone(),
             secret: None,
             rotated_at: None,
-            rotated: None,
             suspended: false,
             hosted: event.status != AgentStatus::Offline,
             resume_at: None,
             pause_ends: None,
             created_at: at,
-            incarnation,
             updated_at: at,
         }
     }

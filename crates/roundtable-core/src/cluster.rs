@@ -7,9 +7,9 @@ use crate::engine::{Context, Decision};
 use crate::error::{Error, ErrorKind};
 use crate::event::Event;
 use crate::ids::{NodeId, Principal};
-use crate::limits::MAX_NODE_KEYS;
 use crate::state::State;
-use crate::time::Time;
+use crate::time::{Offset, Time};
+use crate::{limits, names};
 
 /// Event: a server process began.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -64,6 +64,22 @@ pub struct NodeKeySet {
     pub node: NodeId,
     /// Its public key, as a text that is equal for equal keys; `None`: it belongs to none any more.
     pub key: Option<String>,
+    /// The network that a node comes from which binds itself: an address prefix.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+}
+
+/// What a node id is bound to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NodeKey {
+    /// The public key.
+    pub key: String,
+    /// The network that the node bound itself from.
+    pub from: Option<String>,
+    /// When it was bound, or proved again.
+    pub at: Time,
+    /// Where the operator's approval is: its binding by the operator. Without one the binding ends by itself.
+    pub approved: Option<Offset>,
 }
 
 /// A node as the log tells it.
@@ -115,22 +131,43 @@ pub(crate) fn leave(state: &State, ctx: &Context, event: &NodeLeft) -> Result<De
 }
 
 pub(crate) fn set_key(state: &State, ctx: &Context, event: &NodeKeySet) -> Result<Decision, Error> {
-    let bound = state.node_key(&event.node);
-    if bound == event.key.as_deref() {
-        return Ok(Decision::default());
+    let before = state.node_binding(&event.node);
+    let same = before.map(|bound| bound.key.as_str()) == event.key.as_deref();
+    let by_operator = ctx.actor == Principal::System;
+    if !by_operator && ctx.actor != Principal::Node(event.node.clone()) {
+        return Err(Error::forbidden("a node binds its own id"));
     }
-    if ctx.actor != Principal::System {
-        if ctx.actor != Principal::Node(event.node.clone()) {
-            return Err(Error::forbidden("a node binds its own id"));
+    match before {
+        None if same => return Ok(Decision::default()),
+        Some(bound) if same && bound.approved.is_some() => return Ok(Decision::default()),
+        // A key that is proved again now and then stays.
+        Some(bound) if same && !by_operator && ctx.now.since(bound.at) < limits::NODE_KEY_RENEWED_MS => {
+            return Ok(Decision::default());
         }
-        if bound.is_some() || event.key.is_none() {
+        Some(_) if !by_operator && !same => {
             return Err(Error::forbidden("this node id belongs to another key"));
         }
-    }
-    if bound.is_none() && state.node_keys().len() >= MAX_NODE_KEYS {
-        return Err(Error::new(ErrorKind::Unavailable, "there are too many nodes with keys"));
+        None => {
+            names::free(state, &ctx.actor, event.node.as_str(), "node_id")?;
+            if state.node_keys().len() >= limits::MAX_NODE_KEYS {
+                return Err(Error::new(ErrorKind::Unavailable, "there are too many nodes with keys"));
+            }
+            let from = event.from.as_deref().unwrap_or_default();
+            if !by_operator && state.node_keys_from(from) >= limits::MAX_NODE_KEYS_FROM {
+                let message = "too many node ids were bound from this network; the operator may bind more";
+                return Err(Error::new(ErrorKind::RateLimited, message));
+            }
+        }
+        Some(_) => {}
     }
     Ok(Decision::of(Event::NodeKeySet(event.clone())))
+}
+
+/// Ends the bindings that nobody approved and nobody proved again.
+pub(crate) fn tick(state: &State, ctx: &Context, decision: &mut Decision) {
+    for node in state.stale_node_keys(ctx.now) {
+        decision.event(Event::NodeKeySet(NodeKeySet { node: node.clone(), key: None, from: None }));
+    }
 }
 
 /// The end of a node's stay.

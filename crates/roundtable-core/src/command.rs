@@ -10,6 +10,7 @@ use crate::components::{FaultNoticed, SetHealth};
 use crate::feeds::Feed;
 use crate::ids::{AgentId, AlertId, KeyId, MessageId, Principal, RoomId, UserId};
 use crate::messages::{Delete, Direct, Post};
+use crate::pairs::OpenPair;
 use crate::rooms::{CreateRoom, EnterOwnRoom, JoinRoom, RoomUpdated};
 use crate::seats::KeepSeat;
 use crate::signal::Metric;
@@ -74,6 +75,8 @@ pub enum Command {
     Invite(RoomId, Principal),
     /// Enter the one room that belongs to an agent.
     EnterOwnRoom(EnterOwnRoom),
+    /// Open the actor's conversation with an agent.
+    OpenPair(OpenPair),
     /// Stop being a member.
     LeaveRoom(RoomId, Principal),
     /// Change a room's card or status.

@@ -77,6 +77,7 @@ pub fn topics_of_record(record: &Record, state: &State) -> Topics {
         Event::AgentUpdated(e) => about_agent(rooms_of(&Principal::Agent(e.agent.clone())), &e.agent),
         Event::AgentStatusChanged(e) => about_agent(rooms_of(&Principal::Agent(e.agent.clone())), &e.agent),
         Event::AgentRemoved(e) => about_agent(Topics::new(), &e.agent),
+        Event::RoomInvited(e) => smallvec![Topic::Principal(e.member.clone())],
         Event::RoomLeft(e) => own_room().into_iter().chain([Topic::Principal(e.member.clone())]).collect(),
         Event::RoomJoined(e) => {
             let invited = e.by.is_some().then(|| Topic::Principal(e.member.clone()));
@@ -119,6 +120,7 @@ pub fn target_of(event: &Event) -> Option<Principal> {
     match event {
         Event::MessageDirect(e) => Some(e.to.clone()),
         Event::RoomLeft(e) => Some(e.member.clone()),
+        Event::RoomInvited(e) => Some(e.member.clone()),
         Event::RoomJoined(e) if e.by.is_some() => Some(e.member.clone()),
         Event::UserChanged(e) => Some(Principal::User(e.user.clone())),
         Event::UserRemoved(e) => Some(Principal::User(e.user.clone())),

@@ -13,7 +13,7 @@ use crate::signal::SignalBody;
 use crate::state::State;
 use crate::time::{Moment, Time};
 use crate::{
-    actions, agents, alerts, cluster, components, messages, presence, rooms, seats, thresholds, users,
+    actions, agents, alerts, cluster, components, messages, pairs, presence, rooms, seats, thresholds, users,
 };
 
 /// Everything a rule may know beside the state and the command.
@@ -170,8 +170,9 @@ fn rule(state: &State, command: &Command, ctx: &Context) -> Result<Decision, Err
         Command::RemoveAgent(agent, reason) => agents::remove(state, ctx, agent, reason),
         Command::CreateRoom(command) => rooms::create(state, ctx, command),
         Command::JoinRoom(command) => rooms::join(state, ctx, command),
-        Command::Invite(room, member) => rooms::invite(state, ctx, room, member),
+        Command::Invite(room, member) => rooms::inviting::invite(state, ctx, room, member),
         Command::EnterOwnRoom(command) => rooms::enter_own(state, ctx, command),
+        Command::OpenPair(command) => pairs::open(state, ctx, command),
         Command::LeaveRoom(room, member) => rooms::leave(state, ctx, room, member),
         Command::UpdateRoom(room, changes) => rooms::update(state, ctx, room, changes),
         Command::RemoveRoom(room) => rooms::removal::remove(state, ctx, room),
@@ -213,12 +214,13 @@ fn mark(state: &State, ctx: &Context, (feed, report): (Feed, bool)) -> Result<De
     Ok(Decision::of(Event::FeedMarked(FeedMarked { feed, report })))
 }
 
-/// What is due by itself: direct messages that waited for a week, pauses and blocks that are over.
+/// What is due by itself: direct messages that waited for a week; pauses, blocks and bindings of nodes that are over.
 fn tick(state: &State, ctx: &Context) -> Decision {
     let mut decision = Decision::default();
     messages::expire(state, ctx, &mut decision);
     agents::go_on(state, ctx, &mut decision);
     alerts::tick(state, ctx, &mut decision);
+    cluster::tick(state, ctx, &mut decision);
     decision
 }
 

@@ -148,6 +148,8 @@ events! {
     "room.updated" RoomUpdated(rooms::RoomUpdated),
     /// Somebody became a member.
     "room.joined" RoomJoined(rooms::RoomJoined),
+    /// Somebody is asked to come in.
+    "room.invited" RoomInvited(rooms::inviting::RoomInvited),
     /// Somebody is no member any more.
     "room.left" RoomLeft(rooms::RoomLeft),
     /// A member has read up to a message.

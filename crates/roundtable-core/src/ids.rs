@@ -89,6 +89,43 @@ fn hex24(at: Time, random: u64) -> String {
     format!("{:08x}{random:016x}", at.as_seconds() as u32)
 }
 
+/// A visitor of a site: the agent that its token names, and its name there, as `agent/name`. Visitors of two agents are two.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VisitorId(Arc<str>);
+
+impl VisitorId {
+    /// Checks the form of the name; fails with [`ErrorKind::InvalidField`].
+    pub fn new(agent: &AgentId, name: &str) -> Result<Self, Error> {
+        check("anonymousId", name).map(|()| Self(format!("{agent}/{name}").into()))
+    }
+
+    fn parse(text: &str) -> Result<Self, Error> {
+        let wrong = || Error::new(ErrorKind::InvalidField, "a visitor is agent/name").field("principal");
+        let (agent, name) = text.split_once('/').ok_or_else(wrong)?;
+        Self::new(&AgentId::new(agent)?, name)
+    }
+
+    /// The agent, the only one that it talks with.
+    pub fn agent(&self) -> AgentId {
+        AgentId(self.halves().0.into())
+    }
+
+    /// The name, as clients know it.
+    pub fn name(&self) -> &str {
+        self.halves().1
+    }
+
+    fn halves(&self) -> (&str, &str) {
+        self.0.split_once('/').unwrap_or((&self.0, &self.0))
+    }
+}
+
+impl fmt::Debug for VisitorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// A connection, for as long as the server process lives and, by its upper bits, across restarts.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -123,6 +160,8 @@ pub enum Principal {
     User(UserId),
     /// Nobody in particular, on a loopback listener.
     Guest(GuestId),
+    /// The bearer of a token for somebody without an account, who talks with one agent and is nowhere else.
+    Visitor(VisitorId),
     /// A server process or a node that subscribes to it.
     Node(NodeId),
     /// The server itself and its operator's command line.
@@ -136,6 +175,7 @@ impl Principal {
             Self::Agent(id) => id.as_str(),
             Self::User(id) => id.as_str(),
             Self::Guest(id) => id.as_str(),
+            Self::Visitor(id) => id.name(),
             Self::Node(id) => id.as_str(),
             Self::System => "system",
         }
@@ -157,6 +197,7 @@ impl Principal {
             Some(("agent", id)) => AgentId::new(id).map(Self::Agent),
             Some(("user", id)) => UserId::new(id).map(Self::User),
             Some(("guest", id)) => GuestId::new(id).map(Self::Guest),
+            Some(("visitor", id)) => VisitorId::parse(id).map(Self::Visitor),
             Some(("node", id)) => NodeId::new(id).map(Self::Node),
             None if text == "system" => Ok(Self::System),
             _ => Err(Error::new(ErrorKind::InvalidField, "not a principal").field("principal")),
@@ -170,6 +211,7 @@ impl fmt::Display for Principal {
             Self::Agent(id) => write!(f, "agent:{id}"),
             Self::User(id) => write!(f, "user:{id}"),
             Self::Guest(id) => write!(f, "guest:{id}"),
+            Self::Visitor(id) => write!(f, "visitor:{id:?}"),
             Self::Node(id) => write!(f, "node:{id}"),
             Self::System => f.write_str("system"),
         }
@@ -211,9 +253,15 @@ mod tests {
 
     #[test]
     fn principals_have_one_text_form() {
-        for text in ["agent:a", "user:u", "guest:g", "node:n", "system"] {
+        for text in ["agent:a", "user:u", "guest:g", "visitor:a/v", "node:n", "system"] {
             assert_eq!(Principal::parse(text).unwrap().to_string(), text);
         }
-        assert!(Principal::parse("robot:r").is_err());
+        for wrong in ["robot:r", "visitor:a", "visitor:/v", "visitor:a/", "visitor:a/b/c"] {
+            assert!(Principal::parse(wrong).is_err(), "{wrong}");
+        }
+        let Principal::Visitor(visitor) = Principal::parse("visitor:a/v").unwrap() else {
+            panic!("a visitor")
+        };
+        assert_eq!((visitor.agent().as_str(), visitor.name()), ("a", "v"));
     }
 }

@@ -20,6 +20,8 @@ pub mod ids;
 pub mod json;
 pub mod limits;
 pub mod messages;
+pub mod names;
+pub mod pairs;
 pub mod presence;
 pub mod repeats;
 pub mod rooms;

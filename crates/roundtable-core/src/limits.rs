@@ -28,6 +28,10 @@ pub const SEAT_MS: i64 = 24 * 3_600_000;
 pub const MAX_SEAT_ROOMS: usize = 256;
 /// Most connections that are remembered with a seat.
 pub const MAX_SEAT_CONNECTIONS: usize = 16;
+/// Most people who are invited to one room and have not come.
+pub const MAX_INVITED: usize = 256;
+/// Most secrets that open one seat: the newest, for clients that come back by one of before.
+pub const MAX_SEAT_SECRETS: usize = 4;
 /// Most seats of a workspace; beyond them the one kept longest ago is forgotten.
 pub const MAX_SEATS: usize = 100_000;
 /// Most blocks at the same time: with more attackers than that, the block that ends first makes room.
@@ -37,5 +41,11 @@ pub const MAX_NODE_KEYS: usize = 10_000;
 /// How much longer than its own life a revoked token is remembered, in milliseconds: a wall clock that was ahead by up to a
 /// week when it was revoked brings it not back when it is set right.
 pub const REVOKED_LONGER_MS: i64 = 7 * 24 * 3_600_000;
+/// Most node ids that nodes of one network bind by themselves; the operator may bind more.
+pub const MAX_NODE_KEYS_FROM: usize = 16;
+/// How long a binding lasts that the operator has not approved, since it was proved last, in milliseconds: 30 days.
+pub const NODE_KEY_MS: i64 = 30 * 24 * 3_600_000;
+/// After how long it is noted that such a key was proved again, in milliseconds: a day.
+pub const NODE_KEY_RENEWED_MS: i64 = 24 * 3_600_000;
 /// How long the same client id gives the first result again, in milliseconds: 24 h (MegaBot notes §2).
 pub const REPEAT_MS: i64 = 24 * 3_600_000;

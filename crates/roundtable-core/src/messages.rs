@@ -287,7 +287,7 @@ pub(crate) fn delete(state: &State, ctx: &Context, command: &Delete) -> Result<D
             format!("there is no message {}", command.message),
         ));
     }
-    if !access::may_delete_message(state, &ctx.actor, &command.author) {
+    if !access::may_delete_message(state, &ctx.actor, (&command.author, command.offset)) {
         return Err(Error::forbidden(format!("{} may not delete this message", ctx.actor.id())));
     }
     let mut decision = Decision::default();
@@ -299,8 +299,8 @@ pub(crate) fn delete(state: &State, ctx: &Context, command: &Delete) -> Result<D
 
 pub(crate) fn direct(state: &State, ctx: &Context, command: &Direct) -> Result<Decision, Error> {
     access::may_act_as(state, &ctx.actor, &command.from)?;
-    if matches!(command.from, Principal::Guest(_) | Principal::Node(_)) {
-        return Err(Error::forbidden("guests and nodes send no direct messages"));
+    if !matches!(command.from, Principal::User(_) | Principal::Agent(_) | Principal::System) {
+        return Err(Error::forbidden("only users and agents send direct messages"));
     }
     let unknown = || Error::new(ErrorKind::AgentNotFound, format!("there is no agent {}", command.to));
     state.agent(&command.to).ok_or_else(unknown)?;

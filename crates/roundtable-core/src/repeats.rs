@@ -155,6 +155,7 @@ fn form(command: &Command) -> serde_json::Result<Value> {
         | Command::JoinRoom(_)
         | Command::Invite(..)
         | Command::EnterOwnRoom(_)
+        | Command::OpenPair(_)
         | Command::LeaveRoom(..)
         | Command::UpdateRoom(..)
         | Command::Summarise(..)

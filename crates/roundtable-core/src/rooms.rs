@@ -14,6 +14,7 @@ use crate::presence::Whereabouts;
 use crate::state::State;
 use crate::time::{Offset, Time};
 
+pub mod inviting;
 pub mod removal;
 
 /// How much a room promises about its messages.
@@ -81,6 +82,9 @@ pub struct RoomCard {
     /// The agent whose room this is, if it is an agent's own (at most one active per agent).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentId>,
+    /// The agent that the owner talks with, if the room is for these two (see [`crate::pairs`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pair: Option<AgentId>,
 }
 
 /// A room as the log tells it.
@@ -96,6 +100,12 @@ pub struct Room {
     pub status: RoomStatus,
     /// Members and when they joined.
     pub members: OrdMap<Principal, Member>,
+    /// Who is asked to come in and has not yet, each with where the record of it is.
+    #[serde(default)]
+    pub invited: OrdMap<Principal, Offset>,
+    /// Agents that left or were taken out: no key brings them back.
+    #[serde(default)]
+    pub gone: OrdSet<AgentId>,
     /// Number of the last record in the room.
     pub seq: u64,
     /// Messages so far, without those that were taken back.
@@ -110,6 +120,9 @@ pub struct Room {
     /// Where messages are that were taken back.
     #[serde(default)]
     pub deleted: OrdSet<Offset>,
+    /// Where the record is that made it.
+    #[serde(default)]
+    pub made: Offset,
     /// When it was made.
     pub created_at: Time,
     /// When anything in it changed.
@@ -183,7 +196,7 @@ pub struct RoomJoined {
 
 impl RoomJoined {
     /// Somebody who came by itself, or was brought in by another.
-    fn of(state: &State, member: Principal, by: Option<Principal>) -> Self {
+    pub(crate) fn of(state: &State, member: Principal, by: Option<Principal>) -> Self {
         Self { at: Whereabouts::of(state, &member), member, by }
     }
 }
@@ -241,7 +254,7 @@ pub struct JoinRoom {
     pub member: Principal,
     /// Make the room, owned by the actor, if it does not exist.
     pub create: Option<RoomCard>,
-    /// The credential itself names this room, so no other right is needed.
+    /// The credential itself names this room, so no other right is needed, unless the member left or was taken out.
     pub by_key: bool,
 }
 
@@ -273,7 +286,7 @@ pub fn as_member<'a>(state: &'a State, room: &RoomId, who: &Principal) -> Result
     Err(Error::forbidden(format!("{} is not in room {room}", who.id())))
 }
 
-fn check_card(card: &RoomCard) -> Result<(), Error> {
+pub(crate) fn check_card(card: &RoomCard) -> Result<(), Error> {
     check_words(Some(&card.name), Some(&card.description), Some(&card.metadata))?;
     check_words(None, None, card.options.as_ref())
 }
@@ -297,8 +310,8 @@ fn check_words(name: Option<&String>, text: Option<&String>, metadata: Option<&J
 }
 
 pub(crate) fn create(state: &State, ctx: &Context, command: &CreateRoom) -> Result<Decision, Error> {
-    if matches!(ctx.actor, Principal::Guest(_) | Principal::Node(_)) {
-        return Err(Error::forbidden("guests and nodes make no rooms"));
+    if !matches!(ctx.actor, Principal::User(_) | Principal::Agent(_) | Principal::System) {
+        return Err(Error::forbidden("only users and agents make rooms"));
     }
     let room = command.room.clone().unwrap_or_else(|| RoomId::fresh(ctx.at, ctx.random));
     if state.room(&room).is_some() {
@@ -326,7 +339,8 @@ pub(crate) fn join(state: &State, ctx: &Context, command: &JoinRoom) -> Result<D
     match (state.room(room), &command.create) {
         (Some(found), _) => {
             let visible = visible(state, room, &ctx.actor);
-            if !command.by_key && !access::may_join_room(state, found, &ctx.actor, &command.member) {
+            let by_key = command.by_key && !command.member.agent().is_some_and(|id| found.gone.contains(id));
+            if !by_key && !access::may_join_room(state, found, &ctx.actor, &command.member) {
                 visible?;
                 return Err(Error::forbidden(format!("{} may not join room {room}", command.member.id())));
             }
@@ -335,7 +349,11 @@ pub(crate) fn join(state: &State, ctx: &Context, command: &JoinRoom) -> Result<D
             }
             takes_another(found)?;
         }
-        (None, Some(card)) if !matches!(ctx.actor, Principal::Node(_)) => {
+        (None, Some(card)) if !matches!(ctx.actor, Principal::Node(_) | Principal::Visitor(_)) => {
+            // A guest's room is its own or everybody's: it can bring in nobody who could bring in others.
+            if card.entry == Entry::Members && matches!(ctx.actor, Principal::Guest(_)) {
+                return Err(Error::forbidden("guests make no rooms of this kind"));
+            }
             removal::never_removed(state, room)?;
             check_card(card)?;
             made(&mut decision, ctx, room, card);
@@ -347,39 +365,6 @@ pub(crate) fn join(state: &State, ctx: &Context, command: &JoinRoom) -> Result<D
     }
     let by = (ctx.actor != command.member).then(|| ctx.actor.clone());
     decision.in_room(room, Event::RoomJoined(RoomJoined::of(state, command.member.clone(), by)));
-    Ok(decision)
-}
-
-/// An agent or a user becomes a member without having asked; it is told. Members invite, guests only into their own rooms.
-pub(crate) fn invite(
-    state: &State,
-    ctx: &Context,
-    room: &RoomId,
-    member: &Principal,
-) -> Result<Decision, Error> {
-    let found = visible(state, room, &ctx.actor)?;
-    let inside = found.members.contains_key(&ctx.actor) && !matches!(ctx.actor, Principal::Guest(_));
-    if !inside && !access::may_manage_room(state, found, &ctx.actor) {
-        return Err(Error::forbidden(format!("{} may not bring others into room {room}", ctx.actor.id())));
-    }
-    match member {
-        Principal::Agent(id) if state.agent(id).is_none() => {
-            return Err(Error::new(ErrorKind::AgentNotFound, format!("there is no agent {id}")));
-        }
-        Principal::User(id) if state.user(id).is_none() => {
-            return Err(Error::new(ErrorKind::UserNotFound, format!("there is no user {id}")));
-        }
-        Principal::Agent(_) | Principal::User(_) => {}
-        Principal::Guest(_) | Principal::Node(_) | Principal::System => {
-            return Err(Error::invalid("member", "must be an agent or a user"));
-        }
-    }
-    let mut decision = Decision::default();
-    if !found.members.contains_key(member) {
-        takes_another(found)?;
-        let event = RoomJoined::of(state, member.clone(), Some(ctx.actor.clone()));
-        decision.in_room(room, Event::RoomJoined(event));
-    }
     Ok(decision)
 }
 
@@ -396,6 +381,9 @@ fn takes_another(room: &Room) -> Result<(), Error> {
 }
 
 pub(crate) fn enter_own(state: &State, ctx: &Context, command: &EnterOwnRoom) -> Result<Decision, Error> {
+    if !matches!(ctx.actor, Principal::User(_) | Principal::Agent(_)) {
+        return Err(Error::forbidden("an agent's own room is for users and agents"));
+    }
     let agent = Principal::Agent(command.agent.clone());
     let unknown = || Error::new(ErrorKind::AgentNotFound, format!("there is no agent {}", command.agent));
     state.agent(&command.agent).ok_or_else(unknown)?;
@@ -499,13 +487,16 @@ pub(crate) fn read(
 }
 
 impl Room {
-    pub(crate) fn new(id: RoomId, event: &RoomCreated, at: Time) -> Self {
+    pub(crate) fn new(id: RoomId, event: &RoomCreated, (made, at): (Offset, Time)) -> Self {
         Self {
             id,
+            made,
             card: event.card.clone(),
             owner: event.owner.clone(),
             status: RoomStatus::Active,
             members: OrdMap::new(),
+            invited: OrdMap::new(),
+            gone: OrdSet::new(),
             seq: 0,
             messages: 0,
             tokens: 0,
@@ -529,9 +520,15 @@ impl Room {
                     e.member.clone(),
                     Member { joined_at: record.at, joined: record.offset, read: None },
                 );
+                e.member.agent().and_then(|agent| self.gone.remove(agent));
+                self.invited.remove(&e.member);
+            }
+            Event::RoomInvited(e) => {
+                self.invited.insert(e.member.clone(), record.offset);
             }
             Event::RoomLeft(e) => {
                 self.members.remove(&e.member);
+                self.gone.extend(e.member.agent().cloned());
             }
             Event::RoomRead(e) => {
                 if let Some(member) = self.members.get_mut(&e.member) {
@@ -636,11 +633,22 @@ mod tests {
         let told = vec![Topic::Room(room.clone()), Topic::Principal(agent.clone())];
         assert_eq!(ask(&mut state, &ann, invite(&agent)), Ok(told));
         assert_eq!(ask(&mut state, &ann, invite(&agent)), Ok(vec![]));
-        ask(&mut state, &agent, invite(&bob)).unwrap();
+        // A user is asked, and an unknown one is asked alike; it comes in by itself.
+        let nobody = Principal::User(UserId::new("nobody").unwrap());
+        for who in [&bob, &nobody] {
+            assert_eq!(ask(&mut state, &agent, invite(who)), Ok(vec![Topic::Principal(who.clone())]));
+            assert_eq!(ask(&mut state, &agent, invite(who)), Ok(vec![]));
+        }
+        assert!(!state.room(&room).unwrap().members.contains_key(&bob));
+        let join = JoinRoom { room: room.clone(), member: bob.clone(), create: None, by_key: false };
+        ask(&mut state, &bob, Command::JoinRoom(join)).unwrap();
         assert!(state.room(&room).unwrap().members.contains_key(&bob));
         let own = RoomId::new("o").unwrap();
-        let join = JoinRoom { room: own.clone(), member: guest.clone(), create: Some(card), by_key: false };
-        ask(&mut state, &guest, Command::JoinRoom(join)).unwrap();
+        let join =
+            |card| JoinRoom { room: own.clone(), member: guest.clone(), create: Some(card), by_key: false };
+        assert_eq!(ask(&mut state, &guest, Command::JoinRoom(join(card))), Err(ErrorKind::Forbidden));
+        let card = RoomCard { entry: Entry::Private, ..RoomCard::default() };
+        ask(&mut state, &guest, Command::JoinRoom(join(card))).unwrap();
         assert!(ask(&mut state, &guest, Command::Invite(own, agent)).is_ok());
     }
 }

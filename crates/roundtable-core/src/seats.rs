@@ -27,6 +27,12 @@ pub struct Seat {
     pub connections: Vec<ConnectionId>,
     /// When it was kept last, in log time; a day later it is forgotten.
     pub kept_at: Time,
+    /// SHA-256 of what opens it, 64 hex digits each, the newest last. None: a seat of 0.1.0, which its id opens.
+    #[serde(default)]
+    pub secrets: Vec<String>,
+    /// Until when its id opens it all the same, since it was a seat of 0.1.0.
+    #[serde(default)]
+    pub by_id_until: Option<Time>,
 }
 
 /// Event: a connection took a seat, or told what has reached it there.
@@ -34,6 +40,9 @@ pub struct Seat {
 pub struct SeatKept {
     /// Which. The room of the same name, if there is one, is its owner's own.
     pub seat: RoomId,
+    /// SHA-256 of something that opens it from now on, 64 hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
     /// Which connection.
     pub connection: ConnectionId,
     /// Which writing of the log the offsets belong to.
@@ -53,6 +62,8 @@ pub struct SeatKept {
 pub struct KeepSeat {
     /// Which.
     pub seat: RoomId,
+    /// SHA-256 of something that is to open it too, 64 hex digits.
+    pub secret: Option<String>,
     /// Which writing of the log the offsets belong to.
     pub epoch: u32,
     /// What reached it of everything that is not said in a room.
@@ -65,9 +76,15 @@ pub(crate) fn keep(state: &State, ctx: &Context, command: &KeepSeat) -> Result<D
     let Some(connection) = ctx.connection else {
         return Err(Error::forbidden("a seat is kept by a connection"));
     };
+    if matches!(ctx.actor, Principal::Visitor(_) | Principal::Node(_)) {
+        return Err(Error::forbidden("visitors and nodes keep no seats"));
+    }
     let before = state.seat(&command.seat);
     if before.is_some_and(|seat| seat.owner != ctx.actor) {
         return Err(Error::forbidden("the seat is taken"));
+    }
+    if command.secret.as_ref().is_some_and(|hash| hash.len() != 64) {
+        return Err(Error::invalid("secret", "must be a SHA-256 in hex"));
     }
     if command.rooms.len() > limits::MAX_SEAT_ROOMS {
         return Err(Error::invalid("rooms", "are too many for one seat"));
@@ -79,6 +96,7 @@ pub(crate) fn keep(state: &State, ctx: &Context, command: &KeepSeat) -> Result<D
     Ok(Decision::of(Event::SeatKept(SeatKept {
         opened: before.is_some_and(|seat| opens(seat) && shared(seat)),
         seat: command.seat.clone(),
+        secret: command.secret.clone(),
         connection,
         epoch: command.epoch,
         seen: command.seen,
@@ -96,7 +114,20 @@ impl Seat {
         if connections.len() > limits::MAX_SEAT_CONNECTIONS {
             connections.remove(0);
         }
+        let mut secrets = before.map(|seat| seat.secrets.clone()).unwrap_or_default();
+        let mut by_id_until = before.and_then(|seat| seat.by_id_until);
+        if let Some(secret) = event.secret.as_ref().filter(|secret| !secrets.contains(secret)) {
+            if before.is_some() && secrets.is_empty() {
+                by_id_until = Some(now.plus(limits::SEAT_MS));
+            }
+            secrets.push(secret.clone());
+            if secrets.len() > limits::MAX_SEAT_SECRETS {
+                secrets.remove(0);
+            }
+        }
         Self {
+            secrets,
+            by_id_until,
             owner: owner.clone(),
             epoch: event.epoch,
             seen: event.seen,
@@ -128,7 +159,8 @@ mod tests {
     fn keep(state: &mut State, who: &Principal, seat: &str, at: i64) -> Result<(), ErrorKind> {
         let seat = RoomId::new(seat).unwrap();
         let rooms = BTreeMap::from([(RoomId::new("lobby").unwrap(), state.head)]);
-        let command = Command::KeepSeat(KeepSeat { seat, epoch: 1, seen: state.head, rooms });
+        let secret = Some(format!("{:0>64}", seat.as_str()));
+        let command = Command::KeepSeat(KeepSeat { seat, secret, epoch: 1, seen: state.head, rooms });
         let ctx = Context {
             now: Time(at),
             at: Time(at),
@@ -178,5 +210,30 @@ mod tests {
         assert!(state.seat_of(ConnectionId(1)).is_none());
         assert!(state.seat(&RoomId::new("kept").unwrap()).is_some());
         assert_eq!(keep(&mut state, &guest("bob"), "old", limits::SEAT_MS + 2), Ok(()));
+    }
+
+    #[test]
+    fn a_seat_opens_by_its_secrets_and_one_of_before_by_its_id_for_a_day_more() {
+        let mut state = State::default();
+        keep(&mut state, &guest("ada"), "new", 1).unwrap();
+        let id = |text: &str| RoomId::new(text).unwrap();
+        let opened = |state: &State, hash: &str, text: &str, at| {
+            state.seat_opened_by(hash, text, Time(at)).map(|(id, _)| id.to_string())
+        };
+        let hash = |text: &str| format!("{text:0>64}");
+        assert_eq!(opened(&state, &hash("new"), "?", 2).as_deref(), Some("new"));
+        assert_eq!(opened(&state, "?", "new", 2), None, "its id opens nothing");
+        // As 0.1.0 wrote it.
+        let body = r#"{"seat":"old","connection":7,"epoch":1,"seen":0}"#;
+        let event = crate::event::Event::read("seat.kept", body).unwrap();
+        let (offset, actor) = (state.head.next(), guest("ada"));
+        let (at, t) = (Time(3), Time(3));
+        state.apply(&Record { offset, room_seq: None, at, t, actor, room: None, client: None, event });
+        assert_eq!(opened(&state, "?", "old", 4).as_deref(), Some("old"));
+        keep(&mut state, &guest("ada"), "old", 5).unwrap();
+        assert_eq!(opened(&state, &hash("old"), "?", 6).as_deref(), Some("old"));
+        assert_eq!(opened(&state, "?", "old", limits::SEAT_MS).as_deref(), Some("old"));
+        assert_eq!(opened(&state, "?", "old", limits::SEAT_MS + 6), None);
+        assert_eq!(state.seat(&id("old")).unwrap().secrets, [hash("old")]);
     }
 }

@@ -7,7 +7,7 @@ use imbl::{OrdMap, OrdSet, Vector};
 
 use crate::agents::Agent;
 use crate::alerts::{Alert, Block};
-use crate::cluster::Node;
+use crate::cluster::{Node, NodeKey};
 use crate::components::Component;
 use crate::event::{Event, RECORD_BYTES, Record};
 use crate::feeds::Feed;
@@ -15,14 +15,18 @@ use crate::ids::{AgentId, AlertId, ConnectionId, KeyId, NodeId, Principal, RoomI
 use crate::limits;
 use crate::presence::Presence;
 use crate::rooms::{Room, RoomStatus};
-use crate::seats::{Seat, SeatKept};
+use crate::seats::Seat;
 use crate::thresholds::{Threshold, Thresholds};
 use crate::time::{Moment, Offset, Time};
 use crate::users::{Key, NotedToken, User};
 
 mod alerts;
 mod blocks;
+mod former;
 mod identity;
+mod nodes;
+mod pairs;
+mod seats;
 mod waiting;
 
 /// Everything the rules know. Equal logs give equal states.
@@ -55,6 +59,8 @@ pub struct State {
     agents: OrdMap<AgentId, Arc<Agent>>,
     users: OrdMap<UserId, Arc<User>>,
     keys: OrdMap<KeyId, Arc<Key>>,
+    #[serde(default)]
+    keys_of: OrdMap<Principal, OrdSet<KeyId>>,
     /// Each with the log time at which it needs no remembering any more.
     revoked_tokens: OrdMap<String, Time>,
     revoked_by_end: OrdSet<(Time, String)>,
@@ -64,6 +70,9 @@ pub struct State {
     #[serde(default)]
     removed_rooms: OrdSet<RoomId>,
     own_rooms: OrdMap<AgentId, RoomId>,
+    /// The active conversations of two: by the agent, then by who talks with it.
+    #[serde(default)]
+    pairs: OrdMap<AgentId, OrdMap<Principal, RoomId>>,
     rooms_of: OrdMap<Principal, OrdSet<RoomId>>,
     presence: OrdMap<Principal, Presence>,
     waiting: OrdMap<Principal, Vector<(Offset, Time)>>,
@@ -71,7 +80,12 @@ pub struct State {
     waiting_by_age: OrdSet<(Time, Offset, Principal)>,
     nodes: OrdMap<NodeId, Node>,
     #[serde(default)]
-    node_keys: OrdMap<NodeId, String>,
+    node_keys: OrdMap<NodeId, NodeKey>,
+    /// Of those that nobody approved: how many came from each network, and when each was proved last.
+    #[serde(default)]
+    node_keys_from: OrdMap<String, usize>,
+    #[serde(default)]
+    node_keys_by_age: OrdSet<(Time, NodeId)>,
     alerts: OrdMap<String, Alert>,
     /// The newest of those that are over, with their ends, oldest first.
     #[serde(default)]
@@ -92,6 +106,8 @@ pub struct State {
     seats: OrdMap<RoomId, Arc<Seat>>,
     #[serde(default)]
     seats_by_connection: OrdMap<ConnectionId, RoomId>,
+    #[serde(default)]
+    seats_by_secret: OrdMap<String, RoomId>,
     #[serde(default)]
     seats_by_age: OrdSet<(Time, RoomId)>,
 }
@@ -198,7 +214,7 @@ impl State {
         let expiry = self.waiting_by_age.get_min().map(|(t, ..)| t.plus(limits::WAITING_DIRECT_MS));
         let pause = self.pauses.get_min().map(|(until, _)| *until);
         let block = self.blocks_by_end.get_min().map(|(until, _)| *until);
-        [expiry, pause, block].into_iter().flatten().min()
+        [expiry, pause, block, self.next_stale_node_key()].into_iter().flatten().min()
     }
 
     /// Whose pause is over at `now`.
@@ -210,16 +226,6 @@ impl State {
     /// The nodes of the network, by id.
     pub fn nodes(&self) -> impl ExactSizeIterator<Item = &Node> {
         self.nodes.values()
-    }
-
-    /// The nodes that belong to a key, by id, present or not, each with its key.
-    pub fn node_keys(&self) -> impl ExactSizeIterator<Item = (&NodeId, &String)> {
-        self.node_keys.iter()
-    }
-
-    /// The key that a node id belongs to.
-    pub fn node_key(&self, id: &NodeId) -> Option<&str> {
-        self.node_keys.get(id).map(String::as_str)
     }
 
     /// A node of the network.
@@ -267,17 +273,6 @@ impl State {
         self.components.values()
     }
 
-    /// A seat that is not forgotten.
-    pub fn seat(&self, id: &RoomId) -> Option<&Seat> {
-        self.seats.get(id).map(|s| &**s)
-    }
-
-    /// The seat that a connection took, until it is forgotten.
-    pub fn seat_of(&self, connection: ConnectionId) -> Option<(&RoomId, &Seat)> {
-        let id = self.seats_by_connection.get(&connection)?;
-        self.seat(id).map(|seat| (id, seat))
-    }
-
     /// How somebody is called.
     pub fn name_of(&self, who: &Principal) -> String {
         let agent = who.agent().and_then(|id| self.agent(id)).map(|a| a.card.name.as_str());
@@ -292,6 +287,8 @@ impl State {
     /// Takes one record in. The record must be the next one.
     pub fn apply(&mut self, record: &Record) {
         debug_assert_eq!(record.offset, self.head.next(), "records are applied in order, without a gap");
+        let meant = self.meant_now(record);
+        let record = meant.as_ref().unwrap_or(record);
         self.head = record.offset;
         self.bytes += RECORD_BYTES + record.event.said_bytes();
         self.t = record.t;
@@ -311,12 +308,7 @@ impl State {
             Event::NodeLeft(e) => {
                 self.nodes.remove(&e.node);
             }
-            Event::NodeKeySet(e) => {
-                match &e.key {
-                    Some(key) => self.node_keys.insert(e.node.clone(), key.clone()),
-                    None => self.node_keys.remove(&e.node),
-                };
-            }
+            Event::NodeKeySet(e) => self.apply_node_key(e, record),
             Event::AlertRaised(_)
             | Event::AlertAcknowledged(_)
             | Event::AlertCleared(_)
@@ -352,6 +344,7 @@ impl State {
             Event::RoomCreated(_)
             | Event::RoomUpdated(_)
             | Event::RoomJoined(_)
+            | Event::RoomInvited(_)
             | Event::RoomLeft(_)
             | Event::RoomRead(_)
             | Event::RoomActed(_)
@@ -366,37 +359,6 @@ impl State {
     fn forget(&mut self, now: Time) {
         self.forget_tokens(now);
         while self.seats_by_age.get_min().is_some_and(|(at, _)| now.since(*at) > limits::SEAT_MS) {
-            self.forget_oldest_seat();
-        }
-    }
-
-    fn forget_oldest_seat(&mut self) {
-        if let Some((_, id)) = self.seats_by_age.remove_min()
-            && let Some(seat) = self.seats.remove(&id)
-        {
-            self.stand_up(&seat);
-        }
-    }
-
-    fn stand_up(&mut self, seat: &Seat) {
-        for connection in &seat.connections {
-            self.seats_by_connection.remove(connection);
-        }
-    }
-
-    fn keep_seat(&mut self, event: &SeatKept, record: &Record) {
-        let before = self.seats.remove(&event.seat);
-        if let Some(seat) = &before {
-            self.seats_by_age.remove(&(seat.kept_at, event.seat.clone()));
-            self.stand_up(seat);
-        }
-        let seat = Seat::after(before.as_deref(), event, &record.actor, record.t);
-        for connection in &seat.connections {
-            self.seats_by_connection.insert(*connection, event.seat.clone());
-        }
-        self.seats.insert(event.seat.clone(), Arc::new(seat));
-        self.seats_by_age.insert((record.t, event.seat.clone()));
-        if self.seats.len() > limits::MAX_SEATS {
             self.forget_oldest_seat();
         }
     }
@@ -419,13 +381,16 @@ impl State {
     fn apply_agent(&mut self, record: &Record) {
         match &record.event {
             Event::AgentRegistered(e) => {
-                self.agents.insert(e.agent.clone(), Arc::new(Agent::new(e, record.at, record.offset)));
+                self.agents.insert(e.agent.clone(), Arc::new(Agent::new(e, record.offset, record.at)));
             }
             Event::AgentRemoved(e) => {
                 self.pause_over(&e.agent);
                 self.agents.remove(&e.agent);
                 self.own_rooms.remove(&e.agent);
-                self.no_longer_waiting(&Principal::Agent(e.agent.clone()), record.offset);
+                let who = Principal::Agent(e.agent.clone());
+                self.no_longer_waiting(&who, record.offset);
+                self.keys_end(&who);
+                self.pairs_end(&e.agent);
             }
             Event::AgentUpdated(e) => self.change_agent(&e.agent, record.at, |a| a.change(&e.changes)),
             Event::AgentStatusChanged(e) => {
@@ -441,7 +406,7 @@ impl State {
             Event::AgentSecretSet(e) => {
                 self.change_agent(&e.agent, record.at, |agent| {
                     if agent.secret.replace(e.hash.clone()).is_some() {
-                        (agent.rotated_at, agent.rotated) = (Some(record.at), Some(record.offset));
+                        (agent.rotated_at, agent.incarnation.secret) = (Some(record.at), record.offset);
                     }
                 });
             }
@@ -486,9 +451,9 @@ impl State {
                 presence.connections.remove(&e.connection);
                 presence.direct.remove(&e.connection);
                 presence.last_seen = record.at;
-                // A guest that nothing was ever said to in this way leaves nothing behind, nor does a removed user.
+                // A stranger that nothing was ever said to in this way leaves nothing behind, nor does a removed user.
                 let forgotten = match &e.principal {
-                    Principal::Guest(_) => presence.seen == Offset(0),
+                    Principal::Guest(_) | Principal::Visitor(_) => presence.seen == Offset(0),
                     Principal::User(id) => !self.users.contains_key(id),
                     _ => false,
                 };
@@ -503,10 +468,11 @@ impl State {
     fn apply_room(&mut self, record: &Record) {
         let Some(id) = &record.room else { return };
         if let Event::RoomCreated(e) = &record.event {
-            self.rooms.insert(id.clone(), Arc::new(Room::new(id.clone(), e, record.at)));
+            self.rooms.insert(id.clone(), Arc::new(Room::new(id.clone(), e, (record.offset, record.at))));
             if let Some(agent) = &e.card.agent {
                 self.own_rooms.insert(agent.clone(), id.clone());
             }
+            self.pair_opened(id, e);
         }
         let Some(room) = self.rooms.get_mut(id).map(Arc::make_mut) else { return };
         room.take_in(record);
@@ -517,6 +483,7 @@ impl State {
                 {
                     self.own_rooms.remove(agent);
                 }
+                self.pair_over_if_closed(id);
             }
             Event::RoomJoined(e) => {
                 self.rooms_of.entry(e.member.clone()).or_default().insert(id.clone());

@@ -9,7 +9,7 @@ use crate::ids::{AgentId, KeyId, Principal, RoomId, UserId};
 use crate::rooms::RoomLeft;
 use crate::state::State;
 use crate::time::{Moment, Offset, Time};
-use crate::{access, limits};
+use crate::{access, limits, names};
 
 /// What a user may do.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
@@ -22,6 +22,15 @@ pub enum UserRole {
     Editor,
     /// Everything.
     Owner,
+}
+
+/// Which bearer of a name a credential was made for: whoever takes the name later is somebody else.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Incarnation {
+    /// Where the record is that made the bearer, `agent.registered` or `user.added`; 0 for those that no record makes.
+    pub born: Offset,
+    /// Where its password or secret was replaced last; 0 if never.
+    pub secret: Offset,
 }
 
 /// An account.
@@ -37,8 +46,12 @@ pub struct User {
     pub disabled: bool,
     /// Since when it exists.
     pub created_at: Time,
-    /// The record that told so.
-    pub incarnation: Offset,
+    /// Which bearer of the name it is.
+    #[serde(default)]
+    pub incarnation: Incarnation,
+    /// When its password was replaced; tokens of 0.1.0, which do not name an incarnation, are older or younger than that.
+    #[serde(default)]
+    pub rotated_at: Option<Time>,
 }
 
 /// What a key opens.
@@ -176,6 +189,9 @@ pub struct NotedToken {
     pub ends: Time,
     /// When it was revoked, if it was.
     pub revoked_at: Option<Time>,
+    /// Which bearer of the agent's name it is for.
+    #[serde(default)]
+    pub born: Offset,
 }
 
 /// Event and command: a token was made for somebody without an account.
@@ -193,6 +209,12 @@ pub struct TokenNoted {
 
 pub(crate) fn note_token(state: &State, ctx: &Context, event: &TokenNoted) -> Result<Decision, Error> {
     operator(state, ctx)?;
+    match &event.bearer {
+        Principal::Visitor(visitor) if visitor.agent() == event.agent => {}
+        _ => return Err(Error::invalid("bearer", "must be a visitor of the agent")),
+    }
+    let unknown = || Error::new(ErrorKind::AgentNotFound, format!("there is no agent {}", event.agent));
+    state.agent(&event.agent).ok_or_else(unknown)?;
     Ok(Decision::of(Event::TokenNoted(event.clone())))
 }
 
@@ -238,8 +260,9 @@ pub(crate) fn add(state: &State, ctx: &Context, event: &UserAdded) -> Result<Dec
     }
     if state.user(&event.user).is_some() {
         let message = format!("user {} exists already", event.user);
-        return Err(Error::new(ErrorKind::Conflict, message).field("username"));
+        return Err(Error::new(ErrorKind::Conflict, message).field(names::USERNAME));
     }
+    names::free(state, &ctx.actor, event.user.as_str(), names::USERNAME)?;
     Ok(Decision::of(Event::UserAdded(event.clone())))
 }
 
@@ -257,7 +280,7 @@ pub(crate) fn remove(state: &State, ctx: &Context, user: &UserId) -> Result<Deci
     let found = state.user(user).ok_or_else(unknown)?;
     no_more_than_own(state, ctx, found.role)?;
     let (mut decision, member) = (Decision::default(), Principal::User(user.clone()));
-    for key in state.keys().filter(|key| !key.revoked && key.opens == KeyFor::User(user.clone())) {
+    for key in state.keys_of(&member).filter(|key| !key.revoked) {
         decision.event(Event::KeyRevoked(KeyRevoked { key: key.id.clone() }));
     }
     for room in state.rooms_of(&member) {
@@ -287,6 +310,8 @@ pub(crate) fn add_key(state: &State, ctx: &Context, event: &KeyAdded) -> Result<
             }
             if state.agent(agent).is_some() {
                 access::may_act_as(state, &ctx.actor, &Principal::Agent(agent.clone()))?;
+            } else {
+                names::free(state, &ctx.actor, agent.as_str(), "agentId")?;
             }
         }
     }
@@ -344,7 +369,7 @@ impl Key {
 mod tests {
     use super::{TokenNoted, TokenRevoked};
     use crate::event::{Event, Record};
-    use crate::ids::{AgentId, GuestId, Principal};
+    use crate::ids::{AgentId, Principal, VisitorId};
     use crate::state::State;
     use crate::time::Time;
 
@@ -367,7 +392,7 @@ mod tests {
         let noted = |jti: &str, end| {
             Event::TokenNoted(TokenNoted {
                 jti: jti.into(),
-                bearer: Principal::Guest(GuestId::new("g").unwrap()),
+                bearer: Principal::Visitor(VisitorId::new(&AgentId::new("a").unwrap(), "g").unwrap()),
                 agent: AgentId::new("a").unwrap(),
                 expires_at: Time(end),
             })

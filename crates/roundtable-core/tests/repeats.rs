@@ -141,6 +141,7 @@ impl Ask {
             Command::RemoveRoom(room.clone()),
             Command::Connect(Some(self.word())),
             Command::KeepSeat(KeepSeat {
+                secret: None,
                 seat: room.clone(),
                 epoch: 1,
                 seen: Offset(self.n),
@@ -213,7 +214,7 @@ impl Ask {
                 capabilities: Vec::new(),
             }),
             Command::LeaveNetwork(NodeLeft::new(node.clone(), "leave")),
-            Command::SetNodeKey(NodeKeySet { node, key: Some(self.word()) }),
+            Command::SetNodeKey(NodeKeySet { node, key: Some(self.word()), from: None }),
             Command::RaiseAlert(AlertRaised {
                 alert: id.clone(),
                 source: self.word(),

@@ -7,6 +7,8 @@
     reason = "a test ends where something is missing"
 )]
 
+#[path = "rules/rights.rs"]
+mod rights;
 #[path = "rules/script.rs"]
 mod script;
 
@@ -539,24 +541,33 @@ fn a_server_start_ends_the_stay_of_nodes_that_nobody_saw_leave() {
     );
 }
 
+fn system_adds(play: &mut Play, n: u32) {
+    play.lines(&format!("system add-user u{n} viewer -> user.added u{n}"));
+}
+
 #[test]
 fn twenty_first_entries_make_one_own_room() {
     let mut play = play("user:ann enter-own nobody -> ! AgentNotFound");
     let mut rooms = std::collections::BTreeSet::new();
     for n in 0..20 {
-        let follows = play.ask(&format!("guest:g{n} enter-own a"));
+        system_adds(&mut play, n);
+        let follows = play.ask(&format!("user:u{n} enter-own a"));
         rooms.insert(follows.split_whitespace().nth(1).unwrap().trim_end_matches(',').to_owned());
         let made = follows.contains("room.created");
         assert_eq!(made, n == 0, "{follows}");
-        assert!(follows.contains(&format!("guest:g{n}")), "{follows}");
+        assert!(follows.contains(&format!("user:u{n}")), "{follows}");
     }
     assert_eq!(rooms.len(), 1);
     let room = RoomId::new(rooms.first().unwrap()).unwrap();
     assert_eq!(play.state.room(&room).unwrap().members.len(), 21, "twenty and the agent itself");
-    play.lines("guest:g0 enter-own a -> nothing");
+    play.lines("user:u0 enter-own a -> nothing");
+    for stranger in ["guest:g", "node:n", "visitor:a/v"] {
+        play.lines(&format!("{stranger} enter-own a -> ! Forbidden"));
+        play.lines(&format!("{stranger} join {room} -> ! Forbidden"));
+    }
     // Archived, it is kept for reading; the next entry makes a new one.
     play.lines(&format!("user:ed update-room {room} status=archived -> room.updated {room}"));
-    let follows = play.ask("guest:g0 enter-own a");
+    let follows = play.ask("user:u0 enter-own a");
     assert!(follows.starts_with("room.created") && !follows.contains(room.as_str()), "{follows}");
 }
 
@@ -779,4 +790,194 @@ fn who_may_receive_what() {
     }
     let vic = Topic::Principal(Principal::User(UserId::new("vic").unwrap()));
     assert!(!may("user:ann", &vic), "not even the owner of the workspace");
+}
+
+#[test]
+fn a_visitor_talks_with_one_agent_and_is_nowhere_else() {
+    let mut play = play(
+        "
+        user:vic create-room r -> room.created r, room.joined r user:vic
+        visitor:a/v pair b -> ! Forbidden
+        visitor:a/v pair nobody -> ! Forbidden
+        guest:v pair a -> ! Forbidden
+        agent:b pair a -> ! Forbidden
+        user:vic pair nobody -> ! AgentNotFound
+        ",
+    );
+    let made = play.ask("visitor:a/v pair a");
+    let room = made.split_whitespace().nth(1).unwrap().trim_end_matches(',').to_owned();
+    assert_eq!(
+        made,
+        format!("room.created {room}, room.joined {room} visitor:a/v, room.joined {room} agent:a")
+    );
+    play.lines(&format!(
+        "
+        visitor:a/v pair a -> nothing
+        visitor:a/v post {room} hello -> message.posted {room} visitor:a/v hello
+        visitor:a/v type {room} on -> ~typing {room} visitor:a/v true
+        visitor:b/v post {room} hello -> ! Forbidden
+        guest:v join {room} -> ! Forbidden
+        user:vic join {room} -> ! Forbidden
+        user:ed join {room} -> room.joined {room} user:ed
+        visitor:a/v invite {room} agent:b -> ! Forbidden
+        visitor:a/v update-room {room} name=mine -> ! Forbidden
+        visitor:a/v summarise {room} x -> ! Forbidden
+        visitor:a/v leave {room} agent:a -> ! Forbidden
+        visitor:a/v join r -> ! Forbidden
+        visitor:a/v join new create -> ! RoomNotFound
+        visitor:a/v create-room new -> ! Forbidden
+        visitor:a/v remove-agent a -> ! Forbidden
+        visitor:a/v host h -> ! Forbidden
+        visitor:a/v direct a psst -> ! Forbidden
+        visitor:a/v mark activity -> ! Forbidden
+        visitor:a/v/1 keep-seat s -> ! Forbidden
+        visitor:a/v set-threshold t1 name=busy -> ! Forbidden
+        visitor:a/v notice suspicious v -> ! Forbidden
+        "
+    ));
+    // The agent that left is brought in when the conversation is opened again; closed, it is followed by a new one.
+    play.lines(&format!("agent:a leave {room} -> room.left {room} agent:a"));
+    play.lines(&format!("visitor:a/v pair a -> room.joined {room} agent:a"));
+    play.lines(&format!("user:ed update-room {room} status=closed -> room.updated {room}"));
+    let next = play.ask("visitor:a/v pair a");
+    assert!(next.starts_with("room.created") && !next.contains(&room), "{next}");
+    assert_eq!(play.state.rooms_of(&principal("visitor:a/v")).count(), 2);
+}
+
+#[test]
+fn a_key_does_not_undo_leaving() {
+    play(
+        "
+        user:vic create-room p entry=private -> room.created p, room.joined p user:vic
+        agent:a join p by-key -> room.joined p agent:a
+        agent:a leave p -> room.left p agent:a
+        agent:a join p by-key -> ! RoomNotFound
+        user:vic invite p agent:a -> room.joined p agent:a
+        user:vic leave p agent:a -> room.left p agent:a
+        agent:a join p by-key -> ! RoomNotFound
+        user:vic create-room o -> room.created o, room.joined o user:vic
+        agent:a join o by-key -> room.joined o agent:a
+        agent:a leave o -> room.left o agent:a
+        // Into an open one it may come without a key.
+        agent:a join o -> room.joined o agent:a
+        ",
+    );
+}
+
+#[test]
+fn who_takes_a_removed_agents_name_is_somebody_else() {
+    let mut play = play(
+        "
+        agent:a create-room p entry=private -> room.created p, room.joined p agent:a
+        user:ed add-key k room a p -> key.added
+        user:ann join p -> room.joined p user:ann
+        agent:a post p old -> message.posted p agent:a old
+        ",
+    );
+    let said = play.state.head.0;
+    let (mine, theirs) = (play.ask("visitor:a/v pair a"), play.ask("user:vic pair a"));
+    let [mine, theirs] =
+        [mine, theirs].map(|made| made.split_whitespace().nth(1).unwrap().trim_end_matches(',').to_owned());
+    play.lines("agent:a post p x#m -> message.posted p agent:a x#m");
+    let removed = play.ask("user:ed remove-agent a");
+    assert!(removed.ends_with("agent.removed a"), "{removed}");
+    assert!(play.state.key(&roundtable_core::ids::KeyId::new("k").unwrap()).unwrap().revoked);
+    assert_eq!(play.state.rooms_of(&principal("visitor:a/v")).count(), 0);
+    for room in [&mine, &theirs] {
+        let room = play.state.room(&RoomId::new(room).unwrap()).unwrap();
+        assert_eq!(room.status, roundtable_core::rooms::RoomStatus::Closed);
+    }
+    play.lines(&format!(
+        "
+        agent:a register a -> agent.registered a
+        agent:a join p -> ! RoomNotFound
+        agent:a update-room p name=mine -> ! RoomNotFound
+        user:ann invite p agent:a -> room.joined p agent:a
+        agent:a update-room p name=mine -> ! Forbidden
+        agent:a delete p {said} agent:a -> ! Forbidden
+        visitor:a/v post {mine} hello -> ! Forbidden
+        "
+    ));
+    let again = play.ask("visitor:a/v pair a");
+    assert!(again.starts_with("room.created") && !again.contains(&mine), "{again}");
+}
+
+#[test]
+fn an_id_has_one_bearer_of_whatever_kind() {
+    let play = play(
+        "
+        user:ed add-user a viewer -> ! Conflict username
+        user:ed register vic -> ! Conflict agentId
+        user:ed host ed -> ! Conflict agentId
+        agent:vic register vic -> ! Conflict agentId
+        system set-node-key vic k -> ! Conflict node_id
+        node:a set-node-key a k -> ! Conflict node_id
+        system set-node-key n k -> node.key_set n k
+        user:ed add-user n viewer -> ! Conflict username
+        user:vic create-room r -> room.created r, room.joined r user:vic
+        user:vic add-key k1 room ann r -> ! Conflict agentId
+
+        // The server's own.
+        user:ann add-user admin viewer -> ! Conflict username
+        user:ann add-user System viewer -> ! Conflict username
+        system add-user server viewer -> ! Conflict username
+        system register admin -> ! Conflict agentId
+        user:ann register system -> ! Conflict agentId
+        system add-user admin owner -> user.added admin
+        ",
+    );
+    assert_eq!(play.state.doubles().count(), 0);
+}
+
+#[test]
+fn doubles_of_before_are_told_and_keep_working() {
+    let mut play = play("agent:a create-room r -> room.created r, room.joined r agent:a");
+    // As 0.1.0 allowed it.
+    let body = r#"{"user":"a","role":"viewer"}"#;
+    play.state.apply(&roundtable_core::event::Record {
+        offset: play.state.head.next(),
+        room_seq: None,
+        at: roundtable_core::time::Time(play.now),
+        t: roundtable_core::time::Time(play.now),
+        actor: Principal::System,
+        room: None,
+        client: None,
+        event: roundtable_core::event::Event::read("user.added", body).unwrap(),
+    });
+    assert_eq!(play.state.doubles().collect::<Vec<_>>(), ["a"]);
+    play.lines(
+        "
+        agent:a register a role=lead -> agent.updated
+        agent:a post r hi -> message.posted r agent:a hi
+        user:a join r -> room.joined r user:a
+        ",
+    );
+}
+
+#[test]
+fn nodes_bind_a_few_ids_for_a_while_and_the_operator_any_for_good() {
+    let mut play = play("");
+    for n in 0..16 {
+        play.lines(&format!("node:n{n} set-node-key n{n} k{n} from=192.0.2.0 -> node.key_set n{n} k{n}"));
+    }
+    play.lines(
+        "
+        node:n16 set-node-key n16 k from=192.0.2.0 -> ! RateLimited
+        node:m set-node-key m k from=198.51.100.0 -> node.key_set m k
+        node:n0 set-node-key n0 k0 from=192.0.2.0 -> nothing
+        system set-node-key n1 k1 -> node.key_set n1 k1
+        system set-node-key n1 k1 -> nothing
+        node:n16 set-node-key n16 k from=192.0.2.0 -> node.key_set n16 k
+        wait 86400000
+        node:n0 set-node-key n0 k0 from=192.0.2.0 -> node.key_set n0 k0
+        wait 2505600000
+        ",
+    );
+    // Thirty days after each was proved last, but for the one that the operator bound and the one that was proved again.
+    let ended = play.ask("system tick");
+    assert_eq!(ended.matches("node.key_set").count(), 16, "{ended}");
+    let left: Vec<&str> = play.state.node_keys().map(|(id, _)| id.as_str()).collect();
+    assert_eq!(left, ["n0", "n1"]);
+    play.lines("wait 86400000");
+    assert_eq!(play.ask("system tick"), "node.key_set n0 -");
 }

@@ -73,9 +73,9 @@ impl Default for Settings {
 #[derive(Debug)]
 enum Pending {
     OwnRoom,
-    Opened(RoomId),
+    Opened,
     Presence,
-    Paired { reply: Reply, room: RoomId, agent: AgentId },
+    Paired { reply: Reply, agent: AgentId, before: Option<RoomId> },
     Said(Reply, Box<Post>),
     Joined { reply: Reply, room: Option<RoomId>, before: Option<RoomId> },
     Left(Reply, RoomId),
@@ -209,6 +209,14 @@ impl AiwmSession {
     }
 }
 
+/// The room that an outcome names.
+fn room_of(outcome: &Outcome) -> Option<RoomId> {
+    match outcome.first() {
+        Outcome::Room(room) => Some(room.clone()),
+        Outcome::Done | Outcome::Message(_) | Outcome::Repeated(_) => None,
+    }
+}
+
 impl Session for AiwmSession {
     fn open(&mut self, opening: &Opening<'_>, scene: Scene<'_>, out: &mut Outputs) {
         self.show_token(opening, scene, out);
@@ -261,16 +269,12 @@ impl Session for AiwmSession {
         let Some((_, pending)) = self.pending.remove(at) else { return };
         match (pending, reply) {
             (Pending::OwnRoom, reply) => {
-                let room = reply.map(|outcome| match outcome.first() {
-                    Outcome::Room(room) => Some(room.clone()),
-                    Outcome::Done | Outcome::Message(_) | Outcome::Repeated(_) => None,
-                });
-                self.entered(room, scene, out);
+                self.entered(reply.map(room_of), scene, out);
                 if self.me.is_some() {
                     self.appear(out);
                 }
             }
-            (Pending::Opened(room), reply) => self.entered(reply.map(|_| Some(room)), scene, out),
+            (Pending::Opened, reply) => self.entered(reply.map(room_of), scene, out),
             (Pending::Presence, Ok(_)) => self.look_back(scene, out),
             (Pending::Presence, Err(error)) => {
                 self.present = false;
@@ -293,8 +297,8 @@ impl Session for AiwmSession {
                 self.done(reply, (&to, &room), false, (scene, out));
             }
             (Pending::Read(to, room), reply) => self.done(reply, (&to, &room), false, (scene, out)),
-            (Pending::Paired { reply: to, room, agent }, reply) => {
-                self.paired(reply, (&to, &room, &agent), (scene, out));
+            (Pending::Paired { reply: to, agent, before }, reply) => {
+                self.paired(reply, (&to, &agent, before), (scene, out));
             }
             (Pending::Online(to, room), _) => self.who_is_there(&to, &room, scene, out),
             (Pending::Unanswered, _) => {}

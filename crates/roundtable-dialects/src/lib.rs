@@ -8,6 +8,7 @@ pub mod megabot;
 pub mod mxf;
 pub mod open_agi;
 pub mod socketio;
+pub mod standing;
 pub mod websocket;
 
 pub mod figures;

@@ -79,8 +79,10 @@ impl Default for Settings {
     }
 }
 
-/// How the ids of the connections' own sessions begin.
-const OWN_PREFIX: &str = "sess_";
+/// How the secrets of seats begin; in 0.1.0 they were the ids of the rooms too.
+const SECRET_PREFIX: &str = "sess_";
+/// How the ids of the connections' own rooms begin.
+const OWN_PREFIX: &str = "chat_";
 /// Frames that may wait before the session is ready; a client that sends more is cut off.
 const MAX_EARLY: usize = 256;
 /// Ids of messages that are remembered on a connection, beside those in the log.
@@ -104,8 +106,12 @@ pub struct MegaBotSession {
     again: (Vec<RoomId>, Option<Time>),
     key: bool,
     platform: String,
+    /// The connection's own room, and with it the name of its seat.
     own: Option<RoomId>,
-    wanted: Option<RoomId>,
+    /// What opens the seat: the client's alone.
+    secret: String,
+    /// The client's secret of a seat that it had before.
+    wanted: Option<String>,
     /// The cursor that the client gave: what it hears goes on from there.
     since: Option<String>,
     /// Connections that sat in the same seat before.
@@ -233,6 +239,7 @@ impl MegaBotSession {
             key: false,
             platform: String::new(),
             own: None,
+            secret: String::new(),
             wanted: None,
             since: None,
             former: Vec::new(),

@@ -10,6 +10,7 @@ use roundtable_core::event::Record;
 use roundtable_core::ids::{MessageId, NodeId, Principal, RoomId, WorkspaceId};
 use roundtable_core::state::State;
 use roundtable_core::time::{Offset, Time};
+use roundtable_core::users::Incarnation;
 
 use crate::figures::Figures;
 use crate::figures::history::Mean;
@@ -111,6 +112,28 @@ impl Unserved {
     }
 }
 
+/// What is served: a pattern of a path, divided by `/`, where `:` is any one part and `*` at the end any rest; and what may be
+/// done there. Of several that fit the first counts.
+pub type Served = (&'static str, &'static [&'static str]);
+
+/// What may be done at a path; `None` if nothing is there.
+pub fn methods_of(served: &'static [Served], parts: &[&str]) -> Option<&'static [&'static str]> {
+    served.iter().find(|(pattern, _)| fits(pattern, parts)).map(|(_, methods)| *methods)
+}
+
+fn fits(pattern: &str, parts: &[&str]) -> bool {
+    let mut parts = parts.iter();
+    for wanted in pattern.split('/') {
+        match (wanted, parts.next()) {
+            ("*", _) => return true,
+            (":", Some(_)) => {}
+            (wanted, Some(part)) if wanted == *part => {}
+            _ => return false,
+        }
+    }
+    parts.next().is_none()
+}
+
 /// What an address may ask only so often.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Limited {
@@ -120,6 +143,22 @@ pub enum Limited {
     NewAgents,
     /// The state of the whole.
     Status,
+    /// A challenge for a node, or its answer; counted by network, since a node chooses its id and key.
+    NodeProofs,
+}
+
+/// The network of an address, as bounds count it that one address could walk around: /24 of IPv4, /48 of IPv6.
+pub fn network_of(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V4(address) => {
+            let [a, b, c, _] = address.octets();
+            IpAddr::from([a, b, c, 0])
+        }
+        IpAddr::V6(address) => {
+            let [a, b, c, ..] = address.segments();
+            IpAddr::from([a, b, c, 0, 0, 0, 0, 0])
+        }
+    }
 }
 
 /// How bad a log line is.
@@ -155,6 +194,8 @@ pub struct TokenOrder {
     pub family: Family,
     /// For whom.
     pub subject: Principal,
+    /// For which bearer of that name.
+    pub incarnation: Incarnation,
     /// In which workspace.
     pub workspace: WorkspaceId,
     /// How long it lives, in seconds.

@@ -15,6 +15,7 @@ use roundtable_core::event::Record;
 use roundtable_core::ids::{ClientId, ConnectionId, KeyId, MessageId, Principal, RoomId, WorkspaceId};
 use roundtable_core::state::State;
 use roundtable_core::time::{Cursor, Moment, Offset, Time};
+use roundtable_core::users::Incarnation;
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
@@ -207,6 +208,8 @@ pub struct Identity {
     pub principal: Principal,
     /// By what.
     pub credential: Credential,
+    /// Which bearer of the name it was when it came in.
+    pub incarnation: Incarnation,
     /// When the credential ends.
     pub expires_at: Option<Time>,
 }

@@ -79,6 +79,7 @@ pub fn identity(who: Principal, expires_at: Option<Time>) -> Identity {
         workspace: WorkspaceId::new("default").unwrap(),
         principal: who,
         credential: Credential::Token { jti: "t".into() },
+        incarnation: Default::default(),
         expires_at,
     }
 }

@@ -19,6 +19,8 @@ mod cast;
 mod desk;
 #[path = "transcripts/identity.rs"]
 mod identity;
+#[path = "transcripts/rights.rs"]
+mod rights;
 #[path = "transcripts/world.rs"]
 mod world;
 

@@ -3,14 +3,15 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use roundtable_core::agents::Agent;
 use roundtable_core::error::Error;
 use roundtable_core::ids::{AgentId, GuestId, KeyId, Principal, UserId, WorkspaceId};
+use roundtable_core::names;
 use roundtable_core::state::State;
 use roundtable_core::time::{Moment, Offset, Time};
-use roundtable_core::users::{Key, KeyFor};
+use roundtable_core::users::{Incarnation, Key, KeyFor};
 use roundtable_dialects::rest::{IssuedToken, TokenOrder};
 use roundtable_dialects::session::{Credential, Credentials, Family, Identity, Proof, Refusal};
+use roundtable_dialects::standing;
 
 use crate::auth::failures::{Pair, Try};
 use crate::auth::logins::Logins;
@@ -206,11 +207,13 @@ impl Identifier {
         }
         // The state may have moved on while the hash was computed.
         let state = self.directory.state(&workspace).ok_or(Refusal::NoDomain)?;
-        standing_of(&state, &principal)?;
+        standing::of(&state, &principal)?;
         if secret_of(&state, &principal) != hash.as_deref() {
             return Err(Refusal::Invalid);
         }
-        Ok(Identity { workspace, principal, credential: Credential::Secret, expires_at: None })
+        let (incarnation, credential) =
+            (state.incarnation(&principal).ok_or(Refusal::Gone)?, Credential::Secret);
+        Ok(Identity { workspace, principal, credential, incarnation, expires_at: None })
     }
 
     fn begin(&self, credentials: &Credentials, from: Origin, now: Time) -> Verdict {
@@ -293,12 +296,11 @@ impl Identifier {
         if state.token_revoked(&claims.jti) {
             return Err(Refusal::Revoked);
         }
-        standing_of(&state, &claims.principal)?;
-        older_than_its_bearer(&state, &claims)?;
-        older_than_its_secret(&state, &claims)?;
+        standing::of(&state, &claims.principal)?;
+        let incarnation = incarnation_of(&state, &claims)?;
         let Claims { principal, jti, expires_at, .. } = claims;
         let credential = Credential::Token { jti };
-        Ok(Identity { workspace, principal, credential, expires_at: Some(expires_at) })
+        Ok(Identity { workspace, principal, credential, incarnation, expires_at: Some(expires_at) })
     }
 
     /// MXF and AIWM have tenants; the other dialects work in the default workspace (protocol notes §6), so their tokens open
@@ -339,7 +341,7 @@ impl Identifier {
         let key = key.ok_or(Refusal::Invalid)?;
         key_is_good(key, self.directory.moment(&workspace))?;
         let principal = key.bearer();
-        match (&key.opens, standing_of(&state, &principal)) {
+        match (&key.opens, standing::of(&state, &principal)) {
             // An agent may be known by its key alone until it registers.
             (KeyFor::Room { .. }, Err(Refusal::Gone)) => {}
             (_, standing) => standing?,
@@ -348,7 +350,8 @@ impl Identifier {
             KeyFor::User(_) => Credential::ApiKey(key.id.clone()),
             KeyFor::Room { room, .. } => Credential::ChannelKey(key.id.clone(), room.clone()),
         };
-        Ok(Identity { workspace, principal, credential, expires_at: key.expires_at })
+        let incarnation = state.incarnation(&principal).unwrap_or_default();
+        Ok(Identity { workspace, principal, credential, incarnation, expires_at: key.expires_at })
     }
 
     fn guest(&self, wish: Option<&str>, domain: Option<Found>) -> Result<Identity, Refusal> {
@@ -359,13 +362,15 @@ impl Identifier {
         if !(1..=MAX_GUEST_NAME).contains(&name.len()) || !name.bytes().all(allowed) {
             return Err(Refusal::Invalid);
         }
-        let taken = UserId::new(&name).is_ok_and(|id| state.user(&id).is_some())
-            || AgentId::new(&name).is_ok_and(|id| state.agent(&id).is_some());
-        if taken {
+        // An agent may be known by its key alone until it registers.
+        let by_key = AgentId::new(&name).map_err(|_| Refusal::Invalid).map(Principal::Agent)?;
+        let has_key = state.keys_of(&by_key).any(|key| !key.revoked);
+        if has_key || names::is_reserved(&state, &name) || state.bearer_of(&name).is_some() {
             return Err(Refusal::NameTaken);
         }
         let principal = Principal::Guest(GuestId::new(&name).map_err(|_| Refusal::Invalid)?);
-        Ok(Identity { workspace, principal, credential: Credential::Guest, expires_at: None })
+        let (credential, incarnation) = (Credential::Guest, Incarnation::default());
+        Ok(Identity { workspace, principal, credential, incarnation, expires_at: None })
     }
 
     fn password(
@@ -441,66 +446,36 @@ fn key_is_good(key: &Key, now: Moment) -> Result<(), Refusal> {
     if key.is_over(now) { Err(Refusal::Expired) } else { Ok(()) }
 }
 
-/// Whether the account or agent may come in.
-fn standing_of(state: &State, who: &Principal) -> Result<(), Refusal> {
-    let blocked = match who {
-        Principal::Agent(id) => state.agent(id).ok_or(Refusal::Gone)?.suspended,
-        Principal::User(id) => state.user(id).ok_or(Refusal::Gone)?.disabled,
-        Principal::Guest(_) | Principal::Node(_) => false,
-        // The server has no credentials; a token that claims so was made by mistake.
-        Principal::System => return Err(Refusal::Invalid),
-    };
-    if blocked { Err(Refusal::Suspended) } else { Ok(()) }
-}
-
 /// The hash of somebody's password or secret. The server itself, which stands for nobody here, has none.
 fn secret_of<'a>(state: &'a State, who: &Principal) -> Option<&'a str> {
     match who {
         Principal::User(id) => state.user(id)?.password.as_deref(),
         Principal::Agent(id) => state.agent(id)?.secret.as_deref(),
-        Principal::Guest(_) | Principal::Node(_) | Principal::System => None,
+        Principal::Guest(_) | Principal::Visitor(_) | Principal::Node(_) | Principal::System => None,
     }
 }
 
-/// A token from before its agent's secret was replaced may have been had for the old one.
-fn older_than_its_secret(state: &State, claims: &Claims) -> Result<(), Refusal> {
-    let agent = claims.principal.agent().and_then(|id| state.agent(id));
-    let older = |agent: &Agent| match claims.head {
-        Some(head) => agent.rotated.is_some_and(|rotated| head < rotated),
-        None => agent.rotated_at.is_some_and(|at| claims.issued_at <= at),
-    };
-    if agent.is_some_and(older) { Err(Refusal::Revoked) } else { Ok(()) }
-}
-
-/// A token from before its bearer was made belongs to somebody else who had the same name.
-fn older_than_its_bearer(state: &State, claims: &Claims) -> Result<(), Refusal> {
-    let made = match &claims.principal {
-        Principal::Agent(id) => state.agent(id).map(|agent| (agent.incarnation, agent.created_at)),
-        Principal::User(id) => state.user(id).map(|user| (user.incarnation, user.created_at)),
+/// Which bearer of its name a token is for, if that is who has the name now. Tokens of 0.1.0 do not say: they are for whom had
+/// the name, and with which secret, when they were made.
+fn incarnation_of(state: &State, claims: &Claims) -> Result<Incarnation, Refusal> {
+    let who = &claims.principal;
+    if let Some(made) = claims.incarnation {
+        return standing::of_bearer(state, who, made).map(|()| made);
+    }
+    let (born_at, rotated_at) = match who {
+        Principal::Agent(id) => state.agent(id).map(|agent| (agent.created_at, agent.rotated_at)),
+        Principal::User(id) => state.user(id).map(|user| (user.created_at, user.rotated_at)),
+        Principal::Visitor(id) => state.agent(&id.agent()).map(|agent| (agent.created_at, None)),
         Principal::Guest(_) | Principal::Node(_) | Principal::System => None,
-    };
-    let older = made.is_some_and(|(incarnation, made)| match claims.head {
-        Some(head) => head < incarnation,
-        None => claims.issued_at.as_seconds() < made.as_seconds(),
-    });
-    if older { Err(Refusal::Gone) } else { Ok(()) }
-}
-
-/// Whether somebody who is in may stay: asked after every change of accounts, keys and tokens, and at a resume.
-/// A credential's end alone sends nobody away.
-pub fn may_stay(state: &State, identity: &Identity) -> Result<(), Refusal> {
-    let revoked = match &identity.credential {
-        Credential::Token { jti } => state.token_revoked(jti),
-        Credential::ApiKey(id) | Credential::ChannelKey(id, _) => state.key(id).is_none_or(|key| key.revoked),
-        Credential::Secret | Credential::Guest => false,
-    };
-    if revoked {
+    }
+    .unwrap_or_default();
+    if claims.issued_at.as_seconds() < born_at.as_seconds() {
+        return Err(Refusal::Gone);
+    }
+    if rotated_at.is_some_and(|at| claims.issued_at <= at) {
         return Err(Refusal::Revoked);
     }
-    match (&identity.credential, standing_of(state, &identity.principal)) {
-        (Credential::ChannelKey(..), Err(Refusal::Gone)) => Ok(()),
-        (_, standing) => standing,
-    }
+    state.incarnation(who).ok_or(Refusal::Gone)
 }
 
 #[cfg(test)]

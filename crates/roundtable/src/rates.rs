@@ -3,15 +3,17 @@
 use std::net::IpAddr;
 
 use roundtable_core::time::Time;
-use roundtable_dialects::rest::Limited;
+use roundtable_dialects::rest::{Limited, network_of};
 use roundtable_dialects::session::Dialect;
 
 use crate::auth::failures::Failures;
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, Rate};
 
 const MINUTE_MS: u64 = 60_000;
 const HOUR_MS: u64 = 60 * MINUTE_MS;
+/// Challenges and answers of the nodes of one network in a minute: a handful of nodes that start together need two each.
+const NODE_PROOFS: u32 = 60;
 
 /// Windows that slide, one per limit; each remembers a bounded number of addresses.
 #[derive(Debug)]
@@ -20,6 +22,7 @@ pub struct Rates {
     status: Failures,
     openagi_minute: Failures,
     openagi_hour: Failures,
+    node_proofs: Failures,
     messages_per_minute: Option<u32>,
 }
 
@@ -31,6 +34,7 @@ impl Rates {
             status: Failures::new(config.hive.status_per_minute, MINUTE_MS),
             openagi_minute: Failures::new(config.openagi.requests_per_minute, MINUTE_MS),
             openagi_hour: Failures::new(config.openagi.requests_per_hour, HOUR_MS),
+            node_proofs: Failures::new(Rate::of(NODE_PROOFS), MINUTE_MS),
             messages_per_minute: config.mxf.messages_per_minute.most(),
         }
     }
@@ -55,14 +59,16 @@ impl Rates {
     /// Forgets what an address asked, as [`counted_address`](crate::auth::failures::counted_address) has it.
     pub fn forgive(&self, address: IpAddr) {
         self.all().into_iter().for_each(|(_, window)| window.forgive(address));
+        self.node_proofs.forgive(network_of(address));
     }
 
-    const fn all(&self) -> [(&'static str, &Failures); 4] {
+    const fn all(&self) -> [(&'static str, &Failures); 5] {
         [
             ("hive.agents_per_minute", &self.new_agents),
             ("hive.status_per_minute", &self.status),
             ("openagi.requests_per_minute", &self.openagi_minute),
             ("openagi.requests_per_hour", &self.openagi_hour),
+            ("proofs of a network's nodes", &self.node_proofs),
         ]
     }
 
@@ -74,7 +80,9 @@ impl Rates {
             Limited::Status => &[&self.status],
             Limited::Requests(Dialect::OpenAgi) => &[&self.openagi_minute, &self.openagi_hour],
             Limited::Requests(_) => &[],
+            Limited::NodeProofs => &[&self.node_proofs],
         };
+        let peer = if what == Limited::NodeProofs { network_of(peer) } else { peer };
         let now = clock::steady();
         // What is never said to have succeeded counts.
         windows.iter().try_for_each(|window| window.begin(peer, "", now).map(drop))
@@ -106,6 +114,9 @@ mod tests {
         assert_eq!(asked(Limited::Requests(Dialect::OpenAgi), AWAY), 3);
         assert_eq!(asked(Limited::Requests(Dialect::OpenAgi), HOME), 3);
         assert_eq!(asked(Limited::Requests(Dialect::Aiwm), AWAY), 5);
+        let network = |n: u32| IpAddr::from([192, 0, 2, (n % 256) as u8]);
+        let proofs = (0..200).filter(|n| rates.spend(Limited::NodeProofs, network(*n)).is_ok()).count();
+        assert_eq!(proofs, 60, "whatever address of its network a node asks from");
         assert!(rates.spend(Limited::NewAgents, AWAY).is_err_and(|ms| (1..=60_000).contains(&ms)));
     }
 }

@@ -61,7 +61,7 @@ fn every_promise_holds_in_every_world() {
 #[test]
 fn a_log_with_any_fault_is_found_out() {
     std::panic::set_hook(Box::new(|_| {}));
-    let found = Fault::ALL.map(|fault| (fault, (0..60).find_map(|seed| play(seed, fault).err())));
+    let found = Fault::ALL.map(|fault| (fault, (0..240).find_map(|seed| play(seed, fault).err())));
     let _ = std::panic::take_hook();
     for (fault, broken) in found {
         println!("{fault:?}: {broken:?}");

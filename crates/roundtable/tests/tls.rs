@@ -16,6 +16,11 @@ use std::time::Duration;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use roundtable::config::{Config, Sources};
 use roundtable::server::Server;
+use roundtable_core::ids::{Principal, WorkspaceId};
+use roundtable_core::time::Offset;
+use roundtable_core::users::Incarnation;
+use roundtable_dialects::rest::TokenOrder;
+use roundtable_dialects::session::Family;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tokio_tungstenite::tungstenite::protocol::WebSocket;
@@ -330,15 +335,17 @@ async fn dashboards_hear_of_an_expired_certificate_and_of_encryption() {
     authority.issue(dir.path(), "fresh", 2999);
     let (server, address) = house(dir.path(), &[]).await;
     let folder = dir.path().to_owned();
+    // As the operator makes it.
+    let order = TokenOrder {
+        family: Family::OpenAgi,
+        subject: Principal::parse("node:watcher").unwrap(),
+        incarnation: Incarnation { born: Offset(1), ..Incarnation::default() },
+        workspace: WorkspaceId::new("default").unwrap(),
+        ttl_s: 600,
+        claims: serde_json::Value::Null,
+    };
+    let token = server.hub.identity.issue(&order).unwrap().token;
     blocking(move || {
-        let body = r#"{"node_id":"watcher","public_key":"a2V5"}"#;
-        let mut stream = authority.connect(address);
-        write!(stream, "POST /api/v1/auth/token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-        let token = serde_json::from_str::<serde_json::Value>(body).unwrap()["token"].as_str().unwrap().to_owned();
-
         let mut stream = authority.connect(address);
         write!(stream, "GET /api/v1/security/status HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n").unwrap();
         let mut status = String::new();

@@ -4,12 +4,60 @@ use std::sync::Arc;
 
 use super::State;
 use crate::event::{Event, Record};
-use crate::ids::{Principal, UserId};
+use crate::ids::{AgentId, Principal, UserId, VisitorId};
 use crate::limits;
-use crate::time::Time;
-use crate::users::{Key, NotedToken, User};
+use crate::time::{Offset, Time};
+use crate::users::{Incarnation, Key, NotedToken, User};
 
 impl State {
+    /// The keys that make somebody of their bearer, revoked ones included, by id.
+    pub fn keys_of(&self, who: &Principal) -> impl Iterator<Item = &Key> {
+        self.keys_of.get(who).into_iter().flatten().filter_map(|id| self.key(id))
+    }
+
+    /// Which bearer of its name somebody is at present; a visitor is as its agent. `None`: an agent or user that there is not.
+    pub fn incarnation(&self, who: &Principal) -> Option<Incarnation> {
+        let of_agent = |visitor: &VisitorId| {
+            let born = self.agent(&visitor.agent())?.incarnation.born;
+            Some(Incarnation { born, ..Incarnation::default() })
+        };
+        match who {
+            Principal::Agent(id) => self.agent(id).map(|agent| agent.incarnation),
+            Principal::User(id) => self.user(id).map(|user| user.incarnation),
+            Principal::Visitor(visitor) => of_agent(visitor),
+            Principal::Guest(_) | Principal::Node(_) | Principal::System => Some(Incarnation::default()),
+        }
+    }
+
+    /// Who has an id: a user, an agent, or a node that has a key. Of doubles that 0.1.0 made, the first of these.
+    pub fn bearer_of(&self, id: &str) -> Option<Principal> {
+        let user = || self.users.get_key_value(id).map(|(id, _)| Principal::User(id.clone()));
+        let agent = || self.agents.get_key_value(id).map(|(id, _)| Principal::Agent(id.clone()));
+        let node = || self.node_keys.get_key_value(id).map(|(id, _)| Principal::Node(id.clone()));
+        user().or_else(agent).or_else(node)
+    }
+
+    /// Ids that several have, which no new ones get: 0.1.0 gave them out. By id.
+    pub fn doubles(&self) -> impl Iterator<Item = &str> {
+        let users = self.users.keys().map(UserId::as_str);
+        let agents = self.agents.keys().map(AgentId::as_str);
+        let of_users = users.filter(|id| self.agents.contains_key(*id) || self.node_keys.contains_key(*id));
+        of_users.chain(agents.filter(|id| self.node_keys.contains_key(*id) && !self.users.contains_key(*id)))
+    }
+
+    /// Whether what somebody of this name did at an offset was done by who has the name now.
+    pub fn is_same_bearer(&self, who: &Principal, then: Offset) -> bool {
+        self.incarnation(who).is_some_and(|present| present.born <= then)
+    }
+
+    pub(super) fn keys_end(&mut self, who: &Principal) {
+        for id in self.keys_of.get(who).into_iter().flatten() {
+            if let Some(key) = self.keys.get_mut(id) {
+                Arc::make_mut(key).revoked = true;
+            }
+        }
+    }
+
     pub(super) fn apply_identity(&mut self, record: &Record) {
         match &record.event {
             Event::UserAdded(e) => {
@@ -19,7 +67,8 @@ impl State {
                     password: e.password.clone(),
                     disabled: false,
                     created_at: record.at,
-                    incarnation: record.offset,
+                    incarnation: Incarnation { born: record.offset, ..Incarnation::default() },
+                    rotated_at: None,
                 };
                 self.users.insert(e.user.clone(), Arc::new(user));
             }
@@ -29,6 +78,7 @@ impl State {
                 user.disabled = e.disabled.unwrap_or(user.disabled);
                 if e.password.is_some() {
                     user.password.clone_from(&e.password);
+                    (user.rotated_at, user.incarnation.secret) = (Some(record.at), record.offset);
                 }
             }
             Event::UserRemoved(e) => self.forget_user(&e.user),
@@ -43,6 +93,7 @@ impl State {
                     revoked: false,
                     created_at: record.at,
                 };
+                self.keys_of.entry(key.bearer()).or_default().insert(e.key.clone());
                 self.keys.insert(e.key.clone(), Arc::new(key));
             }
             Event::KeyRevoked(e) => {
@@ -52,7 +103,8 @@ impl State {
             }
             Event::TokenNoted(e) => {
                 let ends = record.moment().log_time_of(e.expires_at);
-                let token = NotedToken { noted: e.clone(), at: record.at, ends, revoked_at: None };
+                let born = self.agent(&e.agent).map(|agent| agent.incarnation.born).unwrap_or_default();
+                let token = NotedToken { noted: e.clone(), at: record.at, ends, revoked_at: None, born };
                 if let Some(before) = self.noted_tokens.insert(e.jti.clone(), token) {
                     self.noted_by_end.remove(&(before.ends, e.jti.clone()));
                 }
@@ -78,6 +130,8 @@ impl State {
         self.users.remove(user);
         let who = Principal::User(user.clone());
         self.no_longer_waiting(&who, self.head);
+        self.keys_end(&who);
+        self.talks_no_more(&who);
         if !self.online(&who) {
             self.presence.remove(&who);
         }

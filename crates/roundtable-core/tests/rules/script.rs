@@ -11,6 +11,7 @@ use roundtable_core::agents::{AgentCard, AgentChanges, Capability, RegisterAgent
 use roundtable_core::alerts::{AlertRaised, Level, SecurityNoticed};
 use roundtable_core::cluster::{NodeJoined, NodeKeySet, NodeLeft, ServerStarted};
 use roundtable_core::command::Command;
+use roundtable_core::components::{FaultNoticed, Health, SetHealth, Severity};
 use roundtable_core::engine::{Context, Decision, Outcome, decide};
 use roundtable_core::error::Error;
 use roundtable_core::event::{Event, Record};
@@ -19,6 +20,7 @@ use roundtable_core::ids::{
 };
 use roundtable_core::json::Json;
 use roundtable_core::messages::{Content, Delete, Direct, Post};
+use roundtable_core::pairs::OpenPair;
 use roundtable_core::repeats::{self, Claim, Firsts};
 use roundtable_core::rooms::{CreateRoom, EnterOwnRoom, JoinRoom, RoomCard, RoomUpdated};
 use roundtable_core::seats::KeepSeat;
@@ -26,7 +28,9 @@ use roundtable_core::signal::SignalBody;
 use roundtable_core::state::State;
 use roundtable_core::thresholds::{Side, Threshold};
 use roundtable_core::time::{Offset, Time};
-use roundtable_core::users::{KeyAdded, KeyFor, TokenRevoked, UserAdded, UserChanged, WorkspaceCreated};
+use roundtable_core::users::{
+    KeyAdded, KeyFor, TokenNoted, TokenRevoked, UserAdded, UserChanged, WorkspaceCreated,
+};
 use serde::de::DeserializeOwned;
 
 /// A workspace and its clock.
@@ -59,6 +63,11 @@ pub fn play(lines: &str) -> Play {
 }
 
 impl Play {
+    /// Plays on from a state at a time.
+    pub fn from(state: State, now: i64) -> Self {
+        Self { state, now, ..Self::default() }
+    }
+
     /// Plays more lines. `wait MS` moves the clock.
     pub fn lines(&mut self, lines: &str) {
         for line in lines.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//")) {
@@ -74,6 +83,15 @@ impl Play {
 
     /// Plays one line and says what followed.
     pub fn ask(&mut self, line: &str) -> String {
+        let (ctx, _, decided) = self.decide(line);
+        match decided {
+            Err(error) => text_of_error(&error),
+            Ok(decision) => self.apply(&ctx, decision),
+        }
+    }
+
+    /// Decides one line and leaves the state as it is.
+    pub fn decide(&mut self, line: &str) -> (Context, Command, Result<Decision, Error>) {
         let mut words = line.split_whitespace();
         let (who, verb) = (words.next().expect("an actor"), words.next().expect("a verb"));
         let words: Vec<String> = words.map(expand).collect();
@@ -81,11 +99,8 @@ impl Play {
         let command = command(verb, &Args(&words), &ctx);
         let command = command.unwrap_or_else(|| panic!("cannot be read: {line}"));
         ctx.client = client.map(|id| Claim::of((&ctx.actor, id), &command, &self.firsts));
-        let before = self.state.clone();
-        match decide(&before, &command, &ctx) {
-            Err(error) => text_of_error(&error),
-            Ok(decision) => self.apply(&ctx, decision),
-        }
+        let decided = decide(&self.state, &command, &ctx);
+        (ctx, command, decided)
     }
 
     fn context(&mut self, who: &str) -> (Context, Option<ClientId>) {
@@ -135,7 +150,12 @@ impl Play {
 }
 
 fn split(text: &str, at: char) -> (&str, Option<&str>) {
-    text.split_once(at).map_or((text, None), |(front, back)| (front, Some(back)))
+    // A visitor has a slash in its own name, but no number behind it.
+    let number = |back: &str| at == '#' || back.bytes().all(|b| b.is_ascii_digit());
+    match text.rsplit_once(at).filter(|(_, back)| number(back)) {
+        Some((front, back)) => (front, Some(back)),
+        None => (text, None),
+    }
 }
 
 fn expand(word: &str) -> String {
@@ -353,6 +373,11 @@ fn room_command(verb: &str, args: &Args<'_>, ctx: &Context) -> Option<Command> {
             create: args.has("create").then(|| args.room_card()).flatten(),
             by_key: args.has("by-key"),
         }),
+        "pair" => Command::OpenPair(OpenPair {
+            agent: args.agent(0)?,
+            card: RoomCard { name: "P".into(), ..RoomCard::default() },
+        }),
+        "invite" => Command::Invite(room()?, Principal::parse(args.at(1)?).ok()?),
         "enter-own" => Command::EnterOwnRoom(EnterOwnRoom { agent: args.agent(0)?, card: args.room_card()? }),
         "leave" => Command::LeaveRoom(room()?, member(1)?),
         "update-room" => Command::UpdateRoom(
@@ -397,9 +422,14 @@ fn room_command(verb: &str, args: &Args<'_>, ctx: &Context) -> Option<Command> {
 
 fn other_command(verb: &str, args: &Args<'_>, ctx: &Context) -> Option<Command> {
     let node = || NodeId::new(args.at(0)?).ok();
-    let alert = || AlertId::new(&format!("alert-{}", ctx.random)).ok();
     Some(match verb {
         "look" => Command::Look,
+        "note-token" => Command::NoteToken(TokenNoted {
+            jti: args.at(0)?.into(),
+            bearer: Principal::parse(args.at(1)?).ok()?,
+            agent: args.agent(2)?,
+            expires_at: Time(9_000_000),
+        }),
         "tick" => Command::Tick,
         "start-server" => Command::StartServer(ServerStarted { node: node()?, version: "1".into() }),
         "join-network" => Command::JoinNetwork(NodeJoined {
@@ -409,12 +439,14 @@ fn other_command(verb: &str, args: &Args<'_>, ctx: &Context) -> Option<Command> 
             capabilities: Vec::new(),
         }),
         "set-node-key" => {
-            Command::SetNodeKey(NodeKeySet { node: node()?, key: args.at(1).map(str::to_owned) })
+            let from = args.get("from").map(str::to_owned);
+            Command::SetNodeKey(NodeKeySet { node: node()?, key: args.at(1).map(str::to_owned), from })
         }
         "leave-network" => Command::LeaveNetwork(NodeLeft::new(node()?, "leave")),
         "delivered" => Command::MarkDelivered(Offset(args.number(0)?)),
         "keep-seat" => Command::KeepSeat(KeepSeat {
             seat: args.room(0)?,
+            secret: None,
             epoch: 1,
             seen: Offset(0),
             rooms: BTreeMap::new(),
@@ -423,6 +455,29 @@ fn other_command(verb: &str, args: &Args<'_>, ctx: &Context) -> Option<Command> 
         "reached" => Command::MarkReached(Offset(args.number(0)?)),
         "connect" => Command::Connect(args.at(0).map(str::to_owned)),
         "disconnect" => Command::Disconnect,
+        _ => return watching_command(verb, args, ctx),
+    })
+}
+
+fn watching_command(verb: &str, args: &Args<'_>, ctx: &Context) -> Option<Command> {
+    let alert = || AlertId::new(&format!("alert-{}", ctx.random)).ok();
+    Some(match verb {
+        "acknowledge" => Command::AcknowledgeAlert(AlertId::new(args.at(0)?).ok()?),
+        "set-health" => Command::SetHealth(SetHealth {
+            component: args.at(0)?.into(),
+            health: Health::Degraded,
+            reason: String::new(),
+            affects: Vec::new(),
+        }),
+        "note-fault" => Command::NoteFault(FaultNoticed {
+            fault: alert()?,
+            component: args.at(0)?.into(),
+            code: "X".into(),
+            message: String::new(),
+            details: Json::empty_object(),
+            severity: Severity::Warning,
+        }),
+        "measure" => Command::Measure(Vec::new()),
         "raise" => Command::RaiseAlert(AlertRaised {
             alert: alert()?,
             source: args.at(0)?.into(),

@@ -110,7 +110,7 @@ pub fn who(principal: &Principal) -> Option<(&'static str, Option<&str>, Option<
     match principal {
         Principal::Agent(id) => Some(("agent", None, Some(id.as_str()))),
         Principal::User(id) => Some(("user", Some(id.as_str()), None)),
-        Principal::Guest(id) => Some(("anonymous", Some(id.as_str()), None)),
+        Principal::Guest(_) | Principal::Visitor(_) => Some(("anonymous", Some(principal.id()), None)),
         Principal::Node(_) | Principal::System => None,
     }
 }
@@ -142,7 +142,11 @@ impl<'a> Notice<'a> {
         Some(Self {
             kind,
             user_id,
-            agent_id: if matches!(principal, Principal::Guest(_)) { served() } else { agent_id },
+            agent_id: match principal {
+                Principal::Visitor(visitor) => Some(Cow::Owned(visitor.agent().to_string())),
+                Principal::Guest(_) => served(),
+                _ => agent_id,
+            },
             message_id: None,
             conversation_id: room.map(RoomId::as_str),
             is_typing: None,

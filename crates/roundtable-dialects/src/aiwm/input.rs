@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::encode::{self, Door};
 use super::errors::{self, NO_CONVERSATION};
-use super::login::{open_pair, pair_room};
+use super::login::open_pair;
 use super::wire::{self, ClientEvent, Small};
 use super::{AiwmSession, Pending};
 use crate::session::{Ask, Output, Outputs, Scene};
@@ -259,17 +259,15 @@ impl AiwmSession {
         scene: Scene<'_>,
         out: &mut Outputs,
     ) -> Result<(), String> {
-        let Some(me @ Principal::User(_)) = self.me.clone() else {
+        let Some(Principal::User(_)) = &self.me else {
             return Err("Only authenticated users can emit agent:connect".into());
         };
         let id = Small::read(data)?.agent()?;
         let known = AgentId::new(&id).ok().filter(|id| scene.state.agent(id).is_some());
         let agent = known.ok_or_else(|| format!("Agent with ID {id} not found"))?;
-        let room = pair_room(scene.state, &me, &agent).ok_or(NO_CONVERSATION)?;
-        self.current = Some(room.clone());
-        self.ask(Pending::Unanswered, open_pair(&room, &me, &agent), out);
-        let invite = Command::Invite(room.clone(), Principal::Agent(agent.clone()));
-        self.ask(Pending::Paired { reply: reply.clone(), room, agent }, invite, out);
+        let open = open_pair(&agent);
+        let before = self.current.clone();
+        self.ask(Pending::Paired { reply: reply.clone(), agent, before }, open, out);
         Ok(())
     }
 

@@ -4,15 +4,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use roundtable_core::command::Command;
 use roundtable_core::delivery::Topic;
-use roundtable_core::error::{Error, ErrorKind};
+use roundtable_core::error::Error;
 use roundtable_core::event::{Event, Record};
 use roundtable_core::ids::{AgentId, Principal, RoomId};
 use roundtable_core::json::Json;
-use roundtable_core::rooms::{EnterOwnRoom, Entry, JoinRoom, RoomCard, RoomStatus};
-use roundtable_core::state::State;
+use roundtable_core::pairs::OpenPair;
+use roundtable_core::rooms::{EnterOwnRoom, RoomCard, RoomStatus};
 use roundtable_core::time::{Cursor, Offset, Time};
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
 use super::encode::{self, Door, ServerEvent};
 use super::input::{Reading, Reply};
@@ -40,12 +39,10 @@ pub(super) struct Arrival {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(default)]
 struct Claims {
     /// Whose token it is, in the server's own words.
     principal: String,
-    /// The agent that a visitor talks with.
-    agent_id: String,
 }
 
 const NO_SUCH_PLACE: &str = "Validation error: since must be a cursor of this server's log";
@@ -56,29 +53,14 @@ fn claims_of(token: &str) -> Option<Claims> {
     serde_json::from_slice(&body).ok()
 }
 
-/// The conversation of somebody with an agent: its id follows from both, so that two who open it at once open the same
-/// (notes §9, §11). One that was ended is not opened again; its successor is the next id.
-pub(super) fn pair_room(state: &State, who: &Principal, agent: &AgentId) -> Option<RoomId> {
-    let id = |n: u32| {
-        let digest = Sha256::digest(format!("{who}\n{agent}\n{n}"));
-        let hex: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
-        RoomId::new(&hex).ok()
-    };
-    let usable = |room: &RoomId| {
-        state.room(room).is_none_or(|room| room.owner == *who && room.status == RoomStatus::Active)
-    };
-    (0..).map_while(id).find(usable)
-}
-
-/// The question that opens it.
-pub(super) fn open_pair(room: &RoomId, who: &Principal, agent: &AgentId) -> Command {
+/// The question that opens the conversation of the asker with an agent (notes §9, §11).
+pub(super) fn open_pair(agent: &AgentId) -> Command {
     let card = RoomCard {
         name: format!("Conversation with agent {agent}"),
         metadata: Json::of(&serde_json::json!({ "agentId": agent.as_str() })),
-        entry: Entry::Members,
         ..RoomCard::default()
     };
-    Command::JoinRoom(JoinRoom { room: room.clone(), member: who.clone(), create: Some(card), by_key: false })
+    Command::OpenPair(OpenPair { agent: agent.clone(), card })
 }
 
 /// The token, looked for in the order of notes §3; the first one there decides.
@@ -140,8 +122,11 @@ impl AiwmSession {
         match &me {
             Principal::Agent(agent) => self.enter_own(agent, Pending::OwnRoom, out),
             Principal::User(_) => self.appear(out),
-            Principal::Guest(_) => self.open_with(scene, out),
-            Principal::Node(_) | Principal::System => {
+            Principal::Visitor(visitor) => {
+                self.ask(Pending::Opened, open_pair(&visitor.agent()), out);
+                self.appear(out);
+            }
+            Principal::Guest(_) | Principal::Node(_) | Principal::System => {
                 self.turn_away(errors::at_door(Refusal::Invalid), scene.at, out)
             }
         }
@@ -159,19 +144,6 @@ impl AiwmSession {
         self.turn_away(answer, scene.at, out);
     }
 
-    fn open_with(&mut self, scene: Scene<'_>, out: &mut Outputs) {
-        let named = self.arrival.as_ref().and_then(|arrival| AgentId::new(&arrival.claims.agent_id).ok());
-        let known = named.filter(|id| scene.state.agent(id).is_some());
-        let (Some(agent), Some(me)) = (known, self.me.clone()) else {
-            return self.turn_away(errors::at_door(Refusal::Gone), scene.at, out);
-        };
-        let Some(room) = pair_room(scene.state, &me, &agent) else { return };
-        let open = open_pair(&room, &me, &agent);
-        self.ask(Pending::Opened(room.clone()), open, out);
-        self.ask(Pending::Unanswered, Command::Invite(room, Principal::Agent(agent)), out);
-        self.appear(out);
-    }
-
     pub(super) fn appear(&mut self, out: &mut Outputs) {
         self.present = true;
         self.ask(Pending::Presence, Command::Connect(None), out);
@@ -187,18 +159,7 @@ impl AiwmSession {
         match room {
             Err(error) => self.turn_away(errors::at_start(error), scene.at, out),
             Ok(None) => {}
-            Ok(Some(room)) => {
-                let foreign = |room: &RoomId| {
-                    let found = scene.state.room(room);
-                    matches!(self.me, Some(Principal::Guest(_)))
-                        && found.map(|r| &r.owner) != self.me.as_ref()
-                };
-                if foreign(&room) {
-                    let taken = Error::new(ErrorKind::Conflict, "the conversation is somebody else's");
-                    return self.turn_away(errors::at_start(&taken), scene.at, out);
-                }
-                (self.own, self.current) = (Some(room.clone()), Some(room));
-            }
+            Ok(Some(room)) => (self.own, self.current) = (Some(room.clone()), Some(room)),
         }
     }
 

@@ -8,10 +8,10 @@ use roundtable_core::messages::{Message as Said, Post};
 use roundtable_core::rooms;
 use roundtable_core::time::{Offset, Time};
 
-use super::AiwmSession;
 use super::encode::{self, ServerEvent, json};
 use super::errors::{self, NO_CONVERSATION};
 use super::input::{Reading, Reply, Seeking};
+use super::{AiwmSession, room_of};
 use crate::iso::iso;
 use crate::session::{Outputs, Scene};
 
@@ -79,10 +79,7 @@ impl AiwmSession {
         (reply, room, before): (Reply, Option<RoomId>, Option<RoomId>),
         (scene, out): (Scene<'_>, &mut Outputs),
     ) {
-        let entered = outcome.ok().and_then(|outcome| match outcome.first() {
-            Outcome::Room(room) => Some(room.clone()),
-            Outcome::Done | Outcome::Message(_) | Outcome::Repeated(_) => None,
-        });
+        let entered = outcome.ok().and_then(room_of);
         match (outcome, entered.or_else(|| room.clone())) {
             (Ok(_), Some(entered)) => {
                 self.hear(&entered, None, Offset(0), out);
@@ -125,24 +122,23 @@ impl AiwmSession {
     pub(super) fn paired(
         &mut self,
         outcome: Result<&Outcome, &Error>,
-        (reply, room, agent): (&Reply, &RoomId, &AgentId),
+        (reply, agent, before): (&Reply, &AgentId, Option<RoomId>),
         (scene, out): (Scene<'_>, &mut Outputs),
     ) {
-        let Some(me) = self.me.clone() else { return };
-        let mine = scene.state.room(room).is_some_and(|room| room.owner == me);
-        let refusal = match outcome {
-            Err(error) => Some(errors::refused(error, &me, room, scene.state)),
-            Ok(_) => (!mine).then(|| errors::no_access(room.as_str())),
+        let room = match outcome.map(room_of) {
+            Ok(Some(room)) => room,
+            Ok(None) => return self.answer_failed(reply, NO_CONVERSATION, out),
+            Err(error) => return self.answer_failed(reply, &error.message, out),
         };
-        if let Some(text) = refusal {
-            self.current = self.current.take().filter(|current| current != room);
-            return self.answer_failed(reply, &text, out);
+        // What the client joined meanwhile stays its current one.
+        if self.current == before {
+            self.current = Some(room.clone());
         }
-        self.hear(room, None, Offset(0), out);
-        self.answer_done(reply, Some(room), out);
+        self.hear(&room, None, Offset(0), out);
+        self.answer_done(reply, Some(&room), out);
         let agent = Principal::Agent(agent.clone());
         if scene.state.online(&agent)
-            && let Some(data) = encode::presence(&agent, Some(room), scene)
+            && let Some(data) = encode::presence(&agent, Some(&room), scene)
         {
             self.emit(ServerEvent::Presence, data, out);
         }

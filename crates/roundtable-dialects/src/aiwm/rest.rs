@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::errors::{self, AtDoor, Body};
 use crate::iso::iso;
-use crate::rest::{Desk, Request, Response, TokenOrder, Unserved, decoded};
+use crate::rest::{Desk, Request, Response, Served, TokenOrder, Unserved, decoded, methods_of};
 use crate::session::{Ask, Credentials, Family, Identity, Proof, Refusal, Token, bearer, query_value};
 
 /// Why a request fails.
@@ -81,7 +81,7 @@ pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response>
     let path = request.path.strip_prefix("/dev/aiwm/")?;
     let parts: Vec<String> = path.trim_end_matches('/').split('/').map(decoded).collect();
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-    if let Some(allowed) = methods(&parts).filter(|allowed| !allowed.contains(&request.method)) {
+    if let Some(allowed) = methods_of(SERVED, &parts).filter(|allowed| !allowed.contains(&request.method)) {
         let failure = Failure::new(405, format!("Cannot {} {}", request.method, request.path));
         return Some(refused(&failure, request, desk).header("Allow", allowed.join(", ")));
     }
@@ -110,25 +110,36 @@ pub fn logs_in(path: &str) -> bool {
     })
 }
 
-/// What may be done at a path; `None` if nothing is there.
-fn methods(parts: &[&str]) -> Option<&'static [&'static str]> {
-    Some(match parts {
-        ["chat"] | ["ws"] | ["ws", "health"] => &["GET"],
-        ["auth", "login"] | ["messages"] => &["POST"],
-        ["agents" | "conversations"] => &["GET", "POST"],
-        ["agents", _, "connect" | "heartbeat" | "disconnect" | "anonymous-token"]
-        | ["agents", _, "credentials", "regenerate"] => &["POST"],
-        ["agents", _, "config" | "anonymous-tokens"] => &["GET"],
-        ["agents", _, "anonymous-tokens", _] => &["DELETE"],
-        ["conversations", "my-conversations"] | ["conversations", "agent", _] => &["GET"],
-        ["conversations", _, "archive" | "close" | "participants" | "summary"] => &["POST"],
-        ["conversations", _, "participants", _, _] => &["DELETE"],
-        ["agents" | "conversations", _] => &["GET", "PUT", "DELETE"],
-        ["messages", "thread", _] | ["messages", "conversation", _, ..] => &["GET"],
-        ["messages", _] => &["GET", "DELETE"],
-        _ => return None,
-    })
-}
+/// What is served under `/dev/aiwm/`.
+pub const SERVED: &[Served] = &[
+    ("chat", &["GET"]),
+    ("ws", &["GET"]),
+    ("ws/health", &["GET"]),
+    ("auth/login", &["POST"]),
+    ("agents", &["GET", "POST"]),
+    ("agents/:/connect", &["POST"]),
+    ("agents/:/heartbeat", &["POST"]),
+    ("agents/:/disconnect", &["POST"]),
+    ("agents/:/credentials/regenerate", &["POST"]),
+    ("agents/:/config", &["GET"]),
+    ("agents/:/anonymous-token", &["POST"]),
+    ("agents/:/anonymous-tokens", &["GET"]),
+    ("agents/:/anonymous-tokens/:", &["DELETE"]),
+    ("agents/:", &["GET", "PUT", "DELETE"]),
+    ("conversations", &["GET", "POST"]),
+    ("conversations/my-conversations", &["GET"]),
+    ("conversations/agent/:", &["GET"]),
+    ("conversations/:/archive", &["POST"]),
+    ("conversations/:/close", &["POST"]),
+    ("conversations/:/summary", &["POST"]),
+    ("conversations/:/participants", &["POST"]),
+    ("conversations/:/participants/:/:", &["DELETE"]),
+    ("conversations/:", &["GET", "PUT", "DELETE"]),
+    ("messages", &["POST"]),
+    ("messages/thread/:", &["GET"]),
+    ("messages/conversation/:/*", &["GET"]),
+    ("messages/:", &["GET", "DELETE"]),
+];
 
 /// A request under `/dev/aiwm` that no handler gets.
 pub fn unserved(request: &Request<'_>, desk: &impl Desk, why: Unserved) -> Response {
@@ -202,6 +213,7 @@ async fn login(request: &Request<'_>, desk: &impl Desk) -> Answer {
     let token = desk.issue(TokenOrder {
         family: Family::Aiwm,
         subject: identity.principal.clone(),
+        incarnation: identity.incarnation,
         workspace: identity.workspace.clone(),
         ttl_s,
         claims,

@@ -110,14 +110,14 @@ impl AiwmSession {
                 return Route::Own;
             }
         }
-        Route::Shared(self.door.form(matches!(me, Principal::Guest(_))))
+        Route::Shared(self.door.form(matches!(me, Principal::Visitor(_))))
     }
 
     /// The connection's own messages of a delivery.
     pub(super) fn hand_out(&mut self, delivery: &Delivery<'_>, scene: Scene<'_>, out: &mut Outputs) {
         let Item::Record(record) = delivery.item else { return };
         if let Topic::Room(_) = delivery.topic {
-            let form = self.door.form(matches!(self.me, Some(Principal::Guest(_))));
+            let form = self.door.form(matches!(self.me, Some(Principal::Visitor(_))));
             out.extend(encode::encode(form, delivery, scene).into_iter().map(Output::Send));
             return self.want_proof(scene, out);
         }

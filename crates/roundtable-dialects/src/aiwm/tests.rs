@@ -187,6 +187,7 @@ impl World {
                         workspace: WorkspaceId::new("default").unwrap(),
                         principal,
                         credential: Credential::Secret,
+                        incarnation: Default::default(),
                         expires_at: None,
                     });
                     self.links[n].who = identity.as_ref().ok().map(|i| i.principal.clone());
@@ -902,11 +903,7 @@ fn without_an_account_one_talks_with_the_agent_of_the_token() {
     let mut world = World::new();
     let a = world.connect("agent:a1");
     world.got(a);
-    // The stage reads the name before the dot; the session reads the claim behind it.
-    let claims =
-        base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, r#"{"agentId":"a1"}"#);
-    let token = format!("guest:v1.{claims}.x");
-    let widget = world.open("/ws/chat", "/socket.io/", Some(&token));
+    let widget = world.open("/ws/chat", "/socket.io/", Some("visitor:a1/v1"));
     let got = world.got(widget);
     assert_eq!(names(&got), ["CONNECT", "presence:update"]);
     let presence = data(&got[1]);
@@ -927,7 +924,7 @@ fn without_an_account_one_talks_with_the_agent_of_the_token() {
     assert_eq!(names(&world.got(widget)), ["user:typing", "agent:typing", "user:typing"]);
     world.emit(widget, "agent:connect", &json!({"agentId": "a2"}));
     assert!(data(&world.got(widget)[0])["error"].as_str().unwrap().starts_with("Only authenticated"));
-    let lost = world.open("/ws/chat", "/socket.io/", Some("guest:v2"));
+    let lost = world.open("/ws/chat", "/socket.io/", Some("visitor:gone/v2"));
     assert!(world.got(lost)[0].starts_with("CONNECT_ERROR Agent not found (403)"));
     assert!(world.state.room(&world.own_room("a1")).unwrap().members.len() == 1);
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::errors::Fault;
 use crate::iso::iso;
-use crate::rest::{Desk, Limited, Request, Response, Unserved};
+use crate::rest::{Desk, Limited, Request, Response, Served, Unserved, methods_of};
 use crate::session::{Credentials, Family, Identity, Proof, Refusal, bearer, query_value};
 
 mod agents;
@@ -89,20 +89,43 @@ async fn health(request: &Request<'_>, desk: &impl Desk) -> Result<Answer, Fault
     whole::health(desk, known)
 }
 
+/// What is served, from the root.
+pub const SERVED: &[Served] = &[
+    ("health", &["GET"]),
+    ("api/health", &["GET"]),
+    ("api/monitoring/health", &["GET"]),
+    ("api/hive/status", &["GET"]),
+    ("api/agents", &["GET", "POST"]),
+    ("api/agents/bulk/create", &["POST"]),
+    ("api/agents/bulk/delete", &["POST"]),
+    ("api/agents/:", &["GET", "PUT", "DELETE"]),
+    ("api/agents/:/pause", &["POST"]),
+    ("api/agents/:/resume", &["POST"]),
+    ("api/agents/:/tasks", &["GET"]),
+    ("api/agents/:/performance", &["GET"]),
+    ("api/resources", &["GET"]),
+    ("api/modules/status", &["GET"]),
+    ("api/modules/:/:", &["GET"]),
+    ("api/monitoring/metrics", &["GET"]),
+    ("api/monitoring/alerts", &["GET", "POST"]),
+    ("metrics", &["GET"]),
+    ("metrics/export/:", &["GET"]),
+    ("metrics/history", &["GET"]),
+    ("metrics/alerts", &["GET", "POST"]),
+    ("metrics/alerts/:", &["DELETE"]),
+    ("api/metrics", &["GET"]),
+    ("api/metrics/export/:", &["GET"]),
+    ("api/metrics/history", &["GET"]),
+    ("api/metrics/alerts", &["GET", "POST"]),
+    ("api/metrics/alerts/:", &["DELETE"]),
+];
+
 /// What may be done at a path; `None` if it is none of this dialect's.
 fn methods(path: &str) -> Option<&'static [&'static str]> {
-    Some(match path {
-        "/health" | "/api/health" | "/api/monitoring/health" => &["GET"],
-        "/api/hive/status" => &["GET"],
-        _ => match path.strip_prefix("/api/agents") {
-            Some(rest) => agents::methods(&route(rest)?)?,
-            None => match shown(path)? {
-                Shown::Alerts => &["GET", "POST"],
-                Shown::Alert(_) => &["DELETE"],
-                _ => &["GET"],
-            },
-        },
-    })
+    if let Some(rest) = path.strip_prefix("/api/agents") {
+        route(rest)?;
+    }
+    methods_of(SERVED, &path.strip_prefix('/')?.split('/').collect::<Vec<_>>())
 }
 
 /// A request under a path of this dialect that no handler gets.

@@ -269,7 +269,7 @@ pub fn participants<'a>(room: &'a Room, state: &'a State) -> Vec<Person<'a>> {
 
 /// Where somebody sits: as its dialect told, else here, like agents and the server itself.
 fn sits<'a>(who: &Principal, told: Option<&'a str>) -> &'a str {
-    let person = matches!(who, Principal::User(_) | Principal::Guest(_));
+    let person = matches!(who, Principal::User(_) | Principal::Guest(_) | Principal::Visitor(_));
     told.filter(|_| person).unwrap_or(OWN_PLATFORM)
 }
 
@@ -302,11 +302,13 @@ fn receive<'a>(said: &'a Said, about: &About<'a>) -> ChatReceive<'a> {
         Principal::System => "system",
         _ if said.role == Role::System => "system",
         Principal::Agent(_) | Principal::Node(_) => "assistant",
-        Principal::User(_) | Principal::Guest(_) => "user",
+        Principal::User(_) | Principal::Guest(_) | Principal::Visitor(_) => "user",
     };
     let (user_id, agent_id) = match &said.from {
         Principal::Agent(id) => (None, Some(id.as_str())),
-        Principal::User(_) | Principal::Guest(_) | Principal::Node(_) => (Some(said.from.id()), None),
+        Principal::User(_) | Principal::Guest(_) | Principal::Visitor(_) | Principal::Node(_) => {
+            (Some(said.from.id()), None)
+        }
         Principal::System => (None, None),
     };
     ChatReceive {

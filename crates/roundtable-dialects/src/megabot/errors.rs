@@ -53,6 +53,11 @@ impl Fault {
         Self::new("unknown_message_type", 400, format!("Unknown message type: {start}"))
     }
 
+    /// A session that is not for this client, or is none.
+    pub fn not_entered() -> Self {
+        Self::new("forbidden", 403, "This session cannot be entered")
+    }
+
     /// The connection is not in the session.
     pub fn not_in_session() -> Self {
         Self::new("forbidden", 403, "Not in this session")

@@ -16,7 +16,10 @@ use sha2::{Digest, Sha256};
 
 use super::errors::Fault;
 use super::wire::{self, Act, Chat, Request};
-use super::{Asked, Early, Heard, MAX_EARLY, MAX_RECENT, MegaBotSession, OWN_PREFIX, Phase, Waiting, reply};
+use super::{
+    Asked, Early, Heard, MAX_EARLY, MAX_RECENT, MegaBotSession, OWN_PREFIX, Phase, SECRET_PREFIX, Waiting,
+    login, reply,
+};
 use crate::pace::Limit;
 use crate::session::{Ask, Input, Output, Outputs, Scene, Sign};
 use crate::websocket::close;
@@ -144,7 +147,7 @@ impl MegaBotSession {
             (_, Some(id)) if self.repeats(&id) => Ok(()),
             (Request::Join(room), Some(id)) => self.join(id, room, scene, out),
             (Request::Leave(room), Some(id)) => self.leave(id, room, scene, out),
-            (Request::Act(act), Some(id)) => self.act(id, act, out),
+            (Request::Act(act), Some(id)) => self.act(id, act, scene, out),
             (_, None) => Err(Fault::incomplete()),
         };
         if let Err(fault) = asked {
@@ -154,7 +157,12 @@ impl MegaBotSession {
 
     fn chat(&mut self, id: String, chat: Chat, scene: Scene<'_>, out: &mut Outputs) -> Result<(), Fault> {
         let (Some(who), Some(own)) = (self.who.clone(), self.own.clone()) else { return Ok(()) };
-        let room = chat.session.unwrap_or_else(|| own.clone());
+        let hint = chat.hint.and_then(|hint| self.meant(hint, scene));
+        let hint = hint.filter(|room| self.rooms.contains_key(room));
+        let room = match chat.session {
+            Some(room) => self.meant(room, scene).ok_or_else(Fault::not_in_session)?,
+            None => hint.unwrap_or_else(|| own.clone()),
+        };
         if chat.agent.as_ref().is_some_and(|agent| scene.state.agent(agent).is_none()) {
             return Err(Fault::new("not_found", 404, "No such agent"));
         }
@@ -201,11 +209,14 @@ impl MegaBotSession {
 
     fn join(&mut self, id: String, room: RoomId, scene: Scene<'_>, out: &mut Outputs) -> Result<(), Fault> {
         let Some(who) = self.who.clone() else { return Ok(()) };
-        let seat = scene.state.seat(&room).is_some_and(|seat| seat.owner != who);
-        let chat = room.as_str().starts_with(OWN_PREFIX)
+        let room = self.meant(room, scene).ok_or_else(Fault::not_entered)?;
+        // The name of a guest is anybody's: its rooms are for who has the secret.
+        let guest = matches!(who, Principal::Guest(_)) && self.own.as_ref() != Some(&room);
+        let seat = scene.state.seat(&room).is_some_and(|seat| guest || seat.owner != who);
+        let chat = [OWN_PREFIX, SECRET_PREFIX].iter().any(|own| room.as_str().starts_with(own))
             && scene.state.room(&room).is_some_and(|r| r.owner != who && !r.members.contains_key(&who));
         if seat || chat || self.rooms.len() >= MAX_SEAT_ROOMS {
-            return Err(Fault::new("forbidden", 403, "This session cannot be entered"));
+            return Err(Fault::not_entered());
         }
         self.rooms.entry(room.clone()).or_insert_with(|| Heard::from(scene.state.head));
         let command = self.joining(&room, &who);
@@ -215,6 +226,7 @@ impl MegaBotSession {
 
     fn leave(&mut self, id: String, room: RoomId, scene: Scene<'_>, out: &mut Outputs) -> Result<(), Fault> {
         let Some(who) = self.who.clone() else { return Ok(()) };
+        let room = self.meant(room, scene).ok_or_else(Fault::not_in_session)?;
         if self.own.as_ref() == Some(&room) || self.rooms.remove(&room).is_none() {
             return Err(Fault::not_in_session());
         }
@@ -227,7 +239,20 @@ impl MegaBotSession {
         Ok(())
     }
 
-    fn act(&mut self, id: String, act: Act, out: &mut Outputs) -> Result<(), Fault> {
+    /// The room that a `session_id` of the client's means: its own where the client shows its own secret. What is another's
+    /// secret names no room.
+    fn meant(&self, named: RoomId, scene: Scene<'_>) -> Option<RoomId> {
+        match scene.state.seat_of_secret(&login::hash(named.as_str())) {
+            _ if named.as_str() == self.secret => self.own.clone(),
+            Some((room, seat)) if Some(&seat.owner) == self.who.as_ref() => Some(room.clone()),
+            Some(_) => None,
+            None => Some(named),
+        }
+    }
+
+    fn act(&mut self, id: String, act: Act, scene: Scene<'_>, out: &mut Outputs) -> Result<(), Fault> {
+        let session = self.meant(act.session, scene).ok_or_else(Fault::not_in_session)?;
+        let act = Act { session, ..act };
         if !self.rooms.contains_key(&act.session) {
             return Err(Fault::not_in_session());
         }

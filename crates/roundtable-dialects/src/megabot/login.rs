@@ -8,14 +8,15 @@ use roundtable_core::delivery::Topic;
 use roundtable_core::feeds::Feed;
 use roundtable_core::ids::{ConnectionId, Principal, RoomId};
 use roundtable_core::rooms::{Entry, JoinRoom, RoomCard};
-use roundtable_core::seats::KeepSeat;
+use roundtable_core::seats::{KeepSeat, Seat};
 use roundtable_core::state::State;
 use roundtable_core::time::{Cursor, Offset};
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 use super::errors::Fault;
 use super::wire::MAX_PLATFORM_CHARS;
-use super::{Early, Heard, MegaBotSession, OWN_PREFIX, Phase, Waiting, encode};
+use super::{Early, Heard, MegaBotSession, OWN_PREFIX, Phase, SECRET_PREFIX, Waiting, encode};
 use crate::cursor;
 use crate::session::{
     Credential, Credentials, Family, Identity, Opening, Output, Outputs, Proof, Refusal, Scene, bearer,
@@ -44,22 +45,23 @@ impl MegaBotSession {
         if asked && !opening.deflate {
             self.form = encode::GZIP;
         }
-        self.own = RoomId::new(&format!("{OWN_PREFIX}{:032x}", opening.random)).ok();
-        self.wanted = query("session_id").and_then(|id| RoomId::new(&id).ok());
+        self.secret = format!("{SECRET_PREFIX}{:032x}", opening.random);
+        self.own = own_room_of(opening.random);
+        self.wanted = query("session_id");
         self.since = query("since").filter(|since| !since.is_empty());
         let proof = match credential(opening) {
             Some(proof) => proof,
             None if !opening.anonymous => return self.refuse(Refusal::Missing, scene, out),
-            None => Proof::Guest(self.guest_name(query("user_id"), scene.state)),
+            None => Proof::Guest(self.guest_name(query("user_id"), scene)),
         };
         self.key = matches!(proof, Proof::ApiKey(_));
         out.push(Output::Authenticate(Credentials { domain_key: None, proof }));
     }
 
     /// The name a guest asks for; one that comes back with its session and no name gets its former name.
-    fn guest_name(&self, asked: Option<String>, state: &State) -> Option<String> {
+    fn guest_name(&self, asked: Option<String>, scene: Scene<'_>) -> Option<String> {
         if asked.is_none()
-            && let Some(seat) = self.wanted.as_ref().and_then(|id| state.seat(id))
+            && let Some((_, seat)) = self.wanted.as_ref().and_then(|secret| opened_by(secret, scene))
             && let Principal::Guest(name) = &seat.owner
         {
             return Some(name.as_str().to_owned());
@@ -82,10 +84,14 @@ impl MegaBotSession {
         self.epoch = scene.epoch;
         self.feed = Heard::from(scene.state.head);
         let wanted = self.wanted.take();
-        if let Some(id) = wanted
-            && let Some(seat) = scene.state.seat(&id).filter(|seat| seat.owner == who)
+        if let Some(secret) = wanted
+            && let Some((id, seat)) = opened_by(&secret, scene).filter(|(_, seat)| seat.owner == who)
         {
-            self.own = Some(id);
+            // Who came by the id of a seat of 0.1.0 gets a secret now.
+            if seat.secrets.contains(&hash(&secret)) {
+                self.secret = secret;
+            }
+            self.own = Some(id.clone());
             self.resumed = true;
             self.epoch = seat.epoch;
             self.feed = Heard::from(seat.seen);
@@ -139,7 +145,8 @@ impl MegaBotSession {
     fn begin(&mut self, scene: Scene<'_>, out: &mut Outputs) {
         #[derive(Serialize)]
         struct Established<'a> {
-            session_id: Option<&'a RoomId>,
+            session_id: &'a str,
+            room_id: Option<&'a RoomId>,
             user_id: &'a str,
             capabilities: &'a [&'static str],
             verified: bool,
@@ -147,9 +154,11 @@ impl MegaBotSession {
         }
         let Some(who) = self.who.clone() else { return };
         let kept = self.seat_kept;
-        let (own, known) = (self.own.clone(), CAPABILITIES.iter().filter(|c| kept || **c != "resume"));
+        let (own, secret) = (self.own.clone(), self.secret.clone());
+        let known = CAPABILITIES.iter().filter(|c| kept || **c != "resume");
         let payload = Established {
-            session_id: own.as_ref(),
+            session_id: &secret,
+            room_id: own.as_ref(),
             user_id: who.id(),
             capabilities: &known.copied().collect::<Vec<_>>(),
             verified: self.verified,
@@ -207,7 +216,9 @@ impl MegaBotSession {
             self.rooms.iter().map(|(id, heard)| (id.clone(), heard.arrived)).collect();
         self.kept.last = scene.now;
         self.kept.due = None;
-        let keep = KeepSeat { seat, epoch: self.epoch, seen: self.feed.arrived, rooms };
+        // Until it is known to be kept, the secret goes along.
+        let secret = (!self.seat_kept).then(|| hash(&self.secret));
+        let keep = KeepSeat { seat, secret, epoch: self.epoch, seen: self.feed.arrived, rooms };
         self.ask(Command::KeepSeat(keep), purpose, out);
     }
 
@@ -248,6 +259,23 @@ impl MegaBotSession {
 /// What stands in a query: a token or a key as `token`, a key as `api_key`.
 pub(super) fn shown(token: Option<String>, api_key: Option<String>) -> Option<Proof> {
     token.map(|text| Proof::Bearer(Family::Login, text)).or_else(|| api_key.map(Proof::ApiKey))
+}
+
+/// What the log keeps of a secret.
+pub(super) fn hash(secret: &str) -> String {
+    Sha256::digest(secret.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The seat that a secret opens.
+fn opened_by<'a>(secret: &str, scene: Scene<'a>) -> Option<(&'a RoomId, &'a Seat)> {
+    scene.state.seat_opened_by(&hash(secret), secret, scene.now)
+}
+
+/// A room of a connection's own, whose id tells nothing of the secret that is drawn with it.
+fn own_room_of(random: u128) -> Option<RoomId> {
+    let digest = Sha256::new().chain_update("room of a seat\0").chain_update(random.to_be_bytes()).finalize();
+    let digits: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+    RoomId::new(&format!("{OWN_PREFIX}{digits}")).ok()
 }
 
 /// The first credential that is there decides (MegaBot notes §1).

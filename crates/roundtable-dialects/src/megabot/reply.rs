@@ -267,9 +267,7 @@ fn passing(error: &Error) -> bool {
 /// Why a session cannot be entered; whether it exists is nobody's business.
 fn not_entered(error: &Error) -> Fault {
     match error.kind {
-        ErrorKind::RoomNotFound | ErrorKind::Forbidden => {
-            Fault::new("forbidden", 403, "This session cannot be entered")
-        }
+        ErrorKind::RoomNotFound | ErrorKind::Forbidden => Fault::not_entered(),
         _ => Fault::of(error),
     }
 }

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::encode;
 use crate::iso::iso;
-use crate::rest::{Desk, IssuedToken, Request, Response, TokenOrder, Unserved};
+use crate::rest::{Desk, IssuedToken, Request, Response, Served, TokenOrder, Unserved, methods_of};
 use crate::session::{
     Ask, Credential, Credentials, Family, Identity, Proof, Refusal, Token, bearer, query_value,
 };
@@ -65,24 +65,28 @@ impl From<Error> for Failure {
 
 type Answer = Result<Value, Failure>;
 
+/// What is served under `/api/`.
+pub const SERVED: &[Served] = &[
+    ("auth/login", &["POST"]),
+    ("auth/refresh", &["POST"]),
+    ("auth/logout", &["POST"]),
+    ("auth/me", &["GET"]),
+    ("messages/:", &["GET"]),
+];
+
 /// Answers a request under `/api/auth/` and `/api/messages/`. `None`: not one of these paths.
 pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response> {
-    let id = request.path.strip_prefix("/api/messages/").filter(|id| !id.contains('/'));
-    let route = request.path.strip_prefix("/api/auth/");
-    let allowed = match (id, route) {
-        (Some(_), _) | (_, Some("me")) => "GET",
-        (_, Some("login" | "refresh" | "logout")) => "POST",
-        _ => return None,
-    };
-    if request.method != allowed {
+    let parts: Vec<&str> = request.path.strip_prefix("/api/")?.split('/').collect();
+    let allowed = methods_of(SERVED, &parts)?;
+    if !allowed.contains(&request.method) {
         let failure = Failure::new(405, "Method not allowed");
-        return Some(told(Err(failure), request).header("Allow", allowed));
+        return Some(told(Err(failure), request).header("Allow", allowed.join(", ")));
     }
-    let answer = match (id, route) {
-        (Some(id), _) => message(id, request, desk).await,
-        (_, Some("login")) => login(request, desk).await,
-        (_, Some("refresh")) => refresh(request, desk).await,
-        (_, Some("logout")) => logout(request, desk).await,
+    let answer = match parts.as_slice() {
+        ["messages", id] => message(id, request, desk).await,
+        ["auth", "login"] => login(request, desk).await,
+        ["auth", "refresh"] => refresh(request, desk).await,
+        ["auth", "logout"] => logout(request, desk).await,
         _ => me(request, desk).await,
     };
     Some(told(answer, request))
@@ -267,6 +271,7 @@ fn issue(desk: &impl Desk, family: Family, who: &Identity, login: &str) -> Resul
     let order = TokenOrder {
         family,
         subject: who.principal.clone(),
+        incarnation: who.incarnation,
         workspace: who.workspace.clone(),
         ttl_s: desk.lifetime_s(family),
         claims: json!({"username": who.principal.id(), "roles": [role], "login": login}),

@@ -291,6 +291,11 @@ impl World {
         (n, id)
     }
 
+    /// The room of the seat that this secret is of.
+    fn own_room(&self, secret: &str) -> RoomId {
+        self.state.seat_of_secret(&super::login::hash(secret)).expect("a seat").0.clone()
+    }
+
     fn say(&mut self, n: usize, text: &str) {
         self.run(n, |s, scene, out| s.input(Input::Text(text), scene, out));
     }
@@ -374,7 +379,8 @@ fn identify(state: &State, proof: Proof) -> Result<Identity, Refusal> {
         other => panic!("{}", matches!(other, Proof::Password { .. })),
     };
     let workspace = WorkspaceId::new("default").unwrap();
-    Ok(Identity { workspace, principal, credential, expires_at: None })
+    let incarnation = Default::default();
+    Ok(Identity { workspace, principal, credential, incarnation, expires_at: None })
 }
 
 fn error_of(frame: &(String, Value)) -> (&str, &str, u64, Option<&str>) {

@@ -60,6 +60,8 @@ pub struct Chat {
     pub attachments: Option<Json>,
     /// Where to say it, if not in the connection's own session.
     pub session: Option<RoomId>,
+    /// Where to say it if the connection is there, and nothing else is said about it.
+    pub hint: Option<RoomId>,
     /// Who shall answer.
     pub agent: Option<AgentId>,
 }
@@ -133,16 +135,15 @@ fn chat(payload: &Fields<'_>, metadata: &Fields<'_>) -> Result<Chat, Fault> {
     }
     let agent =
         optional(payload, "agent_id")?.map(|id| AgentId::new(&id).map_err(|_| Fault::field("agent_id")));
-    let chosen = match optional(payload, "session_id")? {
-        None => optional(metadata, "session_id")?,
-        some => some,
-    };
-    let session = chosen.map(|id| RoomId::new(&id).map_err(|_| Fault::field("session_id")));
+    let session = optional(payload, "session_id")?;
+    let session = session.map(|id| RoomId::new(&id).map_err(|_| Fault::field("session_id")));
+    let hint = optional(metadata, "session_id")?.and_then(|id| RoomId::new(&id).ok());
     Ok(Chat {
         content,
         platform: platform.filter(|p| !p.is_empty()),
         attachments: attachments(payload)?,
         session: session.transpose()?,
+        hint,
         agent: agent.transpose()?,
     })
 }
@@ -316,10 +317,12 @@ mod tests {
     fn metadata_may_name_the_session_and_the_payload_goes_first() {
         let text =
             r#"{"id":"a","type":"chat_send","payload":{"content":"x"PAYLOAD},"metadata":{"session_id":"m"}}"#;
-        for (payload, session) in [("", "m"), (r#","session_id":"p""#, "p")] {
+        for (payload, session) in [("", None), (r#","session_id":"p""#, Some("p"))] {
             let text = text.replace("PAYLOAD", payload);
             let Request::Chat(chat) = read(&text).unwrap().request else { panic!("{text}") };
-            assert_eq!(chat.session.unwrap().as_str(), session);
+            let told =
+                (chat.session.as_ref().map(|id| id.as_str()), chat.hint.as_ref().map(|id| id.as_str()));
+            assert_eq!(told, (session, Some("m")));
         }
     }
 

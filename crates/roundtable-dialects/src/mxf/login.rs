@@ -202,12 +202,12 @@ impl MxfSession {
                 self.failed(*attempt, Refusal::Invalid, scene, out);
                 return;
             }
-            Principal::Guest(_) | Principal::Node(_) | Principal::System => {
+            Principal::Guest(_) | Principal::Visitor(_) | Principal::Node(_) | Principal::System => {
                 self.failed(*attempt, Refusal::Invalid, scene, out);
                 return;
             }
         }
-        self.ask_last_step(out);
+        self.ask_last_step(scene, out);
         self.stage = Stage::Entering(attempt);
     }
 
@@ -227,9 +227,16 @@ impl MxfSession {
         }
     }
 
+    /// The key's channel, if its agent left it or was taken out: the key does not undo that (MXF notes §3).
+    fn left_channel(&self, scene: Scene<'_>) -> Option<RoomId> {
+        let (who, room) = (self.principal(), self.key_room()?);
+        let gone = who.agent().is_some_and(|id| scene.state.room(&room).is_some_and(|r| r.gone.contains(id)));
+        gone.then_some(room)
+    }
+
     /// Presence, then the key's channel: who is there hears of an agent that is here.
-    fn ask_last_step(&mut self, out: &mut Outputs) {
-        let Some(room) = self.key_room() else {
+    fn ask_last_step(&mut self, scene: Scene<'_>, out: &mut Outputs) {
+        let Some(room) = self.key_room().filter(|_| self.left_channel(scene).is_none()) else {
             self.ask(Command::ConnectForDirect, (Call::NONE, Then::Login), out);
             return;
         };
@@ -246,8 +253,14 @@ impl MxfSession {
         }
     }
 
-    /// Everything is prepared, or could not be.
-    pub(super) fn entered(&mut self, result: Result<(), Error>, scene: Scene<'_>, out: &mut Outputs) {
+    /// Everything is prepared, or could not be. Where only the key's channel cannot be entered, its agent is no member and
+    /// hears why.
+    pub(super) fn entered(
+        &mut self,
+        (result, outside): (Result<(), Error>, Option<Error>),
+        scene: Scene<'_>,
+        out: &mut Outputs,
+    ) {
         let Stage::Entering(attempt) = std::mem::replace(&mut self.stage, Stage::Outside) else { return };
         if let Err(error) = result {
             self.ask(Command::Disconnect, (Call::NONE, Then::Nothing), out);
@@ -272,6 +285,10 @@ impl MxfSession {
             self.refuse(Call { event: "auth", ack: None }, &error, scene, out);
         }
         self.listen(&who, scene, out);
+        let left = |room| Error::forbidden(format!("{} is not in channel {room} any more", who.id()));
+        if let Some(error) = outside.or_else(|| self.left_channel(scene).map(left)) {
+            self.refuse(Call { event: "channel:join", ack: None }, &error, scene, out);
+        }
     }
 
     fn accept(&mut self, out: &mut Outputs) {

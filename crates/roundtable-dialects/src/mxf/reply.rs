@@ -24,6 +24,7 @@ impl MxfSession {
     ) {
         let Some(at) = self.pending.iter().position(|pending| pending.token == token) else { return };
         let Some(Pending { call, then, .. }) = self.pending.remove(at) else { return };
+        let ready = self.failure.is_none();
         let result = match then {
             Then::Nothing => return,
             Then::Step => {
@@ -35,7 +36,10 @@ impl MxfSession {
             _ => self.failure.take().map_or_else(|| reply.map_err(Clone::clone), Err),
         };
         match (then, result) {
-            (Then::Login, result) => self.entered(result.map(|_| ()), scene, out),
+            (Then::Login, Err(error)) if ready && self.key_room().is_some() && stays_outside(&error) => {
+                self.entered((Ok(()), Some(error)), scene, out);
+            }
+            (Then::Login, result) => self.entered((result.map(|_| ()), None), scene, out),
             (Then::ChannelCreated { room }, Err(error)) if self.owns_already(&room, &error, scene) => {
                 self.has_created(call, &room, scene, out);
             }
@@ -277,4 +281,10 @@ impl MxfSession {
 /// The message that an outcome names, new or repeated.
 fn message_id(outcome: &Outcome) -> Option<&str> {
     if let Outcome::Message(id) = outcome.first() { Some(id.as_str()) } else { None }
+}
+
+/// Whether a channel that cannot be entered is no reason to refuse a login: it is full, closed, or gone.
+fn stays_outside(error: &Error) -> bool {
+    use ErrorKind::{Conflict, Forbidden, RoomClosed, RoomNotFound};
+    matches!(error.kind, Conflict | Forbidden | RoomClosed | RoomNotFound)
 }

@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 
 use super::errors;
 use super::wire::fields::Fields;
-use crate::rest::{Desk, Request, Response, Unserved, decoded};
+use crate::rest::{Desk, Request, Response, Served, Unserved, decoded, methods_of};
 use crate::session::{Ask, Credential, Credentials, Family, Identity, Proof, Refusal, Token, bearer};
 
 /// Why a request fails.
@@ -109,7 +109,7 @@ pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response>
     let inner = inner.strip_prefix("api/").filter(|rest| rest.starts_with("memory/")).unwrap_or(inner);
     let parts: Vec<String> = inner.split('/').map(decoded).collect();
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-    let methods = methods(&parts)?;
+    let methods = methods_of(SERVED, &parts)?;
     if !methods.contains(&request.method) {
         let failure = Failure::new(405, "This method does nothing here");
         return Some(respond(Err(failure)).header("Allow", methods.join(", ")));
@@ -127,21 +127,24 @@ pub fn logs_in(path: &str) -> bool {
     matches!(path.trim_end_matches('/'), "/api/users/login" | "/api/users/register")
 }
 
-/// What may be done at a path; `None` if it is none of this dialect's.
-fn methods(parts: &[&str]) -> Option<&'static [&'static str]> {
-    Some(match parts {
-        ["users", "register" | "login"] => &["POST"],
-        ["agents", "context" | "memory", _] => &["GET"],
-        ["channels", "memory", _] | ["memory", "relationships", _, _, _] => &["GET"],
-        ["channels", _, "context"] => &["GET", "POST", "PATCH"],
-        ["channels", _, "agents", _] => &["POST", "DELETE"],
-        ["channels", _, "metadata"] | ["channels", _, "metadata", _] => &["GET", "POST"],
-        ["channels", _, "history" | "mcp-servers"] => &["GET"],
-        ["channels", _, "messages"] => &["GET", "POST"],
-        ["channels", _, "topics" | "summary"] => &["POST"],
-        _ => return None,
-    })
-}
+/// What is served under `/api/`.
+pub const SERVED: &[Served] = &[
+    ("users/register", &["POST"]),
+    ("users/login", &["POST"]),
+    ("agents/context/:", &["GET"]),
+    ("agents/memory/:", &["GET"]),
+    ("channels/memory/:", &["GET"]),
+    ("memory/relationships/:/:/:", &["GET"]),
+    ("channels/:/context", &["GET", "POST", "PATCH"]),
+    ("channels/:/agents/:", &["POST", "DELETE"]),
+    ("channels/:/metadata", &["GET", "POST"]),
+    ("channels/:/metadata/:", &["GET", "POST"]),
+    ("channels/:/history", &["GET"]),
+    ("channels/:/mcp-servers", &["GET"]),
+    ("channels/:/messages", &["GET", "POST"]),
+    ("channels/:/topics", &["POST"]),
+    ("channels/:/summary", &["POST"]),
+];
 
 async fn answer(request: &Request<'_>, desk: &impl Desk, parts: &[&str]) -> Answered {
     match parts {

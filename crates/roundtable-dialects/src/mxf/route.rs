@@ -4,7 +4,8 @@ use serde_json::json;
 
 use super::encode::{self, ENVELOPE, FLAT, shapes};
 use super::{Call, MxfSession, Then, errors, send};
-use crate::session::{Credential, Ending, Output, Outputs, Route, Scene};
+use crate::session::{Ending, Output, Outputs, Refusal, Route, Scene};
+use crate::standing;
 use roundtable_core::agents::{AgentRemoved, AgentUpdated};
 use roundtable_core::command::Command;
 use roundtable_core::delivery::{Delivery, Item, Topic};
@@ -171,19 +172,8 @@ impl MxfSession {
     /// long undone.
     fn expel_if_over(&mut self, scene: Scene<'_>, out: &mut Outputs) {
         let Some(who) = &self.who else { return };
-        let revoked = match &who.credential {
-            Credential::ApiKey(key) | Credential::ChannelKey(key, _) => {
-                scene.state.key(key).is_none_or(|key| key.revoked)
-            }
-            Credential::Token { jti } => scene.state.token_revoked(jti),
-            Credential::Secret | Credential::Guest => false,
-        };
-        let gone = match &who.principal {
-            Principal::Agent(agent) => scene.state.agent(agent).is_none_or(|agent| agent.suspended),
-            Principal::User(user) => scene.state.user(user).is_none_or(|user| user.disabled),
-            Principal::Guest(_) | Principal::Node(_) | Principal::System => false,
-        };
-        if revoked || gone {
+        if let Err(refusal) = standing::of_identity(scene.state, who) {
+            let revoked = refusal == Refusal::Revoked;
             let kind = if revoked { ErrorKind::InvalidCredential } else { ErrorKind::Unauthenticated };
             let error = Error::new(kind, "The credential of this connection is not valid any more");
             self.refuse(Call { event: "auth", ack: None }, &error, scene, out);

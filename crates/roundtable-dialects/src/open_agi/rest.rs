@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 
 use super::errors::{of_engine, of_refusal, response};
 use crate::iso::iso;
-use crate::rest::{Desk, Limited, LogLevel, LogLine, Request, Response, Unserved};
+use crate::rest::{Desk, Limited, LogLevel, LogLine, Request, Response, Served, Unserved, methods_of};
 use crate::session::{
     Ask, Credentials, Dialect, Family, Identity, Proof, Refusal, Token, bearer, query_value,
 };
+use crate::standing;
 
 mod tokens;
 
@@ -26,6 +27,19 @@ const LOG_LINES: usize = 50;
 /// Most that may be asked for: as many as the server keeps.
 const MOST_LOG_LINES: usize = 1_000;
 
+/// What is served under `/api/v1/`.
+pub const SERVED: &[Served] = &[
+    ("auth/token", &["POST"]),
+    ("security/incident", &["POST"]),
+    ("status", &["GET"]),
+    ("network/stats", &["GET"]),
+    ("network/peers", &["GET"]),
+    ("security/status", &["GET"]),
+    ("monitoring/metrics", &["GET"]),
+    ("monitoring/logs", &["GET"]),
+    ("node/:", &["GET"]),
+];
+
 /// Answers a request under `/api/v1` or `/openagi/api/v1`; `None` if the path is not one of this dialect's.
 pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response> {
     let path = request.path.trim_end_matches('/');
@@ -34,20 +48,15 @@ pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response>
     if let Some(answer) = blocked(path, request, desk) {
         return Some(answer);
     }
-    let (allowed, open_at_home) = match path {
-        "auth/token" => ("POST", true),
-        "security/incident" => ("POST", false),
-        "status" | "network/stats" => ("GET", true),
-        "network/peers" | "security/status" | "monitoring/metrics" | "monitoring/logs" => ("GET", false),
-        node if node.strip_prefix("node/").is_some_and(|id| !id.contains('/')) => ("GET", false),
-        _ => return None,
-    };
+    let allowed = methods_of(SERVED, &path.split('/').collect::<Vec<_>>())?;
+    let open_at_home = matches!(path, "status" | "network/stats");
     if let Err(ms) = desk.spend(Limited::Requests(Dialect::OpenAgi), request.peer) {
         let answer = response(429, "Too many requests", Value::Null);
         return Some(answer.header("Retry-After", ms.div_ceil(1000).to_string()));
     }
-    if request.method != allowed {
-        return Some(response(405, "Method not allowed", Value::Null).header("Allow", allowed));
+    if !allowed.contains(&request.method) {
+        let answer = response(405, "Method not allowed", Value::Null);
+        return Some(answer.header("Allow", allowed.join(", ")));
     }
     if path == "auth/token" {
         return Some(tokens::issue(request, desk).await);
@@ -57,6 +66,12 @@ pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response>
         true => desk.default_workspace(),
         false => match identified(request, desk).await {
             Ok(who) if path == "security/incident" => return Some(report(request, desk, &who).await),
+            Ok(who)
+                if ["security/status", "monitoring/logs"].contains(&path) && !standing::is_approved(&who) =>
+            {
+                let details = json!({"node_id": who.principal.id()});
+                return Some(response(403, "The operator has not approved this node", details));
+            }
             Ok(who) => who.workspace,
             Err(refusal) => return Some(of_refusal(refusal)),
         },

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use roundtable_core::cluster::{NodeJoined, ServerStarted};
 use roundtable_core::command::Command;
 use roundtable_core::ids::{ConnectionId, KeyId, NodeId, Principal, UserId};
-use roundtable_core::users::{TokenRevoked, UserAdded, UserRole, WorkspaceCreated};
+use roundtable_core::state::State;
+use roundtable_core::users::{Incarnation, TokenRevoked, UserAdded, UserRole, WorkspaceCreated};
 use roundtable_dialects::rest::{Request, TokenOrder};
 use roundtable_dialects::session::{Dialect, Input, Opening, Session};
 use roundtable_dialects::transcript::line::{Transport, word};
@@ -201,7 +202,9 @@ impl Theatre for Cast {
             }
             SetUp::Token { name, family, subject, ttl_s, claims } => {
                 let (family, subject, claims) = (*family, subject.clone(), claims.clone());
-                let order = TokenOrder { family, subject, workspace: workspace(), ttl_s: *ttl_s, claims };
+                let incarnation = operators(&self.world.state, &subject);
+                let (workspace, ttl_s) = (workspace(), *ttl_s);
+                let order = TokenOrder { family, subject, incarnation, workspace, ttl_s, claims };
                 let random = u128::from(self.world.random());
                 names.set(name, self.world.desk.issue(&order, self.world.now, random).token);
             }
@@ -286,5 +289,14 @@ impl Theatre for Cast {
             let got = self.next(&client)?;
             Some((client, got))
         })
+    }
+}
+
+/// The incarnation of a token that the operator hands out: one for a node counts as approval.
+fn operators(state: &State, subject: &Principal) -> Incarnation {
+    let incarnation = state.incarnation(subject).unwrap_or_default();
+    match subject {
+        Principal::Node(_) => Incarnation { born: state.head, ..incarnation },
+        _ => incarnation,
     }
 }

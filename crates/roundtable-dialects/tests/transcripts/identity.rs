@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use roundtable_core::ids::{AgentId, GuestId, KeyId, Principal, UserId, WorkspaceId};
+use roundtable_core::names;
 use roundtable_core::state::State;
 use roundtable_core::time::Time;
-use roundtable_core::users::KeyFor;
+use roundtable_core::users::{Incarnation, KeyFor};
 use roundtable_dialects::rest::{IssuedToken, TokenOrder};
 use roundtable_dialects::session::{Credential, Credentials, Family, Identity, Proof, Refusal};
+use roundtable_dialects::standing;
 use roundtable_dialects::transcript::frame::hex;
 use sha2::{Digest as _, Sha256};
 
@@ -29,8 +31,8 @@ pub fn hash(secret: &str) -> String {
 struct Made {
     family: Family,
     subject: Principal,
+    incarnation: Incarnation,
     jti: String,
-    issued_at: Time,
     expires_at: Time,
 }
 
@@ -57,9 +59,9 @@ impl Desk {
         let token =
             format!("{}.{}.memory", URL_SAFE_NO_PAD.encode("{}"), URL_SAFE_NO_PAD.encode(claims.to_string()));
         let expires_at = Time(end * 1000);
-        let (family, subject) = (order.family, order.subject.clone());
+        let (family, subject, incarnation) = (order.family, order.subject.clone(), order.incarnation);
         self.tokens
-            .insert(token.clone(), Made { family, subject, jti: jti.clone(), issued_at: now, expires_at });
+            .insert(token.clone(), Made { family, subject, incarnation, jti: jti.clone(), expires_at });
         IssuedToken { token, jti, expires_at }
     }
 
@@ -107,50 +109,26 @@ impl Desk {
         if state.token_revoked(&made.jti) {
             return Err(Refusal::Revoked);
         }
-        standing(state, &made.subject)?;
-        let since = match &made.subject {
-            Principal::Agent(id) => state.agent(id).map(|agent| agent.created_at),
-            Principal::User(id) => state.user(id).map(|user| user.created_at),
-            _ => None,
-        };
-        if since.is_some_and(|since| made.issued_at.as_seconds() < since.as_seconds()) {
-            return Err(Refusal::Gone);
-        }
+        standing::of(state, &made.subject)?;
+        standing::of_bearer(state, &made.subject, made.incarnation)?;
         let credential = Credential::Token { jti: made.jti.clone() };
-        Ok(identity(made.subject.clone(), credential, Some(made.expires_at)))
+        let who = identity(state, made.subject.clone(), credential, Some(made.expires_at));
+        Ok(Identity { incarnation: made.incarnation, ..who })
     }
 }
 
-fn identity(principal: Principal, credential: Credential, expires_at: Option<Time>) -> Identity {
-    Identity { workspace: workspace(), principal, credential, expires_at }
+fn identity(
+    state: &State,
+    principal: Principal,
+    credential: Credential,
+    expires_at: Option<Time>,
+) -> Identity {
+    let incarnation = state.incarnation(&principal).unwrap_or_default();
+    Identity { workspace: workspace(), principal, credential, incarnation, expires_at }
 }
 
 fn is_user(opens: &KeyFor) -> bool {
     matches!(opens, KeyFor::User(_))
-}
-
-/// Whether somebody who is in may stay.
-pub fn may_stay(state: &State, who: &Identity) -> Result<(), Refusal> {
-    let revoked = match &who.credential {
-        Credential::Token { jti } => state.token_revoked(jti),
-        Credential::ApiKey(id) | Credential::ChannelKey(id, _) => state.key(id).is_none_or(|key| key.revoked),
-        Credential::Secret | Credential::Guest => false,
-    };
-    match (&who.credential, standing(state, &who.principal)) {
-        _ if revoked => Err(Refusal::Revoked),
-        (Credential::ChannelKey(..), Err(Refusal::Gone)) => Ok(()),
-        (_, standing) => standing,
-    }
-}
-
-fn standing(state: &State, who: &Principal) -> Result<(), Refusal> {
-    let blocked = match who {
-        Principal::Agent(id) => state.agent(id).ok_or(Refusal::Gone)?.suspended,
-        Principal::User(id) => state.user(id).ok_or(Refusal::Gone)?.disabled,
-        Principal::Guest(_) | Principal::Node(_) => false,
-        Principal::System => return Err(Refusal::Invalid),
-    };
-    if blocked { Err(Refusal::Suspended) } else { Ok(()) }
 }
 
 fn key(state: &State, text: &str, now: Time, fits: impl Fn(&KeyFor) -> bool) -> Result<Identity, Refusal> {
@@ -170,7 +148,7 @@ fn key(state: &State, text: &str, now: Time, fits: impl Fn(&KeyFor) -> bool) -> 
         return Err(Refusal::Expired);
     }
     let principal = key.bearer();
-    match (&key.opens, standing(state, &principal)) {
+    match (&key.opens, standing::of(state, &principal)) {
         (KeyFor::Room { .. }, Err(Refusal::Gone)) => {}
         (_, standing) => standing?,
     }
@@ -178,15 +156,15 @@ fn key(state: &State, text: &str, now: Time, fits: impl Fn(&KeyFor) -> bool) -> 
         KeyFor::User(_) => Credential::ApiKey(key.id.clone()),
         KeyFor::Room { room, .. } => Credential::ChannelKey(key.id.clone(), room.clone()),
     };
-    Ok(identity(principal, credential, key.expires_at))
+    Ok(identity(state, principal, credential, key.expires_at))
 }
 
 fn by_secret(state: &State, who: Principal, kept: Option<String>, shown: &str) -> Result<Identity, Refusal> {
     if kept.is_none_or(|kept| kept != hash(shown)) {
         return Err(Refusal::Invalid);
     }
-    standing(state, &who)?;
-    Ok(identity(who, Credential::Secret, None))
+    standing::of(state, &who)?;
+    Ok(identity(state, who, Credential::Secret, None))
 }
 
 fn guest(state: &State, name: &str) -> Result<Identity, Refusal> {
@@ -194,11 +172,9 @@ fn guest(state: &State, name: &str) -> Result<Identity, Refusal> {
     if !(1..=64).contains(&name.len()) || !name.bytes().all(allowed) {
         return Err(Refusal::Invalid);
     }
-    let taken = UserId::new(name).is_ok_and(|id| state.user(&id).is_some())
-        || AgentId::new(name).is_ok_and(|id| state.agent(&id).is_some());
-    if taken {
+    if names::is_reserved(state, name) || state.bearer_of(name).is_some() {
         return Err(Refusal::NameTaken);
     }
     let guest = GuestId::new(name).map_err(|_| Refusal::Invalid)?;
-    Ok(identity(Principal::Guest(guest), Credential::Guest, None))
+    Ok(identity(state, Principal::Guest(guest), Credential::Guest, None))
 }

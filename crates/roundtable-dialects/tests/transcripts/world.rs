@@ -19,9 +19,10 @@ use roundtable_dialects::pace::Bucket;
 use roundtable_dialects::session::{
     Ask, Budget, Form, Identity, Input, Messages, Opening, Output, Outputs, Route, Scene, Session, Token,
 };
+use roundtable_dialects::standing;
 use roundtable_dialects::transcript::{Got, seen};
 
-use super::identity::{Desk, may_stay};
+use super::identity::Desk;
 
 /// Makes the shared messages of a dialect.
 pub type Encode = fn(Form, &Delivery<'_>, Scene<'_>) -> Messages;
@@ -424,15 +425,7 @@ impl World {
                 Event::UserChanged(_) | Event::UserRemoved(_) => self.drop_strangers(|_| true),
                 _ => {}
             }
-            self.rights_changed |= matches!(
-                record.event,
-                Event::UserChanged(_)
-                    | Event::KeyRevoked(_)
-                    | Event::TokenRevoked(_)
-                    | Event::AgentUpdated(_)
-                    | Event::AgentRemoved(_)
-                    | Event::UserRemoved(_)
-            );
+            self.rights_changed |= standing::may_end(&record.event, &self.state);
         }
         for (room, body) in decision.signals {
             let signal = Signal { at: now, actor: actor.clone(), room, body };
@@ -501,7 +494,8 @@ impl World {
             return;
         }
         for link in 0..self.links.len() {
-            let refusal = self.links[link].who.as_ref().and_then(|who| may_stay(&self.state, who).err());
+            let refusal =
+                self.links[link].who.as_ref().and_then(|who| standing::of_identity(&self.state, who).err());
             if let Some(refusal) = refusal.filter(|_| !self.has_ended(link)) {
                 self.with(link, |session, scene, out| session.expelled(refusal, scene, out));
             }

@@ -6,6 +6,7 @@ use axum::body::Bytes;
 use axum::extract::State as Shared;
 use axum::response::Response;
 use roundtable_core::error::Error;
+use roundtable_core::ids::WorkspaceId;
 
 use crate::admin::answer::{Refused, body, json_response};
 use crate::admin::asked::Asked;
@@ -18,7 +19,12 @@ pub async fn verify<O: Office>(
     Asked(OnlyWorkspace { workspace }): Asked<OnlyWorkspace>,
 ) -> Result<Response, Refused> {
     let found = admin.office.verify(workspace.map(|_| admin.office.workspace())).await?;
+    let doubles = |workspace: &WorkspaceId| {
+        let state = admin.office.within(workspace).map(|office| office.state());
+        state.map(|state| state.doubles().map(str::to_owned).collect()).unwrap_or_default()
+    };
     let checked = found.into_iter().map(|(workspace, verified)| Checked {
+        doubles: doubles(&workspace),
         workspace: workspace.to_string(),
         sound: verified.sound,
         broken: verified.broken.map(|(offset, reason)| Broken { offset: offset.0, reason }),

@@ -4,7 +4,7 @@ use axum::body::Bytes;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use roundtable_core::cluster::NodeKeySet;
+use roundtable_core::cluster::{NodeKey, NodeKeySet};
 use roundtable_core::command::Command;
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::ids::NodeId;
@@ -29,6 +29,9 @@ pub struct BoundNode {
     pub node_id: String,
     /// Its Ed25519 key in base64; `null` once it has none.
     pub public_key: Option<String>,
+    /// The operator bound it. One that a node bound by itself ends 30 days after it was proved last.
+    #[serde(default)]
+    pub approved: bool,
 }
 
 /// Body of `POST /nodes`.
@@ -46,8 +49,11 @@ pub struct BindNode {
 /// `GET /nodes`.
 pub async fn list<O: Office>(Desk(admin): Desk<O>) -> Response {
     let state = admin.office.state();
-    let one =
-        |(id, key): (&NodeId, &String)| BoundNode { node_id: id.to_string(), public_key: Some(key.clone()) };
+    let one = |(id, bound): (&NodeId, &NodeKey)| BoundNode {
+        node_id: id.to_string(),
+        public_key: Some(bound.key.clone()),
+        approved: bound.approved.is_some(),
+    };
     json_response(200, &BoundNodes { nodes: state.node_keys().map(one).collect() })
 }
 
@@ -71,6 +77,7 @@ pub async fn forget<O: Office>(Desk(admin): Desk<O>, Named(id): Named) -> Result
 
 async fn set<O: Office>(admin: &super::Admin<O>, id: &str, key: Option<String>) -> Result<Response, Refused> {
     let node = NodeId::new(id)?;
-    admin.command(Command::SetNodeKey(NodeKeySet { node, key: key.clone() })).await?;
-    Ok(json_response(200, &BoundNode { node_id: id.to_owned(), public_key: key }))
+    admin.command(Command::SetNodeKey(NodeKeySet { node, key: key.clone(), from: None })).await?;
+    let approved = key.is_some();
+    Ok(json_response(200, &BoundNode { node_id: id.to_owned(), public_key: key, approved }))
 }

@@ -6,7 +6,7 @@ use roundtable_core::agents::{AgentCard, AgentChanges, RegisterAgent};
 use roundtable_core::command::Command;
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::ids::{AgentId, UserId};
-use roundtable_core::users::{Key, KeyFor, UserAdded, UserChanged};
+use roundtable_core::users::{UserAdded, UserChanged};
 
 use crate::admin::answer::{Refused, body, json_response};
 use crate::admin::asked::Named;
@@ -126,17 +126,10 @@ pub async fn rotate_agent<O: Office>(Desk(admin): Desk<O>, Named(id): Named) -> 
     give_secret(&admin, &AgentId::new(&id)?).await
 }
 
-/// `DELETE /agents/{id}`, with all its keys: whoever takes the name next is somebody else.
+/// `DELETE /agents/{id}`, with its keys, tokens and visitors: whoever takes the name next is somebody else.
 pub async fn remove_agent<O: Office>(Desk(admin): Desk<O>, Named(id): Named) -> Result<Response, Refused> {
     let agent = AgentId::new(&id)?;
-    let state = admin.office.state();
-    let own = |key: &&Key| matches!(&key.opens, KeyFor::Room { agent: bearer, .. } if *bearer == agent);
-    if state.agent(&agent).is_some() {
-        for key in state.keys().filter(|key| !key.revoked).filter(own) {
-            admin.command(Command::RevokeKey(key.id.clone())).await?;
-        }
-    }
-    admin.command(Command::RemoveAgent(agent.clone(), "removed by the operator".into())).await?;
+    admin.command(Command::RemoveAgent(agent, "removed by the operator".into())).await?;
     Ok(json_response(200, &ChangedAgent { agent_id: id }))
 }
 

@@ -142,7 +142,7 @@ pub async fn send<O: Office>(
         _ => return Err(Error::invalid("from", "must be a user or an agent").into()),
     };
     exists(&state, &from).map_err(|error| if named { error } else { unnamed(error) })?;
-    let join = JoinRoom { room: room.clone(), member: from.clone(), create: None, by_key: true };
+    let join = JoinRoom { room: room.clone(), member: from.clone(), create: None, by_key: false };
     admin.command(Command::JoinRoom(join)).await?;
     let post = Post {
         room,

@@ -256,14 +256,49 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
 }
 
+/// Puts a part into `docs/rights.md`; fails if it was another one.
+fn show(part: &str, text: &str) {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/rights.md");
+    let before = std::fs::read_to_string(&file).unwrap();
+    let (begin, end) = (format!("<!-- {part}: written by a test -->\n"), format!("<!-- end of {part} -->\n"));
+    let (head, rest) = before.split_once(&begin).expect("the beginning of the part");
+    let (_, tail) = rest.split_once(&end).expect("the end of the part");
+    let after = format!("{head}{begin}{text}\n{end}{tail}");
+    if after != before {
+        std::fs::write(&file, after).unwrap();
+        panic!("docs/rights.md was written anew: look at what changed, and commit it");
+    }
+}
+
 #[test]
 fn only_the_admin_token_opens_any_path() {
     let served = Served::begin();
-    for (token, kind) in [(None, "Unauthenticated"), (Some("guess"), "InvalidCredential")] {
-        for path in ["/users", "/rooms/x/messages", "/tail", "/nothing"] {
-            let (status, answer) = served.send("GET", path, token, &json!({}));
-            assert_eq!((status, &answer["error"]["kind"]), (401, &json!(kind)), "{path}");
+    served.ask("POST", "/users", &json!({"username": "ann", "role": "owner", "password": "password"}));
+    let user = text(&served.ask("POST", "/tokens", &json!({"user": "ann"})).1["token"]);
+    let key = text(&served.ask("POST", "/keys", &json!({"user": "ann"})).1["key"]);
+    let mut shown =
+        String::from("\n| path | with the admin token | with anything else |\n| --- | --- | --- |\n");
+    for (call, _) in super::table::table::<Memory>() {
+        let path = call.path;
+        let method = format!("{:?}", call.verb).to_uppercase();
+        shown.push_str(&format!("| `{method} {path}` | yes | no |\n"));
+        let path = path.replace(['{', '}'], "");
+        let wrong = [(None, "Unauthenticated"), (Some("guess"), "InvalidCredential")];
+        for (token, kind) in
+            wrong.into_iter().chain([&user, &key].map(|t| (Some(t.as_str()), "InvalidCredential")))
+        {
+            let (status, answer) = served.send(&method, &path, token, &json!({}));
+            assert_eq!((status, &answer["error"]["kind"]), (401, &json!(kind)), "{method} {path}");
         }
+        if path != "/tail" {
+            let (status, answer) = served.ask(&method, &path, &json!({}));
+            assert!(![401, 403].contains(&status), "{method} {path}: {answer}");
+        }
+    }
+    show("admin", &shown);
+    for (token, kind) in [(None, "Unauthenticated"), (Some("guess"), "InvalidCredential")] {
+        let (status, answer) = served.send("GET", "/nothing", token, &json!({}));
+        assert_eq!((status, &answer["error"]["kind"]), (401, &json!(kind)));
     }
     assert_eq!(served.ask("GET", "/nothing", &json!({})).0, 404);
 }

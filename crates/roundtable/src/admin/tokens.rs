@@ -91,7 +91,13 @@ pub async fn issue<O: Office>(Desk(admin): Desk<O>, bytes: Bytes) -> Result<Resp
     }
     let workspace = admin.office.workspace();
     let claims = claims(family, &subject, &state, &workspace);
-    let issued = admin.identifier.issue(&TokenOrder { family, subject, workspace, ttl_s, claims })?;
+    let mut incarnation = state.incarnation(&subject).unwrap_or_default();
+    if matches!(subject, Principal::Node(_)) {
+        // That the operator makes it is the approval.
+        incarnation.born = state.head;
+    }
+    let order = TokenOrder { family, subject, incarnation, workspace, ttl_s, claims };
+    let issued = admin.identifier.issue(&order)?;
     Ok(json_response(201, &IssuedToken { token: issued.token, expires_at: iso(issued.expires_at) }))
 }
 

@@ -439,6 +439,9 @@ pub struct Checked {
     pub sound: u64,
     /// The first record that does not.
     pub broken: Option<Broken>,
+    /// Ids that several have at once, such as a user and an agent. They keep working; no new ones are given out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub doubles: Vec<String>,
 }
 
 /// A record that is not as it was written.

@@ -10,15 +10,16 @@ use roundtable_core::event::Record;
 use roundtable_core::ids::{AgentId, KeyId, NodeId, Principal, RoomId, UserId, WorkspaceId};
 use roundtable_core::rooms::{CreateRoom, RoomCard};
 use roundtable_core::state::State;
-use roundtable_core::time::{Moment, Offset, Time};
+use roundtable_core::time::{Moment, Time};
 use roundtable_core::users::{
-    KeyAdded, KeyFor, TokenRevoked, UserAdded, UserChanged, UserRole, WorkspaceCreated,
+    Incarnation, KeyAdded, KeyFor, TokenRevoked, UserAdded, UserChanged, UserRole, WorkspaceCreated,
 };
 use roundtable_dialects::rest::TokenOrder;
 use roundtable_dialects::session::{Credential, Credentials, Family, Identity, Proof, Refusal};
+use roundtable_dialects::standing;
 
 use super::keys::{FreshKey, sha256_hex};
-use super::{Directory, Identifier, may_stay, passwords};
+use super::{Directory, Identifier, passwords};
 use crate::clock;
 use crate::config::{Auth, Rate};
 
@@ -154,7 +155,9 @@ impl World {
     fn token(&self, family: Family, subject: &str) -> (String, String) {
         let subject = Principal::parse(subject).unwrap();
         let workspace = WorkspaceId::new("default").unwrap();
-        let order = TokenOrder { family, subject, workspace, ttl_s: 60, claims: serde_json::Value::Null };
+        let incarnation = self.place.state.lock().unwrap().incarnation(&subject).unwrap_or_default();
+        let claims = serde_json::Value::Null;
+        let order = TokenOrder { family, subject, incarnation, workspace, ttl_s: 60, claims };
         let issued = self.identifier.issue(&order).unwrap();
         (issued.token, issued.jti)
     }
@@ -251,9 +254,15 @@ async fn domain_keys_choose_the_workspace_and_must_fit() {
 #[tokio::test]
 async fn guests_take_no_registered_name() {
     let w = world();
-    for name in ["ann", "scout"] {
-        assert_eq!(w.who(Proof::Guest(Some(name.into()))).await, Err(Refusal::NameTaken));
+    w.place.ask(key(&FreshKey::for_room().unwrap(), for_room("unheard-of"), None));
+    for name in ["ann", "scout", "unheard-of", "system", "Admin"] {
+        assert_eq!(w.who(Proof::Guest(Some(name.into()))).await, Err(Refusal::NameTaken), "{name}");
     }
+    let bob = w.check(Proof::Guest(Some("bob".into()))).await.unwrap();
+    let stays = || standing::of_identity(&w.place.state.lock().unwrap(), &bob);
+    assert_eq!(stays(), Ok(()));
+    w.place.ask(added("bob", "secret"));
+    assert_eq!(stays(), Err(Refusal::NameTaken), "a guest's name ends when somebody registers it");
 }
 
 #[tokio::test]
@@ -262,7 +271,7 @@ async fn what_was_revoked_opens_nothing_and_ends_what_it_opened() {
     let (token, jti) = w.token(Family::Login, "user:ann");
     let by_token = w.check(Proof::Token(Family::Login, token.clone())).await.unwrap();
     let by_key = w.check(Proof::ApiKey(w.user_key.whole())).await.unwrap();
-    let stays = |identity: &Identity| may_stay(&w.place.state.lock().unwrap(), identity);
+    let stays = |identity: &Identity| standing::of_identity(&w.place.state.lock().unwrap(), identity);
     assert_eq!((stays(&by_token), stays(&by_key)), (Ok(()), Ok(())));
     w.place.ask(Command::RevokeToken(TokenRevoked {
         jti,
@@ -297,13 +306,86 @@ async fn suspended_disabled_and_removed_are_told_only_to_who_proved_it() {
     assert_eq!(w.who(halves(&w.room_key)).await, refused);
     assert_eq!(w.who(password("ann", "secret")).await, refused);
     assert_eq!(w.who(Proof::ApiKey(w.user_key.whole())).await, refused);
-    let stays = |identity: &Identity| may_stay(&w.place.state.lock().unwrap(), identity);
+    let stays = |identity: &Identity| standing::of_identity(&w.place.state.lock().unwrap(), identity);
     assert_eq!((stays(&agent_in), stays(&user_in)), (Err(Refusal::Suspended), Err(Refusal::Suspended)));
     w.place.ask(Command::RemoveAgent(agent("scout"), "gone".into()));
     assert_eq!(w.who(token).await, Err(Refusal::Gone));
     assert_eq!(stays(&agent_in), Err(Refusal::Gone));
-    assert_eq!(stays(&key_in), Ok(()), "a channel key makes its agent, known or not");
-    assert_eq!(w.who(halves(&w.room_key)).await.unwrap(), "agent:scout");
+    assert_eq!(stays(&key_in), Err(Refusal::Revoked), "a removed agent's keys end with it");
+    assert_eq!(w.who(halves(&w.room_key)).await, Err(Refusal::Revoked));
+}
+
+/// As 0.1.0 made them: without an incarnation.
+fn of_before(w: &World, subject: &str, at: Time) -> Proof {
+    let order = TokenOrder {
+        family: Family::Aiwm,
+        subject: Principal::parse(subject).unwrap(),
+        incarnation: Incarnation::default(),
+        workspace: WorkspaceId::new("default").unwrap(),
+        ttl_s: 3_600,
+        claims: serde_json::Value::Null,
+    };
+    Proof::Token(Family::Aiwm, w.identifier.signer.issue_before(&order, at))
+}
+
+#[tokio::test]
+async fn what_was_made_for_one_bearer_of_a_name_opens_nothing_for_the_next() {
+    let w = world();
+    let ask = |command: Command| w.place.ask(command);
+    let (agent_token, _) = w.token(Family::Aiwm, "agent:scout");
+    let (visitor_token, _) = w.token(Family::Aiwm, "visitor:scout/v");
+    let token = |text: &str| Proof::Token(Family::Aiwm, text.to_owned());
+    let [agent_in, visitor_in] = [w.check(token(&agent_token)).await, w.check(token(&visitor_token)).await];
+    ask(Command::RemoveAgent(agent("scout"), "gone".into()));
+    let card = AgentCard { name: "Another".into(), ..AgentCard::default() };
+    ask(Command::RegisterAgent(RegisterAgent { agent: agent("scout"), card }));
+    ask(Command::SetAgentSecret(agent("scout"), passwords::hash("new secret").unwrap()));
+    for proof in [token(&agent_token), token(&visitor_token)] {
+        assert_eq!(w.check(proof).await, Err(Refusal::Gone));
+    }
+    assert_eq!(w.check(halves(&w.room_key)).await, Err(Refusal::Revoked));
+    assert_eq!(w.check(secret("scout", "agent secret")).await, Err(Refusal::Invalid));
+    assert_eq!(w.who(secret("scout", "new secret")).await.unwrap(), "agent:scout");
+    let stays = |identity: &Identity| standing::of_identity(&w.place.state.lock().unwrap(), identity);
+    assert_eq!(
+        (stays(&agent_in.unwrap()), stays(&visitor_in.unwrap())),
+        (Err(Refusal::Gone), Err(Refusal::Gone))
+    );
+}
+
+#[tokio::test]
+async fn a_new_password_or_secret_ends_what_the_old_one_opened() {
+    let w = world();
+    let by_token = |family, who: &str| Proof::Token(family, w.token(family, who).0);
+    let refresh = by_token(Family::Refresh, "user:ann");
+    let login = by_token(Family::Login, "user:ann");
+    let of_agent = by_token(Family::Aiwm, "agent:scout");
+    let older = of_before(&w, "user:ann", clock::now().plus(-2_000));
+    let ins = [
+        w.check(login.clone()).await.unwrap(),
+        w.check(password("ann", "secret")).await.unwrap(),
+        w.check(of_agent.clone()).await.unwrap(),
+        w.check(secret("scout", "agent secret")).await.unwrap(),
+    ];
+    let by_key = w.check(Proof::ApiKey(w.user_key.whole())).await.unwrap();
+    assert!(w.check(older.clone()).await.is_ok());
+    let changed = passwords::hash("other").ok();
+    w.place.ask(Command::ChangeUser(UserChanged {
+        user: user("ann"),
+        role: None,
+        password: changed,
+        disabled: None,
+    }));
+    w.place.ask(Command::SetAgentSecret(agent("scout"), passwords::hash("other").unwrap()));
+    for proof in [login, refresh, of_agent, older] {
+        assert_eq!(w.check(proof).await, Err(Refusal::Revoked));
+    }
+    let stays = |identity: &Identity| standing::of_identity(&w.place.state.lock().unwrap(), identity);
+    for identity in &ins {
+        assert_eq!(stays(identity), Err(Refusal::Revoked), "{identity:?}");
+    }
+    assert_eq!(stays(&by_key), Ok(()), "a key is a secret of its own");
+    assert!(w.check(password("ann", "other")).await.is_ok());
 }
 
 #[tokio::test]
@@ -312,12 +394,13 @@ async fn a_token_does_not_pass_to_the_next_bearer_of_a_name() {
     let order = TokenOrder {
         family: Family::Aiwm,
         subject: Principal::Agent(agent("scout")),
+        incarnation: Incarnation::default(),
         workspace: WorkspaceId::new("default").unwrap(),
         ttl_s: 3_600,
         claims: serde_json::Value::Null,
     };
-    let early = w.identifier.signer.issue(&order, (clock::now(), Offset(1)), 1).unwrap().token;
-    assert_eq!(w.who(Proof::Token(Family::Aiwm, early)).await, Err(Refusal::Gone));
+    let early = of_before(&w, "agent:scout", clock::now().plus(-60_000));
+    assert_eq!(w.who(early).await, Err(Refusal::Gone));
     let system = TokenOrder { subject: Principal::System, ..order.clone() };
     let system = w.identifier.issue(&system).unwrap().token;
     assert_eq!(w.who(Proof::Token(Family::Aiwm, system)).await, Err(Refusal::Elsewhere));
@@ -336,14 +419,7 @@ async fn a_clock_that_was_ahead_refuses_no_token_and_lets_no_old_one_in() {
     let rotate = |hash: &str| Command::SetAgentSecret(scout.clone(), hash.into());
     w.place.ask_at(ahead, register.clone());
     w.place.ask_at(ahead, rotate("one"));
-    let order = TokenOrder {
-        family: Family::Aiwm,
-        subject: Principal::Agent(scout.clone()),
-        workspace: WorkspaceId::new("default").unwrap(),
-        ttl_s: 3_600,
-        claims: serde_json::Value::Null,
-    };
-    let token = || Proof::Token(Family::Aiwm, w.identifier.issue(&order).unwrap().token);
+    let token = || Proof::Token(Family::Aiwm, w.token(Family::Aiwm, "agent:late").0);
     let first = token();
     assert_eq!(w.who(first.clone()).await.unwrap(), "agent:late");
     w.place.ask_at(ahead, rotate("two"));

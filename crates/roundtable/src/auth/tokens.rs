@@ -4,8 +4,9 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use jsonwebtoken::errors::ErrorKind as ErrorOf;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use roundtable_core::error::{Error, ErrorKind};
-use roundtable_core::ids::{Principal, WorkspaceId};
+use roundtable_core::ids::{AgentId, Principal, VisitorId, WorkspaceId};
 use roundtable_core::time::{Offset, Time};
+use roundtable_core::users::Incarnation;
 use roundtable_dialects::rest::{IssuedToken, TokenOrder};
 use roundtable_dialects::session::{Family, Refusal};
 use serde_json::Value;
@@ -16,7 +17,8 @@ pub const ISSUER: &str = "roundtable";
 /// Longest token that is looked at, in bytes.
 const MAX_TOKEN_BYTES: usize = 8 << 10;
 /// Claims that are the server's alone, whatever an order says.
-const OWN_CLAIMS: [&str; 9] = ["iss", "aud", "iat", "exp", "jti", "principal", "workspace", "made", "head"];
+const OWN_CLAIMS: [&str; 10] =
+    ["iss", "aud", "iat", "exp", "jti", "principal", "workspace", "made", "head", "incarnation"];
 
 /// Every family there is.
 pub const FAMILIES: [Family; 5] =
@@ -40,6 +42,8 @@ pub struct Claims {
     pub workspace: WorkspaceId,
     /// Who.
     pub principal: Principal,
+    /// Which bearer of that name; `None` in tokens of 0.1.0.
+    pub incarnation: Option<Incarnation>,
     /// The token's own id.
     pub jti: String,
     /// When it was made, by the wall clock of then.
@@ -57,6 +61,9 @@ struct Wire {
     workspace: String,
     principal: String,
     jti: String,
+    /// The agent of a visitor.
+    #[serde(default, rename = "agentId")]
+    agent: Option<String>,
     iat: i64,
     exp: i64,
     /// The moment in milliseconds, where `iat` only says the second.
@@ -64,6 +71,20 @@ struct Wire {
     made: Option<i64>,
     #[serde(default)]
     head: Option<u64>,
+    #[serde(default)]
+    incarnation: Option<Incarnation>,
+}
+
+impl Wire {
+    /// For whom the token was made. Guests have no tokens: in 0.1.0 a visitor of a site was called so.
+    fn bearer(&self) -> Result<Principal, Error> {
+        match (Principal::parse(&self.principal)?, &self.agent) {
+            (Principal::Guest(guest), Some(agent)) => {
+                VisitorId::new(&AgentId::new(agent)?, guest.as_str()).map(Principal::Visitor)
+            }
+            (bearer, _) => Ok(bearer),
+        }
+    }
 }
 
 struct Keys {
@@ -147,6 +168,7 @@ impl Signer {
         own("head", head.0.into());
         own("jti", jti.as_str().into());
         own("principal", order.subject.to_string().into());
+        own("incarnation", serde_json::json!(order.incarnation));
         own("workspace", order.workspace.as_str().into());
         let keys = self.keys(order.family);
         let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &keys.sign)
@@ -161,6 +183,17 @@ impl Signer {
             jsonwebtoken::decode::<Wire>(token, &keys.verify, &keys.rules).is_ok()
         };
         token.len() <= MAX_TOKEN_BYTES && FAMILIES.iter().any(ours)
+    }
+
+    /// A token as 0.1.0 made it: it does not say for which bearer of its name.
+    #[cfg(test)]
+    pub fn issue_before(&self, order: &TokenOrder, at: Time) -> String {
+        let claims = serde_json::json!({
+            "iss": ISSUER, "aud": audience(order.family), "iat": at.as_seconds(), "made": at.0,
+            "exp": at.as_seconds() + i64::from(order.ttl_s), "jti": "before",
+            "principal": order.subject.to_string(), "workspace": order.workspace.as_str(),
+        });
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.keys(order.family).sign).unwrap()
     }
 
     /// Whether it looks like one of our tokens and was signed by somebody else.
@@ -187,7 +220,8 @@ impl Signer {
             .claims;
         let claims = Claims {
             workspace: WorkspaceId::new(&wire.workspace).map_err(|_| Refusal::Invalid)?,
-            principal: Principal::parse(&wire.principal).map_err(|_| Refusal::Invalid)?,
+            principal: wire.bearer().map_err(|_| Refusal::Invalid)?,
+            incarnation: wire.incarnation,
             jti: wire.jti,
             issued_at: Time(wire.made.unwrap_or_else(|| wire.iat.saturating_mul(1000))),
             head: wire.head.map(Offset),
@@ -211,8 +245,8 @@ mod tests {
     use serde_json::json;
 
     use super::{
-        Algorithm, EncodingKey, FAMILIES, Family, Header, Offset, Principal, Refusal, Signer, Time,
-        TokenOrder, Value, WorkspaceId,
+        Algorithm, EncodingKey, FAMILIES, Family, Header, Incarnation, Offset, Principal, Refusal, Signer,
+        Time, TokenOrder, Value, WorkspaceId,
     };
 
     const NOW: Time = Time(1_800_000_000_000);
@@ -222,6 +256,7 @@ mod tests {
         TokenOrder {
             family,
             subject: Principal::parse("agent:a1").unwrap(),
+            incarnation: Incarnation::default(),
             workspace: WorkspaceId::new("default").unwrap(),
             ttl_s: 60,
             claims,

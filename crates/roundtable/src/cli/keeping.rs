@@ -17,6 +17,10 @@ pub(super) fn verify(target: &Target, terminal: &mut Terminal<'_>) -> Result<(),
     let found: Verification = client(target)?.patient().ask("POST", "/verify", &json!({}))?;
     let (mut words, mut broken) = (Vec::new(), Vec::new());
     for checked in &found.workspaces {
+        let double = |id: &String| {
+            format!("workspace {}: {id} is the name of several; they keep working", checked.workspace)
+        };
+        words.extend(checked.doubles.iter().map(double));
         let line = format!("workspace {}: {} records are sound", checked.workspace, checked.sound);
         if let Some(wrong) = &checked.broken {
             broken.push(format!("{line}, record {} is not: {}", wrong.offset, wrong.reason));

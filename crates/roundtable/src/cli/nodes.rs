@@ -32,7 +32,8 @@ impl NodeCommand {
             Self::List => {
                 let found: BoundNodes = client.ask("GET", "/nodes", &Value::Null)?;
                 let line = |node: &BoundNode| {
-                    format!("{}\t{}", node.node_id, node.public_key.as_deref().unwrap_or("-"))
+                    let by = if node.approved { "approved" } else { "by itself" };
+                    format!("{}\t{}\t{by}", node.node_id, node.public_key.as_deref().unwrap_or("-"))
                 };
                 list(terminal, target, &found, found.nodes.iter().map(line))
             }

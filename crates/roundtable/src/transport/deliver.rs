@@ -6,11 +6,10 @@ use std::sync::Arc;
 use roundtable_core::delivery::{Delivery, Item, Topic};
 use roundtable_core::error::ErrorKind;
 use roundtable_core::event::Event;
-use roundtable_core::ids::{AgentId, ConnectionId};
-use roundtable_dialects::session::{
-    Credential, Form, Identity, Message, Messages, Outputs, Refusal, Route, Scene, Sign,
-};
+use roundtable_core::ids::ConnectionId;
+use roundtable_dialects::session::{Form, Identity, Message, Messages, Outputs, Route, Scene, Sign};
 use roundtable_dialects::socketio::encode::{self, Address};
+use roundtable_dialects::standing;
 use roundtable_dialects::websocket::Frame;
 use smallvec::SmallVec;
 
@@ -47,9 +46,8 @@ impl Shard {
                         let delivery = Delivery { item: Item::Record(record), topic, origin: *origin };
                         self.deliver(&home, &batch.view, &delivery, Some((batch, place)));
                     }
-                    rights_changed |= may_expel(&record.event);
+                    rights_changed |= standing::may_end(&record.event, &batch.view.state);
                     match &record.event {
-                        Event::AgentSecretSet(e) => self.expel_by_secret(&home, &e.agent),
                         Event::RoomLeft(_) | Event::RoomRemoved(_) | Event::AgentRemoved(_) => {
                             self.drop_strangers(&home, topics)
                         }
@@ -94,26 +92,12 @@ impl Shard {
     /// Ends the connections whose credential or account is worth nothing any more.
     fn expel(self: &Rc<Self>, home: &Rc<Home>) {
         let state = Arc::clone(&home.view.borrow().state);
-        self.expel_whom(home, |who| crate::auth::may_stay(&state, who).err());
-    }
-
-    /// An agent's secret was replaced: the connections end that came in by the old one, or by a token that was had for it.
-    fn expel_by_secret(self: &Rc<Self>, home: &Rc<Home>, agent: &AgentId) {
-        let replaced = home.view.borrow().state.agent(agent).is_some_and(|agent| agent.rotated_at.is_some());
-        if replaced {
-            self.expel_whom(home, |who| {
-                let by_it = matches!(who.credential, Credential::Secret | Credential::Token { .. });
-                (by_it && who.principal.agent() == Some(agent)).then_some(Refusal::Revoked)
-            });
-        }
-    }
-
-    fn expel_whom(self: &Rc<Self>, home: &Rc<Home>, why: impl Fn(&Identity) -> Option<Refusal>) {
+        let why = |who: &Rc<Identity>| standing::of_identity(&state, who).err();
         let all: Vec<Rc<Connection>> = self.connections.borrow().values().cloned().collect();
         for connection in all {
             for number in 0..connection.slot_count() {
                 let refusal = connection.with_slot(number, |slot| {
-                    slot.identity.as_ref().filter(|_| Rc::ptr_eq(&slot.home, home)).and_then(|who| why(who))
+                    slot.identity.as_ref().filter(|_| Rc::ptr_eq(&slot.home, home)).and_then(&why)
                 });
                 if let Some(refusal) = refusal.flatten().filter(|_| connection.lives()) {
                     self.with_session(&connection, number, |session, scene, out| {
@@ -341,18 +325,6 @@ impl Slot {
             Tally::note(&self.tally.deliveries);
         }
         (route, self.encode, self.namespace.clone())
-    }
-}
-
-/// Whether an event may end somebody's right to be connected.
-fn may_expel(event: &Event) -> bool {
-    match event {
-        Event::UserChanged(e) => e.disabled == Some(true),
-        Event::AgentUpdated(e) => e.changes.suspended == Some(true),
-        Event::KeyRevoked(_) | Event::TokenRevoked(_) | Event::AgentRemoved(_) | Event::UserRemoved(_) => {
-            true
-        }
-        _ => false,
     }
 }
 

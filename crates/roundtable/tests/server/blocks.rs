@@ -13,10 +13,13 @@ use crate::rig::{Client, House};
 struct Ring(Vec<(String, String)>);
 
 fn token(house: &House, family: Family, subject: &str, workspace: &str) -> String {
+    let (subject, workspace) = (Principal::parse(subject).unwrap(), WorkspaceId::new(workspace).unwrap());
+    let home = house.server.hub.workspaces.get(&workspace).unwrap();
     let order = TokenOrder {
         family,
-        subject: Principal::parse(subject).unwrap(),
-        workspace: WorkspaceId::new(workspace).unwrap(),
+        incarnation: home.view().state.incarnation(&subject).unwrap(),
+        subject,
+        workspace,
         ttl_s: 600,
         claims: json!({"login": "login-1"}),
     };

@@ -73,11 +73,10 @@ impl House {
         self.server.addresses[number].unwrap()
     }
 
-    /// A token for an Open-A.G.I node.
+    /// A token for an Open-A.G.I node, made by the operator.
     pub async fn node_token(&self, node: &str) -> String {
-        let body = json!({"node_id": node, "public_key": "a2V5"});
-        let (status, answer) = self.http(1, "POST /api/v1/auth/token", "", &body).await;
-        assert_eq!(status, 200, "{answer}");
+        let (status, answer) = self.admin("POST /admin/v1/tokens", json!({"node": node})).await;
+        assert_eq!(status, 201, "{answer}");
         answer["token"].as_str().unwrap().to_owned()
     }
 

@@ -91,7 +91,7 @@ fn id(workspace: usize) -> WorkspaceId {
 }
 
 async fn settle() {
-    for _ in 0..6 {
+    for _ in 0..16 {
         tokio::task::yield_now().await;
     }
 }
@@ -573,7 +573,8 @@ impl World {
                 };
                 let all: Vec<&Record> = model.records.iter().filter(said).collect();
                 let page = self.log.read_room(&workspace, &room, Page::of(None, 5)).unwrap();
-                assert!(page.iter().eq(all.iter().rev().take(5).rev().copied()), "the newest page of {room}");
+                let newest: Vec<&Record> = all.iter().rev().take(5).rev().copied().collect();
+                assert_eq!(page.iter().collect::<Vec<_>>(), newest, "the newest page of {room}");
                 if let Some(Event::MessagePosted(message)) = all.first().map(|record| &record.event) {
                     let found = self.log.find_message(&workspace, &message.id).unwrap();
                     assert_eq!(found.as_ref(), all.first().copied());

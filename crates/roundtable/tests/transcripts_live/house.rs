@@ -11,7 +11,8 @@ use roundtable::runner::Handle;
 use roundtable::server::Server;
 use roundtable_core::command::Command;
 use roundtable_core::ids::{KeyId, Principal};
-use roundtable_core::users::TokenRevoked;
+use roundtable_core::state::State;
+use roundtable_core::users::{Incarnation, TokenRevoked};
 use roundtable_dialects::rest::TokenOrder;
 use roundtable_dialects::session::{Ask, Dialect, Token};
 use roundtable_dialects::transcript::{Door, Got, Names, SetUp, Theatre};
@@ -159,7 +160,8 @@ impl Theatre for House {
             SetUp::Token { name, family, subject, ttl_s, claims } => {
                 let workspace = self.home.workspace().clone();
                 let (family, subject, claims) = (*family, subject.clone(), claims.clone());
-                let order = TokenOrder { family, subject, workspace, ttl_s: *ttl_s, claims };
+                let incarnation = operators(&self.home.view().state, &subject);
+                let order = TokenOrder { family, subject, incarnation, workspace, ttl_s: *ttl_s, claims };
                 let made = self.server.hub.identity.issue(&order).map_err(|error| error.to_string())?;
                 names.set(name, made.token);
             }
@@ -216,5 +218,14 @@ impl Theatre for House {
     fn left_over(&mut self) -> Option<(String, Got)> {
         let found = |(name, client): (&String, &mut Client)| client.next(0).map(|got| (name.clone(), got));
         self.clients.iter_mut().find_map(found)
+    }
+}
+
+/// The incarnation of a token that the operator hands out: one for a node counts as approval.
+fn operators(state: &State, subject: &Principal) -> Incarnation {
+    let incarnation = state.incarnation(subject).unwrap_or_default();
+    match subject {
+        Principal::Node(_) => Incarnation { born: state.head, ..incarnation },
+        _ => incarnation,
     }
 }

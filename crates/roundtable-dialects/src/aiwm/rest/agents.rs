@@ -21,6 +21,9 @@ pub(super) async fn handle(parts: &[&str], request: &Request<'_>, desk: &impl De
         return super::start::connect(id, request, desk).await;
     }
     let who = bearer_of(request, desk).await?;
+    if !access::may_see_agents(&who.principal) {
+        return Err(Failure::new(403, "Agents are for who has an account"));
+    }
     match (request.method, parts) {
         ("GET", []) => list(request, &who, desk),
         ("POST", []) => create(request, &who, desk).await,

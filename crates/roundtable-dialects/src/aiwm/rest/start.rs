@@ -35,12 +35,15 @@ pub(super) async fn connect(id: &str, request: &Request<'_>, desk: &impl Desk) -
         return Err(Failure::invalid("secret is required and must be a string"));
     };
     let proof = Proof::AgentSecret { agent: id.to_owned(), secret: secret.to_owned() };
-    let identity = match desk.identify(Credentials { domain_key: None, proof }, request.peer).await {
-        Ok(identity) => identity,
-        Err(refusal) => return Err(refused(id, refusal, desk)),
-    };
-    let state = desk.state(&identity.workspace).ok_or_else(|| unknown(id))?;
-    let agent = agent(&state, id)?;
+    let found = desk.identify(Credentials { domain_key: None, proof }, request.peer).await;
+    let identity = found.map_err(|refusal| match refusal {
+        Refusal::TooManyFailures(_) => Failure::at_door(refusal),
+        // Only who has shown the right secret hears so.
+        Refusal::Suspended => Failure::new(403, "Agent is suspended"),
+        _ => wrong(),
+    })?;
+    let state = desk.state(&identity.workspace).ok_or_else(wrong)?;
+    let agent = agent(&state, id).map_err(|_| wrong())?;
     let org = identity.workspace.as_str();
     let claims = json!({
         "username": format!("agent:{id}"), "status": standing(agent), "roles": ["organization.viewer"],
@@ -50,6 +53,7 @@ pub(super) async fn connect(id: &str, request: &Request<'_>, desk: &impl Desk) -
     let token = desk.issue(TokenOrder {
         family: Family::Aiwm,
         subject: identity.principal.clone(),
+        incarnation: identity.incarnation,
         workspace: identity.workspace.clone(),
         ttl_s,
         claims,
@@ -57,17 +61,9 @@ pub(super) async fn connect(id: &str, request: &Request<'_>, desk: &impl Desk) -
     Ok(Response::json(200, &beginning(agent, &token.token, ttl_s)))
 }
 
-fn refused(id: &str, refusal: Refusal, desk: &impl Desk) -> Failure {
-    let state = desk.state(&desk.default_workspace());
-    let known = state.as_ref().map(|state| agent(state, id).map(|agent| agent.secret.is_some()));
-    match (refusal, known) {
-        (Refusal::TooManyFailures(_), _) => Failure::at_door(refusal),
-        (Refusal::Suspended, _) => Failure::new(403, "Agent is suspended"),
-        (_, Some(Err(unknown))) => unknown,
-        (_, Some(Ok(false))) => Failure::new(401, "Agent has no secret configured"),
-        (Refusal::Gone, _) => unknown(id),
-        _ => Failure::new(401, "Invalid credentials"),
-    }
+/// Unknown, deleted, without a secret, or with a wrong one: nothing tells which (notes §2).
+fn wrong() -> Failure {
+    Failure::new(401, "Invalid credentials")
 }
 
 /// What an agent is told at its start.

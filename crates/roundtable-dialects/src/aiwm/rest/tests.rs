@@ -31,7 +31,8 @@ struct Table {
 
 fn identity(principal: Principal) -> Identity {
     let workspace = WorkspaceId::new("default").unwrap();
-    Identity { workspace, principal, credential: Credential::Secret, expires_at: None }
+    let incarnation = Default::default();
+    Identity { workspace, principal, credential: Credential::Secret, incarnation, expires_at: None }
 }
 
 impl Table {
@@ -262,11 +263,11 @@ fn each_failure_of_connect_has_its_status_and_text() {
         ("a1", r#"{"secret":7}"#, 400, "secret is required and must be a string"),
         ("a1", r#"["secret"]"#, 400, "the body must be a JSON object"),
         ("a1", r#"{"secret":"x"}"#, 401, "Invalid credentials"),
-        ("mute", r#"{"secret":"x"}"#, 401, "Agent has no secret configured"),
+        ("mute", r#"{"secret":"x"}"#, 401, "Invalid credentials"),
         ("a2", r#"{"secret":"s3cret"}"#, 403, "Agent is suspended"),
         ("a2", r#"{"secret":"x"}"#, 401, "Invalid credentials"),
-        ("nobody", r#"{"secret":"x"}"#, 404, "Agent with ID nobody not found"),
-        ("no%20body", r#"{"secret":"x"}"#, 404, "Agent with ID no body not found"),
+        ("nobody", r#"{"secret":"x"}"#, 401, "Invalid credentials"),
+        ("no%20body", r#"{"secret":"x"}"#, 401, "Invalid credentials"),
     ] {
         let path = format!("/dev/aiwm/agents/{agent}/connect");
         let (got, body, _) = table.call("POST", &path, None, sent);
@@ -418,14 +419,30 @@ fn new_credentials_and_visitors_tokens_are_for_owners() {
     let (_, body, _) = table.call("POST", visit, Some("user:olga"), r#"{"anonymousId":"v1","expiresIn":60}"#);
     assert_eq!((&body["anonymousId"], &body["expiresIn"]), (&json!("v1"), &json!(60)));
     let order = table.orders.lock().unwrap().pop().unwrap();
-    assert_eq!(order.subject.to_string(), "guest:v1");
+    assert_eq!(order.subject.to_string(), "visitor:a1/v1");
     let claims = json!({"type": "anonymous", "anonymousId": "v1", "agentId": "a1", "orgId": "default"});
     assert_eq!((order.ttl_s, order.claims), (60, claims));
     assert_eq!(table.call("POST", visit, Some("user:olga"), r#"{"expiresIn":0}"#).0, 400);
     let list = |who: &str| table.call("GET", "/dev/aiwm/agents/a1/anonymous-tokens", Some(who), "");
     assert_eq!(list("user:ann").0, 403);
     let (_, before, response) = list("user:olga");
-    assert!(!response.body.contains("guest:v1"), "no token values");
+    assert!(!response.body.contains("visitor:a1/v1"), "no token values");
+    // What the token opens is its own conversation; of agents it learns nothing, and it changes none.
+    let visitor = Some("visitor:a1/v1");
+    for (method, path) in [
+        ("GET", "/dev/aiwm/agents"),
+        ("GET", "/dev/aiwm/agents/a1"),
+        ("GET", "/dev/aiwm/agents/a1/config"),
+        ("PUT", "/dev/aiwm/agents/a1"),
+        ("DELETE", "/dev/aiwm/agents/a1"),
+        ("POST", "/dev/aiwm/agents/a1/anonymous-token"),
+    ] {
+        assert_eq!(table.call(method, path, visitor, "{}").0, 403, "{method} {path}");
+    }
+    let lists = table.call("GET", "/dev/aiwm/conversations", visitor, "").1;
+    assert_eq!(lists["statistics"], json!({"total": 0}));
+    let body = r#"{"title":"Plans","agentId":"a1"}"#;
+    assert_eq!(table.call("POST", "/dev/aiwm/conversations", visitor, body).0, 403);
     assert_eq!((&before["total"], &before["items"][0]["isActive"]), (&json!(1), &json!(true)));
     let token =
         format!("/dev/aiwm/agents/a1/anonymous-tokens/{}", before["items"][0]["tokenId"].as_str().unwrap());

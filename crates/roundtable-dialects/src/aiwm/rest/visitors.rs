@@ -3,9 +3,10 @@
 use roundtable_core::access;
 use roundtable_core::agents::Agent;
 use roundtable_core::command::Command;
-use roundtable_core::ids::{GuestId, Principal};
+use roundtable_core::ids::{Principal, VisitorId};
+use roundtable_core::names;
 use roundtable_core::state::State;
-use roundtable_core::users::{TokenNoted, TokenRevoked};
+use roundtable_core::users::{NotedToken, TokenNoted, TokenRevoked};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -34,23 +35,34 @@ fn served<'a>(state: &'a State, id: &str, who: &Identity) -> Result<&'a Agent, F
     Ok(found)
 }
 
+/// Whether a token was made for a visitor of this agent, and of none that had its id before.
+fn is_of(token: &NotedToken, agent: &Agent) -> bool {
+    token.noted.agent == agent.id && token.born == agent.incarnation.born
+}
+
 /// `POST /agents/:id/anonymous-token`: shown this once.
 pub(super) async fn make(id: &str, request: &Request<'_>, who: &Identity, desk: &impl Desk) -> Answer {
     let Visitor { anonymous_id, expires_in } =
         if request.body.trim_ascii().is_empty() { Visitor::default() } else { body(request)? };
-    let agent = served(&*state_of(who, desk)?, id, who)?.id.clone();
+    let state = state_of(who, desk)?;
+    let agent = served(&state, id, who)?.id.clone();
     let drawn = || format!("anon_{:016x}", desk.random() as u64);
     let name = anonymous_id.unwrap_or_else(drawn);
-    let guest = GuestId::new(&name)
+    let visitor = VisitorId::new(&agent, &name)
         .map_err(|_| Failure::invalid("anonymousId must be 1 to 128 characters of A-Z a-z 0-9 . _ : @ -"))?;
+    if names::is_reserved(&state, &name) || state.bearer_of(&name).is_some() {
+        return Err(Failure::new(409, "anonymousId is the name of somebody else"));
+    }
     let ttl_s = expires_in.unwrap_or_else(|| desk.lifetime_s(Family::Aiwm));
     if !(1..=MOST_VISITOR_S).contains(&ttl_s) {
         return Err(Failure::invalid("expiresIn must be a number of seconds, at most a year"));
     }
-    let bearer = Principal::Guest(guest);
+    let bearer = Principal::Visitor(visitor);
+    let incarnation = state.incarnation(&bearer).unwrap_or_default();
     let token = desk.issue(TokenOrder {
         family: Family::Aiwm,
         subject: bearer.clone(),
+        incarnation,
         workspace: who.workspace.clone(),
         ttl_s,
         claims: json!({
@@ -70,7 +82,7 @@ pub(super) async fn make(id: &str, request: &Request<'_>, who: &Identity, desk: 
 pub(super) fn list(id: &str, who: &Identity, desk: &impl Desk) -> Answer {
     let state = state_of(who, desk)?;
     let agent = served(&state, id, who)?;
-    let (now, of_agent) = (desk.now(), state.noted_tokens().filter(|token| token.noted.agent == agent.id));
+    let (now, of_agent) = (desk.now(), state.noted_tokens().filter(|token| is_of(token, agent)));
     let items: Vec<Value> = of_agent
         .map(|token| {
             let here = state.presence(&token.noted.bearer).filter(|presence| presence.online());
@@ -91,9 +103,8 @@ pub(super) fn list(id: &str, who: &Identity, desk: &impl Desk) -> Answer {
 pub(super) async fn revoke((id, token): (&str, &str), who: &Identity, desk: &impl Desk) -> Answer {
     let state = state_of(who, desk)?;
     let agent = served(&state, id, who)?;
-    let noted = state.noted_tokens().map(|token| &token.noted);
-    let found = noted.into_iter().find(|noted| noted.jti == token && noted.agent == agent.id);
-    let Some(noted) = found else {
+    let found = state.noted_token(token).filter(|token| is_of(token, agent));
+    let Some(noted) = found.map(|token| &token.noted) else {
         return Err(Failure::new(404, "Token not found"));
     };
     let revoked = TokenRevoked {

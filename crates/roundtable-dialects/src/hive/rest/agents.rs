@@ -46,17 +46,6 @@ pub(super) async fn handle<D: Desk>(call: &Call<'_, D>, parts: &[&str]) -> Optio
     })
 }
 
-/// What may be done at a path below `/api/agents`; `None` if nothing is there.
-pub(super) fn methods(parts: &[&str]) -> Option<&'static [&'static str]> {
-    Some(match parts {
-        [] => &["GET", "POST"],
-        ["bulk", "create" | "delete"] | [_, "pause" | "resume"] => &["POST"],
-        [_] => &["GET", "PUT", "DELETE"],
-        [_, "tasks" | "performance"] => &["GET"],
-        _ => return None,
-    })
-}
-
 fn unknown(id: &str) -> Fault {
     let shown: String = id.chars().take(wire::MAX_ECHO_BYTES / 2).collect();
     Fault::new("AGENT_NOT_FOUND", 404, format!("There is no agent {shown}"))

@@ -225,7 +225,8 @@ impl Desk for Table {
 impl Table {
     fn identity(&self, principal: Principal, credential: Credential) -> Identity {
         let expires_at = Some(self.now().plus(1_000));
-        Identity { workspace: self.default_workspace(), principal, credential, expires_at }
+        let (workspace, incarnation) = (self.default_workspace(), Default::default());
+        Identity { workspace, principal, credential, incarnation, expires_at }
     }
 }
 

@@ -17,14 +17,16 @@ fn a_guest_is_greeted_and_named() {
     let n = world.connect("user_id=ada&platform=mobile");
     let frame = world.heard(n).remove(0);
     let id = format!("sess_{:032x}", 0xabcd_0000_u128);
+    let room = frame["payload"]["room_id"].clone();
+    assert!(room.as_str().is_some_and(|room| room.starts_with("chat_") && room.len() == 29), "{room}");
     let payload = json!({
-        "session_id": id, "user_id": "ada",
+        "session_id": id, "room_id": room, "user_id": "ada",
         "capabilities": ["chat", "realtime", "streaming", "collaboration", "batch", "resume"],
         "verified": false, "resumed": false,
     });
     assert_eq!((&frame["type"], &frame["payload"]), (&json!("connection_established"), &payload));
     assert_eq!(frame["timestamp"], 1_700_000_000);
-    assert_eq!(frame["metadata"], json!({"user_id": "ada", "session_id": id, "platform": "mobile"}));
+    assert_eq!(frame["metadata"], json!({"user_id": "ada", "session_id": room, "platform": "mobile"}));
     let n = world.connect("user_id=no+spaces");
     assert_eq!(world.heard(n)[0]["payload"]["user_id"], "guest_0a1b2c3d");
 }

@@ -231,8 +231,9 @@ fn a_room_that_closed_meanwhile_is_told() {
     let card = RoomCard { entry: Entry::Private, ..RoomCard::default() };
     let secret = RoomId::new("secret").unwrap();
     pair.world.system(Command::CreateRoom(CreateRoom { room: Some(secret.clone()), card })).unwrap();
-    let seat = RoomId::new(&pair.session).unwrap();
+    let seat = pair.world.own_room(&pair.session);
     let keep = roundtable_core::seats::KeepSeat {
+        secret: None,
         seat,
         epoch: EPOCH,
         seen: pair.world.state.head,
@@ -253,7 +254,7 @@ fn of_too_much_the_newest_comes_and_the_loss_is_told() {
     pair.world.heard(pair.ann);
     pair.world.cut(pair.ann);
     // The other room has its share.
-    let own = RoomId::new(&pair.session).unwrap();
+    let own = pair.world.own_room(&pair.session);
     let agent = pair.world.agent("helper", Some(own.as_str()));
     pair.world.post(&agent, own.as_str(), |post| post.content = Content::Text("first".into()));
     for text in ["one", "two"] {

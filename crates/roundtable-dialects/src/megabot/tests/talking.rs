@@ -73,12 +73,13 @@ fn where_nobody_can_answer_the_command_agent_does() {
     let told = world.told(ada);
     assert_eq!(told.len(), 2);
     assert_eq!(told[0].1["sender"], "system");
-    assert_eq!((&told[0].1["request_id"], &told[0].1["session_id"]), (&json!("m1"), &json!(session)));
+    let own = world.own_room(&session);
+    assert_eq!((&told[0].1["request_id"], &told[0].1["session_id"]), (&json!("m1"), &json!(own.as_str())));
     assert!(told[0].1["content"].as_str().unwrap().starts_with("No agent or model is configured"));
     assert_eq!(told[1].1["content"], "In this session: ada. Agents online: nobody.");
-    let room = world.state.room(&RoomId::new(&session).unwrap()).unwrap();
+    let room = world.state.room(&own).unwrap();
     assert_eq!((room.card.entry, room.messages), (Entry::Private, 2));
-    world.agent("coder", Some(&session));
+    world.agent("coder", Some(own.as_str()));
     world.send(ada, "m3", "chat_send", json!({"content": "Hello?"}));
     assert_eq!(world.contents(ada), Vec::<String>::new());
 }
@@ -91,14 +92,14 @@ fn the_named_agent_is_brought_in_and_else_the_configured_one() {
     let (ada, session) = world.enter("user_id=ada");
     world.send(ada, "m0", "chat_send", json!({"content": "Anybody?"}));
     assert_eq!(world.told(ada)[0].1["sender"], "system");
-    let helper = world.agent("helper", None);
+    let (helper, own) = (world.agent("helper", None), world.own_room(&session));
     world.send(ada, "m1", "chat_send", json!({"content": "Somebody?"}));
-    world.post(&helper, &session, |_| ());
+    world.post(&helper, own.as_str(), |_| ());
     let told = world.told(ada);
     assert_eq!(told.len(), 1, "who is brought in and not connected has not come yet: {told:?}");
     assert_eq!((&told[0].1["agent_id"], &told[0].1["request_id"]), (&json!("helper"), &json!("m1")));
     world.send(ada, "m2", "chat_send", json!({"content": "You", "agent_id": "tester"}));
-    let members = world.state.room(&RoomId::new(&session).unwrap()).unwrap().members.len();
+    let members = world.state.room(&own).unwrap().members.len();
     assert_eq!(members, 3);
 }
 
@@ -107,9 +108,10 @@ fn a_missing_answer_is_told_once() {
     let mut world = World::new();
     let (ada, session) = world.enter("user_id=ada");
     world.send(ada, "m0", "chat_send", json!({"content": "x"}));
-    let agent = world.agent("coder", Some(&session));
+    let own = world.own_room(&session);
+    let agent = world.agent("coder", Some(own.as_str()));
     world.send(ada, "m1", "chat_send", json!({"content": "answered"}));
-    world.post(&agent, &session, |_| ());
+    world.post(&agent, own.as_str(), |_| ());
     assert_eq!(world.heard(ada).pop().unwrap()["payload"]["request_id"], "m1");
     world.send(ada, "m2", "chat_send", json!({"content": "not answered", "agent_id": "coder"}));
     world.wait(59_999);
@@ -166,8 +168,44 @@ fn somebody_elses_session_is_closed() {
     let text = format!(
         r#"{{"id":"x","type":"chat_send","payload":{{"content":"a"}},"metadata":{{"session_id":"{session}"}}}}"#
     );
+    // A hint at a session that it is not in is no more than that: the message goes to its own.
     world.say(ben, &text);
-    forbidden(&mut world, "Not in this session");
+    let told = world.told(ben);
+    assert_eq!(told[0].0, "chat_receive", "{told:?}");
+    world.send(ann, "own", "chat_send", json!({"content": "by secret", "session_id": session}));
+    let own = world.own_room(&session);
+    assert_eq!(world.state.room(&own).unwrap().messages, 2, "its own secret means its own room");
+    world.send(ben, "x2", "session_join", json!({"session_id": own.as_str()}));
+    assert_eq!(
+        error_of(&world.told(ben)[0]),
+        ("forbidden", "This session cannot be entered", 403, Some("x2"))
+    );
+}
+
+#[test]
+fn the_secret_of_a_seat_is_in_no_frame_but_the_greeting() {
+    let mut world = World::new();
+    let (ann, secret) = world.enter("token=for-ann");
+    let (ben, _) = world.enter("token=for-ben");
+    for n in [ann, ben] {
+        world.send(n, "join", "session_join", json!({"session_id": "lobby"}));
+    }
+    world.send(ann, "m", "chat_send", json!({"content": "mine"}));
+    world.send(ann, "l", "chat_send", json!({"content": "ours", "session_id": "lobby"}));
+    world.send(ann, "a", "collaborative_action", json!({"session_id": secret, "action": "point"}));
+    world.send(ann, "e", "chat_send", json!({"content": ""}));
+    for n in [ann, ben] {
+        let all = format!("{:?}", world.heard(n));
+        assert!(!all.is_empty() && !all.contains(&secret), "{all}");
+    }
+    let again = world.connect(&format!("token=for-ann&session_id={secret}"));
+    let greeting = world.heard(again).remove(0);
+    assert_eq!(
+        (&greeting["payload"]["session_id"], &greeting["payload"]["resumed"]),
+        (&json!(secret), &json!(true))
+    );
+    assert_ne!(greeting["payload"]["room_id"], json!(secret));
+    assert_eq!(greeting["metadata"]["session_id"], greeting["payload"]["room_id"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use roundtable_core::command::Command;
 use roundtable_core::error::Error;
 use roundtable_core::ids::{AgentId, KeyId, Principal, RoomId};
 use roundtable_core::json::Json;
-use roundtable_core::rooms::{CreateRoom, JoinRoom, visible};
+use roundtable_core::rooms::{CreateRoom, Entry, JoinRoom, visible};
 use roundtable_core::users::{Key, KeyAdded, KeyFor};
 use serde_json::{Value, json};
 use sha2::Digest as _;
@@ -46,7 +46,10 @@ impl MxfSession {
         envelope: &Envelope<'_>,
         out: &mut Outputs,
     ) -> Result<(), Error> {
-        let CreateChannel { room, card } = CreateChannel::read(envelope)?;
+        let CreateChannel { room, mut card } = CreateChannel::read(envelope)?;
+        if self.key_room().is_some() {
+            card.entry = Entry::Private;
+        }
         let command = Command::CreateRoom(CreateRoom { room: Some(room.clone()), card });
         self.ask(command, (call, Then::ChannelCreated { room }), out);
         Ok(())

@@ -5,7 +5,7 @@ use roundtable_core::command::Command;
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::ids::{AgentId, Principal, RoomId};
 use roundtable_core::json::Json;
-use roundtable_core::rooms::{CreateRoom, JoinRoom, Room, RoomUpdated};
+use roundtable_core::rooms::{CreateRoom, Entry, JoinRoom, Room, RoomUpdated};
 use roundtable_core::state::State;
 use serde_json::{Map, Value, json};
 
@@ -14,6 +14,7 @@ use super::super::members;
 use super::super::wire::envelope::CreateChannel;
 use super::{Answer, Answered, Call, Failure, fields, raw};
 use crate::rest::Desk;
+use crate::session::Credential;
 
 /// A channel with who is in it.
 fn view(state: &State, room: &Room) -> Value {
@@ -40,7 +41,10 @@ pub(super) fn show<D: Desk>(call: &Call<'_, D>, id: &str) -> Answered {
 pub(super) async fn create<D: Desk>(call: &Call<'_, D>, id: &str) -> Answered {
     let id = RoomId::new(id)
         .map_err(|_| Failure::new(400, "channelId must be 1 to 128 characters of A-Z a-z 0-9 . _ : @ -"))?;
-    let CreateChannel { room, card } = CreateChannel::of(id, &fields(call.request)?)?;
+    let CreateChannel { room, mut card } = CreateChannel::of(id, &fields(call.request)?)?;
+    if matches!(call.who.credential, Credential::ChannelKey(..)) {
+        card.entry = Entry::Private;
+    }
     let command = Command::CreateRoom(CreateRoom { room: Some(room.clone()), card });
     let state = match call.command(command).await {
         Err(failure) if failure.status == 409 => {

@@ -3,7 +3,8 @@
 use roundtable_core::command::Command;
 use roundtable_core::error::ErrorKind;
 use roundtable_core::ids::{Principal, UserId, WorkspaceId};
-use roundtable_core::users::{UserAdded, UserRole};
+use roundtable_core::names;
+use roundtable_core::users::{Incarnation, UserAdded, UserRole};
 use serde_json::{Value, json};
 
 use super::super::members;
@@ -25,11 +26,19 @@ pub(super) async fn register(request: &Request<'_>, desk: &impl Desk) -> Answere
     if fields.words("role")?.is_some_and(|role| !ORDINARY.contains(&role.as_str())) {
         return Err(Failure::new(403, "Nobody registers into this role"));
     }
+    let workspace = desk.default_workspace();
+    if desk.state(&workspace).is_some_and(|state| names::is_reserved(&state, user.as_str())) {
+        return Err(Failure::new(409, format!("{user} is a name of the server's own")));
+    }
     let by = registrar(request, desk, fields.loose("domainKey")).await?;
     let hash = desk.hash_secret(password.into_owned()).await?;
     let added = UserAdded { user: user.clone(), role: UserRole::Viewer, password: Some(hash) };
     match desk.ask(&by, Ask::new(Token(0), Command::AddUser(added))).await {
-        Ok(_) => session(desk, (&user, &by.workspace), (201, "Account was registered")),
+        Ok((_, state)) => {
+            let subject = Principal::User(user);
+            let incarnation = state.incarnation(&subject).unwrap_or_default();
+            session(desk, (subject, incarnation, &by.workspace), (201, "Account was registered"))
+        }
         Err(error) if error.kind == ErrorKind::Conflict => {
             Err(Failure::new(409, format!("User {user} already exists")))
         }
@@ -59,7 +68,8 @@ async fn registrar(
         }
     };
     let (principal, credential) = (Principal::System, Credential::Guest);
-    Ok(Identity { workspace, principal, credential, expires_at: None })
+    let incarnation = Incarnation::default();
+    Ok(Identity { workspace, principal, credential, incarnation, expires_at: None })
 }
 
 /// `{username, password, domainKey?}`.
@@ -72,16 +82,16 @@ pub(super) async fn login(request: &Request<'_>, desk: &impl Desk) -> Answered {
     let proof = Proof::Password { username: text("username")?, password: text("password")? };
     let who =
         desk.identify(Credentials { domain_key: fields.loose("domainKey"), proof }, request.peer).await?;
-    let user = who.principal.user().ok_or(Refusal::Invalid)?;
-    session(desk, (user, &who.workspace), (200, "Logged in"))
+    session(desk, (who.principal, who.incarnation, &who.workspace), (200, "Logged in"))
 }
 
 /// The account and a token for it.
 fn session(
     desk: &impl Desk,
-    (user, workspace): (&UserId, &WorkspaceId),
+    (subject, incarnation, workspace): (Principal, Incarnation, &WorkspaceId),
     (status, message): (u16, &str),
 ) -> Answered {
+    let user = subject.user().ok_or(Refusal::Invalid)?;
     let role = desk.state(workspace).and_then(|state| state.user(user).map(|user| user.role));
     let role = match role.unwrap_or_default() {
         UserRole::Owner => "admin",
@@ -90,7 +100,8 @@ fn session(
     };
     let token = desk.issue(TokenOrder {
         family: Family::Mxf,
-        subject: Principal::User(user.clone()),
+        subject: subject.clone(),
+        incarnation,
         workspace: workspace.clone(),
         ttl_s: desk.lifetime_s(Family::Mxf),
         claims: json!({"userId": user.as_str(), "username": user.as_str()}),

@@ -328,7 +328,8 @@ impl Rig {
             _ => return Err(Refusal::Invalid),
         };
         let workspace = WorkspaceId::new("w").unwrap();
-        Ok(Identity { workspace, principal, credential, expires_at: None })
+        let incarnation = self.state.incarnation(&principal).unwrap_or_default();
+        Ok(Identity { workspace, principal, credential, incarnation, expires_at: None })
     }
 
     fn by_key(&self, key_id: &str, secret: &str) -> Result<(Principal, Credential), Refusal> {

@@ -190,7 +190,13 @@ fn blocks_and_intrusions_are_counted() {
             until: (finding == Finding::Blocked).then_some(stage.now.plus(1_000)),
         }));
     }
-    let (_, answer) = ask(&Counter::of(&stage), "GET", "/api/v1/security/status", "");
+    let asked = |counter: &Counter, who| {
+        let with = Request { authorization: Some(who), ..request("GET", "/api/v1/security/status", "") };
+        answered(handle(&with, counter))
+    };
+    let counter = Counter::of(&stage);
+    assert_eq!(asked(&counter, "Bearer node:c1").0, 403, "nobody approved this node");
+    let (_, answer) = asked(&counter, "Bearer user:ann");
     assert_eq!(
         answer,
         json!({
@@ -205,7 +211,7 @@ fn blocks_and_intrusions_are_counted() {
     );
     stage.now = stage.now.plus(1_000);
     stage.system(Command::Tick);
-    let (_, answer) = ask(&Counter::of(&stage), "GET", "/api/v1/security/status", "");
+    let (_, answer) = asked(&Counter::of(&stage), "Bearer user:ann");
     assert_eq!(answer["blocked_addresses"], json!([]));
 }
 

@@ -1,16 +1,23 @@
 //! `POST /auth/token` (Open-A.G.I API, Authentication; notes §8): a token for a node, off loopback for one that proves its key.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use roundtable_core::cluster::NodeKeySet;
 use roundtable_core::command::Command;
 use roundtable_core::error::ErrorKind;
 use roundtable_core::ids::{NodeId, Principal};
+use roundtable_core::names;
+use roundtable_core::state::State;
+use roundtable_core::time::Offset;
+use roundtable_core::users::Incarnation;
 use serde_json::{Map, Value, json};
 
 use crate::iso::iso;
 use crate::open_agi::errors::{of_engine, response};
-use crate::rest::{Desk, KeyProof, Request, Response, TokenOrder, Unproven};
+use crate::rest::{Desk, KeyProof, Limited, Request, Response, TokenOrder, Unproven, network_of};
 use crate::session::{Ask, Credential, Family, Identity, Token};
 
 /// A token for a node: at once on a loopback listener, elsewhere for whoever signs a challenge with the key that the node id
@@ -30,14 +37,25 @@ pub async fn issue(request: &Request<'_>, desk: &impl Desk) -> Response {
     if node.as_str() == desk.figures().node {
         return response(403, "This id belongs to the server", json!({"field": "node_id"}));
     }
-    if !request.anonymous
-        && let Err(refusal) = prove(&node, public_key, &body, desk).await
-    {
-        return refusal;
+    let state = desk.state(&desk.default_workspace());
+    let taken = |state: &State| match state.bearer_of(node_id) {
+        Some(Principal::Node(_)) => false,
+        bearer => bearer.is_some() || names::is_reserved(state, node_id),
+    };
+    if state.is_some_and(|state| taken(&state)) {
+        return response(403, "This id belongs to somebody else", json!({"field": "node_id"}));
+    }
+    let mut incarnation = Incarnation::default();
+    if !request.anonymous {
+        match prove((&node, public_key), &body, request.peer, desk).await {
+            Ok(approved) => incarnation.born = approved.unwrap_or_default(),
+            Err(refusal) => return refusal,
+        }
     }
     let order = TokenOrder {
         family: Family::OpenAgi,
         subject: Principal::Node(node),
+        incarnation,
         workspace: desk.default_workspace(),
         ttl_s: desk.lifetime_s(Family::OpenAgi),
         claims: json!({"roles": ["node"]}),
@@ -69,14 +87,18 @@ fn bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
     STANDARD.decode(padded).ok()?.try_into().ok()
 }
 
-/// Lets a node through that has the key its id belongs to, and binds the id to the first one that was proved. Else the answer
-/// that says what is wanted.
+/// Lets a node through that has the key its id belongs to, and binds the id to the first one that was proved; says where the
+/// operator's approval is, if there is one. Else the answer that says what is wanted.
 async fn prove(
-    node: &NodeId,
-    public_key: &str,
+    (node, public_key): (&NodeId, &str),
     body: &Map<String, Value>,
+    peer: IpAddr,
     desk: &impl Desk,
-) -> Result<(), Response> {
+) -> Result<Option<Offset>, Response> {
+    desk.spend(Limited::NodeProofs, peer).map_err(|ms| {
+        let answer = response(429, "Too many nodes of this network ask for tokens", Value::Null);
+        answer.header("Retry-After", ms.div_ceil(1000).max(1).to_string())
+    })?;
     let Some(key) = bytes::<32>(public_key) else {
         let message = "public_key must be the 32 bytes of an Ed25519 key in base64";
         return Err(response(400, message, json!({"field": "public_key"})));
@@ -112,7 +134,8 @@ async fn prove(
             response(503, "Too many nodes ask for tokens", Value::Null).header("Retry-After", "60")
         }
     })?;
-    bind(node, encoded, desk).await
+    let state = bind(node, encoded, network_of(peer), desk).await?;
+    Ok(state.node_binding(node).and_then(|bound| bound.approved))
 }
 
 fn foreign(node: &NodeId) -> Response {
@@ -120,16 +143,18 @@ fn foreign(node: &NodeId) -> Response {
 }
 
 /// The rules have the last word: of two first keys at once, one is the first.
-async fn bind(node: &NodeId, key: String, desk: &impl Desk) -> Result<(), Response> {
+async fn bind(node: &NodeId, key: String, from: IpAddr, desk: &impl Desk) -> Result<Arc<State>, Response> {
     let who = Identity {
         workspace: desk.default_workspace(),
         principal: Principal::Node(node.clone()),
         credential: Credential::Secret,
+        incarnation: Incarnation::default(),
         expires_at: None,
     };
-    let command = Command::SetNodeKey(NodeKeySet { node: node.clone(), key: Some(key) });
+    let from = Some(from.to_string());
+    let command = Command::SetNodeKey(NodeKeySet { node: node.clone(), key: Some(key), from });
     match desk.ask(&who, Ask::new(Token(0), command)).await {
-        Ok(_) => Ok(()),
+        Ok((_, state)) => Ok(state),
         Err(error) if error.kind == ErrorKind::Forbidden => Err(foreign(node)),
         Err(error) => Err(of_engine(&error)),
     }
