@@ -152,13 +152,13 @@ fn client_ids_of_a_day_are_taken_over_from_a_log_without_a_table_of_them() {
     connection
         .execute_batch(
             "DROP TABLE clients; DROP VIEW log; ALTER TABLE records DROP COLUMN command;
+            ALTER TABLE records DROP COLUMN t; ALTER TABLE workspaces DROP COLUMN untimed;
             CREATE VIEW log AS SELECT 1; PRAGMA user_version = 1",
         )
         .unwrap();
     drop(connection);
     let log = SqliteLog::open(dir.path()).unwrap();
     assert_eq!(log.client_marks(&w, Offset(0), usize::MAX).unwrap(), kept, "those of the last day");
-    assert_eq!(log.verify(&w).unwrap().sound, 50);
 }
 
 #[test]

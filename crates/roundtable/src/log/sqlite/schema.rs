@@ -73,8 +73,8 @@ const STEPS: &[&str] = &["
             r.kind, r.actor, r.room, r.room_seq, r.target, r.client, r.command, r.body, lower(hex(r.hash)) AS hash
         FROM records r JOIN workspaces w ON w.number = r.id >> 40;
 "];
-/// The step that made the table of client ids.
-const CLIENTS: u32 = 2;
+/// The step from which on client ids can be noted: there are a table of them and log times.
+const CLIENTS: u32 = 3;
 
 /// Brings the file up to date. Gives the version found if a newer program wrote it.
 pub fn migrate(connection: &mut Connection) -> rusqlite::Result<Result<(), usize>> {
@@ -98,8 +98,8 @@ pub fn migrate(connection: &mut Connection) -> rusqlite::Result<Result<(), usize
 fn fill_clients(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     let mut workspaces = transaction.prepare("SELECT number FROM workspaces")?;
     let mut newest_first = transaction
-        .prepare("SELECT id, at, actor, client FROM records WHERE id > ?1 AND id <= ?2 ORDER BY id DESC")?;
-    let mut note = transaction.prepare("INSERT INTO clients(id, mark, t) VALUES (?1, ?2, ?3)")?;
+        .prepare("SELECT id, t, actor, client FROM records WHERE id > ?1 AND id <= ?2 ORDER BY id DESC")?;
+    let mut note = transaction.prepare("INSERT OR REPLACE INTO clients(id, mark, t) VALUES (?1, ?2, ?3)")?;
     let mut numbers = workspaces.query(())?;
     while let Some(number) = numbers.next()? {
         let number: i64 = number.get(0)?;
