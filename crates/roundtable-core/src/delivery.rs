@@ -173,6 +173,14 @@ pub fn replays(record: &Record, topic: &Topic) -> bool {
     }
 }
 
+/// All topics that a record [`replays`] on.
+pub fn read_back_topics(record: &Record) -> Topics {
+    let room = record.room.clone().map(Topic::Room);
+    let target = target_of(&record.event).map(Topic::Principal);
+    let feeds = Feed::ALL.map(Topic::Feed).into_iter().filter(|feed| replays(record, feed));
+    room.into_iter().chain(target).chain(feeds).collect()
+}
+
 /// To whom a signal goes.
 pub fn topics_of_signal(signal: &Signal) -> Topics {
     match (&signal.room, &signal.body) {
@@ -198,7 +206,7 @@ mod tests {
 
     #[test]
     fn feeds_name_kinds_that_exist() {
-        for feed in [Feed::Activity, Feed::Network, Feed::Consensus, Feed::Security, Feed::Monitoring] {
+        for feed in Feed::ALL {
             for kind in kinds_of_feed(feed) {
                 assert!(Event::KINDS.contains(kind), "{kind}");
             }

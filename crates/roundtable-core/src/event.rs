@@ -84,6 +84,11 @@ macro_rules! events {
                 match self { $(Self::$name(body) => encode(body),)* }
             }
 
+            /// About how many bytes it takes: those of its body, and something for what stands around it.
+            pub fn weight(&self) -> usize {
+                match self { $(Self::$name(body) => weigh(body),)* }
+            }
+
             /// Reads back what [`Event::kind`] and [`Event::body`] gave. Fails with [`ErrorKind::Internal`] on a foreign log.
             pub fn read(kind: &str, body: &str) -> Result<Self, Error> {
                 match kind {
@@ -98,6 +103,27 @@ macro_rules! events {
 fn encode<T: Serialize>(body: &T) -> Result<String, Error> {
     serde_json::to_string(body)
         .map_err(|e| Error::new(ErrorKind::Internal, format!("an event has no JSON form: {e}")))
+}
+
+/// What a record takes beside its body.
+const BESIDE: usize = 256;
+
+fn weigh<T: Serialize>(body: &T) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(BESIDE);
+    // No body of ours fails; one that did would weigh what was counted.
+    let _ = serde_json::to_writer(&mut count, body);
+    count.0
 }
 
 fn decode<'a, T: Deserialize<'a>>(kind: &str, body: &'a str) -> Result<T, Error> {

@@ -25,7 +25,7 @@ use roundtable_core::time::{Cursor, Offset, Time};
 
 pub use encode::encode;
 use encode::{Door, ServerEvent, json};
-use input::{Held, Reading, Reply, Seeking};
+use input::{Held, Reply, Seeking};
 use login::Arrival;
 use route::Reach;
 
@@ -45,9 +45,6 @@ pub struct Settings {
     pub typing_ms: i64,
     /// At most so many missed messages of one conversation are replayed, the newest (notes §5).
     pub replay_messages: u32,
-    /// Missed messages of more bytes than this are read from the log as the client takes them, instead of at once: what is
-    /// sent at once must fit into the connection's queue.
-    pub replay_bytes: usize,
     /// Shortest time between two probes of what has arrived, in milliseconds: a burst shall not be answered by another. What
     /// was sent within it before a client goes comes again when it is back, under the same `_id`.
     pub probe_ms: i64,
@@ -62,7 +59,6 @@ impl Default for Settings {
             underscore_names: true,
             typing_ms: 10_000,
             replay_messages: 200,
-            replay_bytes: 256 << 10,
             probe_ms: 250,
             note_ms: 5_000,
         }
@@ -96,13 +92,16 @@ pub struct AiwmSession {
     present: bool,
     own: Option<RoomId>,
     current: Option<RoomId>,
+    /// CONNECT was answered.
+    greeted: bool,
     /// The rooms this connection hears; up to the offset it gets only messages of others (what it missed).
     rooms: Vec<(RoomId, Offset)>,
-    /// Rooms whose pages of what was missed went further than what was delivered then, each with the last message of its page.
-    paged_to: Vec<(RoomId, Offset)>,
+    /// Own messages that it was told of before they came from the log: this connection was behind.
+    told: VecDeque<MessageId>,
     tokens: u32,
     pending: VecDeque<(Token, Pending)>,
-    reading: Vec<(Token, Reading)>,
+    /// Pages of history that are being read.
+    reading: Vec<(Token, Reply)>,
     seeking: Vec<(Token, Seeking)>,
     typing: Vec<(RoomId, Time)>,
     /// Own messages that were delivered and not yet confirmed.
@@ -124,8 +123,9 @@ impl AiwmSession {
             present: false,
             own: None,
             current: None,
+            greeted: false,
             rooms: Vec::new(),
-            paged_to: Vec::new(),
+            told: VecDeque::new(),
             tokens: 0,
             pending: VecDeque::new(),
             reading: Vec::new(),
@@ -230,9 +230,9 @@ impl Session for AiwmSession {
     }
 
     fn input(&mut self, input: Input<'_>, scene: Scene<'_>, out: &mut Outputs) {
-        // Before CONNECT is answered Socket.IO clients have nothing to say; the plain WebSocket is open at once, and what
-        // comes early waits (see `event`).
-        if self.arriving() && self.door != Door::Raw {
+        // Before CONNECT is answered Socket.IO clients have nothing to say; the plain WebSocket is open at once. What comes
+        // while it is found out what was missed waits (see `event`).
+        if !self.greeted && self.door != Door::Raw {
             return;
         }
         self.probe_early(scene, out);
@@ -275,7 +275,7 @@ impl Session for AiwmSession {
                 }
             }
             (Pending::Opened, reply) => self.entered(reply.map(room_of), scene, out),
-            (Pending::Presence, Ok(_)) => self.look_back(scene, out),
+            (Pending::Presence, Ok(_)) => self.come_in(scene, out),
             (Pending::Presence, Err(error)) => {
                 self.present = false;
                 self.turn_away(errors::at_start(error), scene.at, out);
@@ -307,10 +307,10 @@ impl Session for AiwmSession {
 
     fn paged(&mut self, token: Token, page: Result<&[Record], &Error>, scene: Scene<'_>, out: &mut Outputs) {
         let Some(at) = self.reading.iter().position(|(asked, _)| *asked == token) else { return };
-        let (_, reading) = self.reading.remove(at);
+        let (_, reply) = self.reading.remove(at);
         match page {
-            Ok(page) => self.page(reading, page, (scene, out)),
-            Err(_) => self.page_failed(reading, scene, out),
+            Ok(page) => self.page(&reply, page, scene, out),
+            Err(_) => self.answer_failed(&reply, "Service unavailable: the log cannot be read", out),
         }
     }
 
@@ -330,12 +330,24 @@ impl Session for AiwmSession {
         self.release(scene, out);
     }
 
+    fn reaches(&self, delivery: &Delivery<'_>, scene: Scene<'_>) -> bool {
+        self.missed(delivery, scene)
+    }
+
+    fn surveyed(&mut self, lost: &[(Topic, Offset)], scene: Scene<'_>, out: &mut Outputs) {
+        self.begin(lost, scene, out);
+    }
+
     fn route(&mut self, delivery: &Delivery<'_>, scene: Scene<'_>) -> Route {
         self.hear_of(delivery, scene)
     }
 
     fn deliver(&mut self, delivery: &Delivery<'_>, scene: Scene<'_>, out: &mut Outputs) {
         self.hand_out(delivery, scene, out);
+    }
+
+    fn caught_up(&mut self, scene: Scene<'_>, out: &mut Outputs) {
+        self.probe_all(scene, out);
     }
 
     fn proven(&mut self, probe: u32, scene: Scene<'_>, out: &mut Outputs) {

@@ -242,7 +242,8 @@ impl Engine {
         self.mode != Mode::Closed && !self.closing
     }
 
-    /// Bytes come from the client, if no whole packet yet: its time to answer a ping begins anew.
+    /// Bytes come from the client, if no whole packet yet, or it takes what was sent before the ping: its time to answer begins
+    /// anew.
     pub fn on_bytes(&mut self, now: u64, config: &Config) {
         if self.awaiting_pong {
             self.heartbeat_at = self.heartbeat_at.max(now.saturating_add(config.ping_timeout));

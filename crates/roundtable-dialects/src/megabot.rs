@@ -352,8 +352,8 @@ impl Session for MegaBotSession {
         self.missed(delivery, scene)
     }
 
-    fn surveyed(&mut self, last_lost: Option<Offset>, scene: Scene<'_>, out: &mut Outputs) {
-        self.resume_after(last_lost, scene, out);
+    fn surveyed(&mut self, lost: &[(Topic, Offset)], scene: Scene<'_>, out: &mut Outputs) {
+        self.resume_after(lost.iter().map(|(_, last)| *last).max(), scene, out);
         self.arm(out);
     }
 

@@ -379,13 +379,13 @@ pub enum Output {
         /// Which.
         message: MessageId,
     },
-    /// Find out from where on at most `most` of what a client missed in some topics reaches it. The server shows each record
-    /// after the cursors to [`Session::reaches`], and [`Session::surveyed`] gets the answer.
+    /// Find out from where on at most `most` of what a client missed in some topics reaches it. Where there may be more, the
+    /// server shows records after the cursors to [`Session::reaches`]; [`Session::surveyed`] gets the answer.
     Survey {
         /// The topics, each with the cursor after which something was missed.
         missed: Vec<(Topic, Cursor)>,
-        /// How many of all of them together.
-        most: usize,
+        /// How many.
+        most: Most,
     },
     /// Plain WebSocket: a protocol ping with this number, in its place after everything sent before (not ahead of it).
     /// [`Session::proven`] is called when its pong comes.
@@ -398,6 +398,15 @@ pub enum Output {
     WakeAt(Time),
     /// The connection ends after what was sent before.
     End(Ending),
+}
+
+/// How many missed records a client gets, the newest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Most {
+    /// Of all topics together.
+    Together(usize),
+    /// Of each topic.
+    Each(usize),
 }
 
 /// Where a session puts its outputs.
@@ -461,14 +470,18 @@ pub trait Session: Send {
         true
     }
 
-    /// The answer to [`Output::Survey`]: the newest record that is too many, if there is one. Those after it are few enough.
-    fn surveyed(&mut self, _last_lost: Option<Offset>, _scene: Scene<'_>, _out: &mut Outputs) {}
+    /// The answer to [`Output::Survey`]: the topics of which too much was missed, each with the newest record that is too many.
+    /// Those after it are few enough.
+    fn surveyed(&mut self, _lost: &[(Topic, Offset)], _scene: Scene<'_>, _out: &mut Outputs) {}
 
     /// What this connection gets of a delivery. The session may note things here (it may have to leave a room).
     fn route(&mut self, delivery: &Delivery<'_>, scene: Scene<'_>) -> Route;
 
     /// The connection's own messages for a delivery it answered with [`Route::Own`].
     fn deliver(&mut self, _delivery: &Delivery<'_>, _scene: Scene<'_>, _out: &mut Outputs) {}
+
+    /// All that was missed was handed out: what happens now comes as it happens.
+    fn caught_up(&mut self, _scene: Scene<'_>, _out: &mut Outputs) {}
 
     /// A log time asked for with [`Output::WakeAt`] has come.
     fn woken(&mut self, _scene: Scene<'_>, _out: &mut Outputs) {}

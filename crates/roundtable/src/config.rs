@@ -164,8 +164,13 @@ section! {
 section! {
     /// What one connection may take.
     Limits {
-        /// Bytes waiting for a client that does not read; past it the connection is closed and can resume. At least 64 KiB.
+        /// Bytes waiting for a client that reads slowly; past it the client gets what it misses from the log, as fast as it
+        /// reads. One message of any size fits besides. At least 64 KiB.
         queue: Size = Size::of_bytes(1 << 20),
+        /// Bytes waiting for all clients together; past it no queue grows beyond 16 KiB. At least 16 MiB.
+        all_queues: Size = Size::of_bytes(256 << 20),
+        /// How long a client may take no byte of what waits for it before its connection is closed.
+        stall_timeout: Span = Span::of_ms(30_000),
         /// Commands of one connection that wait for the log; past it the socket is not read.
         unfinished_commands: Count = Count::of(64),
         /// Work for one connection in a second, on average: bytes that are read, eight for each byte that was inflated, 256 for a
@@ -454,6 +459,12 @@ impl Config {
         }
         if !(1 << 20..=1 << 30).contains(&self.limits.bytes_per_second.bytes()) {
             found.push("limits.bytes_per_second must be 1MiB to 1GiB".into());
+        }
+        if self.limits.all_queues.bytes() < 16 << 20 {
+            found.push("limits.all_queues must be at least 16MiB".into());
+        }
+        if self.limits.stall_timeout.ms() < 1_000 {
+            found.push("limits.stall_timeout must be at least 1s".into());
         }
         if self.websocket.compress_from.bytes() < 1 << 10 {
             found.push("websocket.compress_from must be at least 1KiB".into());

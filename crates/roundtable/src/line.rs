@@ -152,7 +152,7 @@ impl Line {
 }
 
 /// A Socket.IO packet as a name and one argument.
-fn heard(packet: &str) -> Attempt<Heard> {
+pub fn heard(packet: &str) -> Attempt<Heard> {
     let packet = Packet::parse(packet)?;
     let data: Value = serde_json::from_str(if packet.data.is_empty() { "null" } else { packet.data })?;
     let item = |index| data.get(index).cloned().unwrap_or_default();

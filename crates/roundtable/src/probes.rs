@@ -256,9 +256,14 @@ impl Page {
         });
         each(
             "roundtable_too_slow_total",
-            ("counter", "Connections ended because their queue was full."),
+            ("counter", "Connections ended because nothing of what waited for them was taken."),
             |c| c.too_slow,
         );
+        each("roundtable_behind", ("gauge", "Sessions that read from the log what they missed."), |c| {
+            c.behind
+        });
+        let lost = "Signals and news of presence that slow readers did not get.";
+        each("roundtable_lost_signals_total", ("counter", lost), |c| c.lost);
     }
 
     fn family(&mut self, name: &str, kind: &str, help: &str) {

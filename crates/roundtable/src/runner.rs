@@ -113,7 +113,7 @@ pub struct Committed {
 #[expect(clippy::large_enum_variant, reason = "nearly all are records, and a box for each would cost more")]
 pub enum News {
     /// A record for the subscribers of some topics.
-    Record(Record, Topics, Option<ConnectionId>),
+    Record(Arc<Record>, Topics, Option<ConnectionId>),
     /// A signal for the subscribers of some topics.
     Signal(Signal, Topics, Option<ConnectionId>),
     /// An answer for one session.
@@ -510,7 +510,7 @@ impl Runner {
             self.state.apply(&record);
             self.repeats.note(&record);
             let topics = roundtable_core::delivery::topics_of_record(&record, &self.state);
-            news.push(News::Record(record, topics, None));
+            news.push(News::Record(Arc::new(record), topics, None));
         }
         self.log_time = LogTime::at(self.state.t, clock::monotonic_ms());
         self.publish(news);
@@ -530,7 +530,7 @@ impl Runner {
             match step {
                 Step::Record { record, topics, origin } => {
                     self.repeats.note(&record);
-                    news.push(News::Record(record, topics, origin));
+                    news.push(News::Record(Arc::new(record), topics, origin));
                 }
                 Step::Signal { signal, topics, origin } => news.push(News::Signal(signal, topics, origin)),
                 Step::Reply(number, reply) => match replies.get_mut(number).and_then(Option::take) {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::clock;
 use crate::line::Attempt;
 
+mod backlog;
 mod child;
 mod clocks;
 mod crowd;
@@ -19,18 +20,21 @@ mod hog;
 mod kill;
 mod ledger;
 mod limits;
+mod narrow;
 mod pair;
 mod person;
+mod resume;
 mod stalled;
 mod storm;
 mod stranger;
 
 /// Settings under which nobody is refused for talking too much, and whoever comes back is given all it missed.
-const UNLIMITED: [&str; 5] = [
+const UNLIMITED: [&str; 6] = [
     "mxf.messages_per_minute=off",
     "megabot.frames_per_second=off",
     "megabot.batched_per_second=off",
     "megabot.replay=1000000",
+    "storage.principal_bytes_per_minute=4GiB",
     "server.drain_timeout=1s",
 ];
 
@@ -44,6 +48,10 @@ pub enum Scenario {
     FullDisk,
     /// Readers that stop reading, among others that do not.
     Stalled,
+    /// Clients that missed far more than any queue holds, and read at a modest pace.
+    Backlog,
+    /// An agent in many rooms that comes back to a long log and reads nothing, while others come in.
+    Resume,
     /// Thousands of clients that come back at once after a crash.
     Storm,
     /// Floods before anybody has said who they are, and after.
@@ -126,6 +134,8 @@ pub async fn attack(scenario: Scenario, dir: &Path, mut scale: Scale) -> Report 
         Scenario::Kill => kill::attack(dir, &mut scale, &mut report).await,
         Scenario::FullDisk => full_disk::attack(dir, &mut scale, &mut report).await,
         Scenario::Stalled => stalled::attack(dir, &mut scale, &mut report).await,
+        Scenario::Backlog => backlog::attack(dir, &mut scale, &mut report).await,
+        Scenario::Resume => resume::attack(dir, &mut scale, &mut report).await,
         Scenario::Storm => storm::attack(dir, &mut scale, &mut report).await,
         Scenario::Flood => flood::attack(dir, &mut scale, &mut report).await,
         Scenario::Garbage => garbage::attack(dir, &mut scale, &mut report).await,

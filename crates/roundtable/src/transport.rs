@@ -9,6 +9,7 @@ mod client;
 mod connection;
 mod deliver;
 mod engine;
+mod following;
 pub mod forwarded;
 pub mod http;
 pub mod listen;
@@ -157,8 +158,12 @@ pub struct Settings {
     pub sockets: socketio::Config,
     /// Bytes of one message of a plain WebSocket, after inflation.
     pub max_message: usize,
-    /// Bytes that may wait for one slow reader.
+    /// Bytes that may wait for one slow reader; one frame of any size fits besides.
     pub mailbox_bytes: usize,
+    /// Bytes that may wait for all clients together; beyond that nobody's queue fills further.
+    pub all_mailboxes_bytes: usize,
+    /// How long a client may take nothing of what waits for it.
+    pub stall: u64,
     /// Work for one connection in a second; [`turn`] says what counts how much.
     pub pace: Limit,
     /// What somebody may take who has not shown who it is.
@@ -202,6 +207,8 @@ impl Default for Settings {
             sockets: socketio::Config::default(),
             max_message: 1 << 20,
             mailbox_bytes: 1 << 20,
+            all_mailboxes_bytes: 256 << 20,
+            stall: 30_000,
             pace: Limit { per_second: 32 << 20, burst: 8 << 20 },
             strangers: Allowance::STRANGER,
             max_unfinished: 256,
@@ -246,6 +253,8 @@ impl Settings {
             },
             max_message: config.websocket.max_message.bytes(),
             mailbox_bytes: config.limits.queue.bytes(),
+            all_mailboxes_bytes: config.limits.all_queues.bytes(),
+            stall: config.limits.stall_timeout.ms(),
             pace: Limit { per_second: pace, burst: pace / 4 },
             strangers: Allowance { message, ..Allowance::STRANGER },
             max_unfinished: config.limits.unfinished_commands.get(),

@@ -29,15 +29,6 @@ pub(super) enum Reply {
     Frame(Box<str>),
 }
 
-/// A page of a room that is being read.
-#[derive(Debug)]
-pub(super) enum Reading {
-    /// What was said while the principal was away.
-    Missed(RoomId),
-    /// A page that the client asked for.
-    History(Reply),
-}
-
 /// A message that is being looked for.
 #[derive(Debug)]
 pub(super) enum Seeking {
@@ -78,8 +69,15 @@ pub(super) struct Held {
     reply: Reply,
 }
 
-/// Most events that wait so; one more is refused.
-const MAX_HELD: usize = 256;
+/// Most events, and most bytes of what they carry, that wait so; one more is refused. One of any size may wait.
+const MOST_HELD: (usize, usize) = (256, 1 << 20);
+
+impl Held {
+    /// Bytes of what it carries.
+    fn size(&self) -> usize {
+        self.data.as_ref().map_or(0, |data| data.get().len())
+    }
+}
 
 pub(super) const UNKNOWN_PARENT: &str =
     "Validation error: parentId must be a message of the same conversation";
@@ -113,7 +111,10 @@ impl AiwmSession {
     ) {
         let (data, reply) = data;
         if self.must_wait() {
-            if self.held.len() >= MAX_HELD {
+            let size = data.map_or(0, |data| data.get().len());
+            let waiting = self.held.iter().map(Held::size).sum::<usize>();
+            let over = !self.held.is_empty() && waiting + size > MOST_HELD.1;
+            if over || self.held.len() >= MOST_HELD.0 {
                 return self.fail(&reply, "Rate limit exceeded: too many events wait", scene.at, out);
             }
             self.held.push_back(Held { event, data: data.map(RawValue::to_owned), reply });
@@ -286,7 +287,7 @@ impl AiwmSession {
                 let id = MessageId::new(&id).map_err(|_| UNKNOWN_MESSAGE)?;
                 self.seek(id, Seeking::Before(reply.clone(), room, limit), out);
             }
-            None => self.read_page(Reading::History(reply.clone()), room, (None, limit), out),
+            None => self.read_page(reply.clone(), room, (None, limit), out),
         }
         Ok(())
     }
@@ -296,13 +297,13 @@ impl AiwmSession {
 impl AiwmSession {
     pub(super) fn read_page(
         &mut self,
-        reading: Reading,
+        reply: Reply,
         room: RoomId,
         page: (Option<Offset>, u32),
         out: &mut Outputs,
     ) {
         let token = self.token();
-        self.reading.push((token, reading));
+        self.reading.push((token, reply));
         out.push(Output::Read { token, room, before: page.0, limit: page.1 });
     }
 
@@ -333,7 +334,7 @@ impl AiwmSession {
                 self.ask(Pending::Read(reply, room), command, out);
             }
             (Seeking::Before(reply, room, limit), Some(record)) => {
-                self.read_page(Reading::History(reply), room, (Some(record.offset), limit), out);
+                self.read_page(reply, room, (Some(record.offset), limit), out);
             }
             (Seeking::Receipt(reply, _) | Seeking::Before(reply, ..), None) => {
                 self.answer_failed(&reply, UNKNOWN_MESSAGE, out);
@@ -356,15 +357,6 @@ impl AiwmSession {
         while !self.must_wait() {
             let Some(held) = self.held.pop_front() else { return };
             self.event(held.event, (held.data.as_deref(), held.reply), scene, out);
-        }
-    }
-
-    pub(super) fn page_failed(&mut self, reading: Reading, scene: Scene<'_>, out: &mut Outputs) {
-        match reading {
-            Reading::Missed(room) => self.looked_back(room, &[], scene, out),
-            Reading::History(reply) => {
-                self.answer_failed(&reply, "Service unavailable: the log cannot be read", out);
-            }
         }
     }
 

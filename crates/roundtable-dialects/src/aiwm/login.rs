@@ -5,22 +5,22 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use roundtable_core::command::Command;
 use roundtable_core::delivery::Topic;
 use roundtable_core::error::Error;
-use roundtable_core::event::{Event, Record};
 use roundtable_core::ids::{AgentId, Principal, RoomId};
 use roundtable_core::json::Json;
 use roundtable_core::pairs::OpenPair;
 use roundtable_core::rooms::{EnterOwnRoom, RoomCard, RoomStatus};
+use roundtable_core::state::State;
 use roundtable_core::time::{Cursor, Offset, Time};
 use serde::Deserialize;
 
 use super::encode::{self, Door, ServerEvent};
-use super::input::{Reading, Reply};
+use super::input::Reply;
 use super::route::Reach;
 use super::{AiwmSession, Pending, errors, wire};
 use crate::cursor;
 use crate::probes::Probes;
 use crate::session::{
-    Credentials, Ending, Family, Identity, Opening, Output, Outputs, Proof, Refusal, Scene, query_value,
+    Credentials, Ending, Family, Identity, Most, Opening, Output, Outputs, Proof, Refusal, Scene, query_value,
 };
 
 /// What is known between the door and the CONNECT reply.
@@ -32,10 +32,6 @@ pub(super) struct Arrival {
     since: Option<Offset>,
     /// The cursor that the client gave, which counts instead if it can be read.
     asked: Option<String>,
-    unread: usize,
-    missed: Vec<Record>,
-    /// Rooms whose newest message so far is known, with its offset.
-    read_to: Vec<(RoomId, Offset)>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -194,97 +190,58 @@ impl AiwmSession {
         self.ask(pending, Command::EnterOwnRoom(EnterOwnRoom { agent: agent.clone(), card }), out);
     }
 
-    /// Presence is in the log. What was missed is read before the client may speak, so that nothing overtakes it.
-    pub(super) fn look_back(&mut self, scene: Scene<'_>, out: &mut Outputs) {
-        let (Some(me), Some(arrival)) = (self.me.clone(), &self.arrival) else { return };
-        let since = arrival.since;
-        let missed = |room: &RoomId| {
-            let last = scene.state.room(room).and_then(|room| room.last.as_ref());
-            since.is_some_and(|since| last.is_some_and(|last| last.offset > since))
-        };
-        let rooms: Vec<RoomId> = scene.state.rooms_of(&me).filter(|room| missed(room)).cloned().collect();
-        if let Some(arrival) = &mut self.arrival {
-            arrival.unread = rooms.len();
-        }
-        for room in &rooms {
-            let token = self.token();
-            self.reading.push((token, Reading::Missed(room.clone())));
-            let (room, limit) = (room.clone(), self.settings.replay_messages);
-            out.push(Output::Read { token, room, before: None, limit });
-        }
-        if rooms.is_empty() {
-            self.come_in(scene, out);
-        }
-    }
-
-    /// One room's newest messages. A page that cannot be read leaves the room to the log's own catching up.
-    pub(super) fn looked_back(&mut self, room: RoomId, page: &[Record], scene: Scene<'_>, out: &mut Outputs) {
-        let (Some(arrival), Some(me)) = (&mut self.arrival, &self.me) else { return };
-        let since = arrival.since.unwrap_or_default();
-        let part = scene.state.room(&room).and_then(|room| room.members.get(me));
-        let of_others = |r: &&Record| {
-            let of_other = matches!(&r.event, Event::MessagePosted(m) if m.from != *me);
-            // What was said before it came in was not said to it.
-            of_other && part.is_some_and(|part| part.joined <= r.offset)
-        };
-        arrival.missed.extend(page.iter().filter(|r| r.offset > since).filter(of_others).cloned());
-        arrival.read_to.push((room, page.last().map_or(since, |record| record.offset)));
-        arrival.unread = arrival.unread.saturating_sub(1);
-        if arrival.unread == 0 {
-            self.come_in(scene, out);
-        }
-    }
-
-    /// Everything is ready: the reply, the own presence, what was missed, and from then on everything as it happens.
-    fn come_in(&mut self, scene: Scene<'_>, out: &mut Outputs) {
-        let (Some(me), Some(arrival)) = (self.me.clone(), self.arrival.take()) else { return };
+    /// Presence is in the log, and everything is ready: the reply and the own presence. Then it is found out where what was
+    /// missed begins; the client may not speak before that, so that nothing overtakes it.
+    pub(super) fn come_in(&mut self, scene: Scene<'_>, out: &mut Outputs) {
+        let (Some(me), Some(arrival)) = (self.me.clone(), &mut self.arrival) else { return };
+        let (since, unread) = (arrival.since, arrival.asked.take());
+        self.greeted = true;
         if self.door != Door::Raw {
             out.push(Output::Accept);
         }
         if let Some(data) = encode::presence(&me, self.own.as_ref(), scene) {
             self.emit(ServerEvent::Presence, data, out);
         }
-        if arrival.asked.is_some() {
+        if unread.is_some() {
             self.fail(&Reply::Nowhere, NO_SUCH_PLACE, scene.at, out);
         }
-        let mut missed = arrival.missed;
-        missed.sort_by_key(|record| record.offset);
-        let encoded: Vec<String> =
-            missed.iter().filter_map(|r| encode::message_of(r, scene.state, self.door)).collect();
-        let at_once = encoded.iter().map(String::len).sum::<usize>() <= self.settings.replay_bytes;
-        self.reach = Reach::new(arrival.since.unwrap_or(scene.state.head), scene.state.head);
-        if arrival.since.is_none() {
-            self.ask(Pending::Unanswered, Command::MarkReached(scene.state.head), out);
+        let most = self.settings.replay_messages as usize;
+        match since {
+            // Each record is one message at most.
+            Some(since) if scene.state.head.0.saturating_sub(since.0) > most as u64 => {
+                let since = Cursor { epoch: scene.epoch, offset: since };
+                let rooms = missed_rooms(scene.state, &me, since.offset);
+                let missed = rooms.map(|room| (Topic::Room(room.clone()), since)).collect();
+                out.push(Output::Survey { missed, most: Most::Each(most) });
+            }
+            _ => self.begin(&[], scene, out),
         }
-        if at_once {
-            encoded.into_iter().for_each(|data| self.emit(ServerEvent::New, data, out));
+    }
+
+    /// What was missed, at most so much of each room, and from then on everything as it happens.
+    pub(super) fn begin(&mut self, lost: &[(Topic, Offset)], scene: Scene<'_>, out: &mut Outputs) {
+        let (Some(me), Some(arrival)) = (self.me.clone(), self.arrival.take()) else { return };
+        let head = scene.state.head;
+        let since = arrival.since.unwrap_or(head);
+        let missed: Vec<&RoomId> = missed_rooms(scene.state, &me, since).collect();
+        self.reach = Reach::new(since, if missed.is_empty() { head } else { since });
+        if arrival.since.is_none() {
+            self.ask(Pending::Unanswered, Command::MarkReached(head), out);
         }
         out.push(Output::Subscribe(Topic::Principal(me.clone()), None));
         let active = |room: &&RoomId| scene.state.room(room).is_some_and(|r| r.status == RoomStatus::Active);
         for room in scene.state.rooms_of(&me).filter(active) {
-            let read_to = arrival.read_to.iter().find(|(read, _)| read == room).map(|(_, offset)| *offset);
-            let newest = scene.state.room(room).and_then(|room| room.last.as_ref()).map(|last| last.offset);
-            let from = if at_once {
-                read_to.filter(|read_to| newest.is_some_and(|newest| newest > *read_to))
-            } else {
-                let first = missed.iter().find(|record| record.room.as_ref() == Some(room));
-                first.map(|record| Offset(record.offset.0.saturating_sub(1)))
-            };
-            let ahead = |read_to: &Offset| *read_to > scene.state.head;
-            if let Some(read_to) = read_to.filter(ahead).filter(|_| at_once) {
-                // The log was ahead of what this shard has delivered: that part is still to come, a second time.
-                self.paged_to.push((room.clone(), read_to));
-            }
-            if let (Some(from), Some(newest)) = (from, newest) {
-                self.reach.reads(room, from, newest);
-            }
-            let cursor = from.map(|offset| Cursor { epoch: scene.epoch, offset });
-            self.hear(room, cursor, scene.state.head, out);
-        }
-        if !missed.is_empty() {
-            self.reach.sends(&missed);
-            self.want_proof(scene, out);
+            let lost = lost.iter().filter(|(topic, _)| matches!(topic, Topic::Room(lost) if lost == room));
+            let after = lost.map(|(_, last)| *last).fold(since, Offset::max);
+            let cursor = Cursor { epoch: scene.epoch, offset: after };
+            self.hear(room, missed.contains(&room).then_some(cursor), head, out);
         }
         self.release(scene, out);
     }
+}
+
+/// The rooms of somebody in which something was said after an offset.
+fn missed_rooms<'a>(state: &'a State, who: &Principal, since: Offset) -> impl Iterator<Item = &'a RoomId> {
+    let last = |room: &RoomId| state.room(room).and_then(|room| room.last.as_ref());
+    state.rooms_of(who).filter(move |room| last(room).is_some_and(|last| last.offset > since))
 }

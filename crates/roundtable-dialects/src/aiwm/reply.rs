@@ -10,10 +10,13 @@ use roundtable_core::time::{Offset, Time};
 
 use super::encode::{self, ServerEvent, json};
 use super::errors::{self, NO_CONVERSATION};
-use super::input::{Reading, Reply, Seeking};
+use super::input::{Reply, Seeking};
 use super::{AiwmSession, room_of};
 use crate::iso::iso;
 use crate::session::{Outputs, Scene};
+
+/// Own messages that are remembered as told before they came from the log; one more would come a second time, under its `_id`.
+const MOST_TOLD: usize = 256;
 
 /// The engine's answers.
 impl AiwmSession {
@@ -46,6 +49,13 @@ impl AiwmSession {
         let last = room.and_then(|room| room.last.as_ref()).filter(|last| last.id == *id);
         let at = last.map_or(scene.at, |last| last.at);
         let document = encode::message(&as_said(&post, id.clone()), at, (&post.room, room), self.door);
+        if self.hears(&post.room) {
+            // It is behind: what was said before comes first, and its own message with it.
+            if self.told.len() >= MOST_TOLD {
+                self.told.pop_front();
+            }
+            self.told.push_back(id.clone());
+        }
         self.emit(ServerEvent::New, document.clone(), out);
         self.confirm(&reply, id, (at, &document), out);
     }
@@ -162,20 +172,10 @@ impl AiwmSession {
     }
 
     /// A page that was asked for.
-    pub(super) fn page(
-        &mut self,
-        reading: Reading,
-        page: &[Record],
-        (scene, out): (Scene<'_>, &mut Outputs),
-    ) {
-        match reading {
-            Reading::Missed(room) => self.looked_back(room, page, scene, out),
-            Reading::History(reply) => {
-                let documents: Vec<String> =
-                    page.iter().filter_map(|r| encode::message_of(r, scene.state, self.door)).collect();
-                self.answer(&reply, &format!("{{\"success\":true,\"data\":[{}]}}", documents.join(",")), out);
-            }
-        }
+    pub(super) fn page(&self, reply: &Reply, page: &[Record], scene: Scene<'_>, out: &mut Outputs) {
+        let documents: Vec<String> =
+            page.iter().filter_map(|r| encode::message_of(r, scene.state, self.door)).collect();
+        self.answer(reply, &format!("{{\"success\":true,\"data\":[{}]}}", documents.join(",")), out);
     }
 }
 

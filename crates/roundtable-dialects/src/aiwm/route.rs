@@ -2,7 +2,7 @@
 
 use roundtable_core::command::Command;
 use roundtable_core::delivery::{Delivery, Item, Topic};
-use roundtable_core::event::{Event, Record};
+use roundtable_core::event::Event;
 use roundtable_core::ids::{Principal, RoomId};
 use roundtable_core::time::{Offset, Time};
 
@@ -25,34 +25,12 @@ pub(super) struct Reach {
     noted: Offset,
     noted_at: Time,
     note_due: Option<Time>,
-    /// Rooms that are still read from the log: from where, and the message that ends it.
-    behind: Vec<(RoomId, Offset, Offset)>,
 }
 
 impl Reach {
     /// Everything up to `arrived` has arrived, and `sent` is on its way.
     pub(super) fn new(arrived: Offset, sent: Offset) -> Self {
         Self { sent, heard: arrived, probed: arrived, arrived, noted: arrived, ..Self::default() }
-    }
-
-    /// A room is read from the log from a cursor up to a message.
-    pub(super) fn reads(&mut self, room: &RoomId, from: Offset, until: Offset) {
-        self.behind.push((room.clone(), from, until));
-    }
-
-    /// What was missed goes out.
-    pub(super) fn sends(&mut self, missed: &[Record]) {
-        self.heard = missed.iter().map(|record| record.offset).fold(self.heard, Offset::max);
-    }
-
-    fn looked_at(&mut self, room: &RoomId, offset: Offset) {
-        self.sent = self.sent.max(offset);
-        self.behind.retain(|(reading, _, until)| reading != room || offset < *until);
-    }
-
-    /// What a proof of everything that went out so far would stand for.
-    fn complete(&self) -> Offset {
-        self.behind.iter().map(|(_, from, _)| *from).min().map_or(self.sent, |from| from.min(self.sent))
     }
 
     /// When something is to be told to the log.
@@ -80,21 +58,23 @@ impl AiwmSession {
             return Route::Skip;
         };
         if let Item::Record(record) = delivery.item {
-            self.reach.looked_at(room, record.offset);
+            // Records come in the order of the log, those that were missed too.
+            self.reach.sent = self.reach.sent.max(record.offset);
         }
         let Some(subject) = encode::subject(delivery) else { return Route::Skip };
         let own = subject == me;
         let late = matches!(delivery.item, Item::Record(record) if record.offset <= *missed_to);
         let said = encode::said(delivery);
-        if let (Item::Record(record), Some(at), true) =
-            (delivery.item, self.paged_to.iter().position(|(known, _)| known == room), said.is_some())
-        {
-            if self.paged_to.get(at).is_some_and(|(_, offset)| record.offset <= *offset) {
-                return Route::Skip;
-            }
-            self.paged_to.swap_remove(at);
+        if late && !self.was_there(delivery, room, scene) {
+            return Route::Skip;
         }
         if (own && late) || (said.is_none() && (own || late)) {
+            return Route::Skip;
+        }
+        if let (Some((said, _)), true) = (said, own)
+            && let Some(at) = self.told.iter().position(|told| *told == said.id)
+        {
+            self.told.remove(at);
             return Route::Skip;
         }
         if let Some((said, at)) = said
@@ -111,6 +91,21 @@ impl AiwmSession {
             }
         }
         Route::Shared(self.door.form(matches!(me, Principal::Visitor(_))))
+    }
+
+    /// Whether something that was said while this principal was away reaches it.
+    pub(super) fn missed(&self, delivery: &Delivery<'_>, scene: Scene<'_>) -> bool {
+        let Topic::Room(room) = delivery.topic else { return false };
+        let of_other = encode::subject(delivery).is_some_and(|subject| Some(subject) != self.me.as_ref());
+        of_other && encode::said(delivery).is_some() && self.was_there(delivery, room, scene)
+    }
+
+    /// What was said before it came into a room was not said to it.
+    fn was_there(&self, delivery: &Delivery<'_>, room: &RoomId, scene: Scene<'_>) -> bool {
+        let room = scene.state.room(room);
+        let part = room.zip(self.me.as_ref()).and_then(|(room, me)| room.members.get(me));
+        let Item::Record(record) = delivery.item else { return false };
+        part.is_some_and(|part| part.joined <= record.offset)
     }
 
     /// The connection's own messages of a delivery.
@@ -142,8 +137,16 @@ impl AiwmSession {
     }
 
     fn probe(&mut self, scene: Scene<'_>, out: &mut Outputs) {
-        self.reach.probed = self.reach.complete();
+        self.reach.probed = self.reach.sent;
         out.push(Output::Probe(self.probes.next(scene.now)));
+    }
+
+    /// Everything that was missed went out: one probe stands for all of it.
+    pub(super) fn probe_all(&mut self, scene: Scene<'_>, out: &mut Outputs) {
+        if self.me.is_some() && self.reach.heard > self.reach.arrived {
+            self.probe(scene, out);
+            self.arm(out);
+        }
     }
 
     /// The client is alive and well: a good moment, if a probe waits for its time.
@@ -165,7 +168,7 @@ impl AiwmSession {
             return;
         }
         self.reach.arrived = self.reach.arrived.max(self.reach.probed);
-        let more = self.reach.heard > self.reach.arrived && self.reach.behind.is_empty();
+        let more = self.reach.heard > self.reach.arrived;
         if self.probes.settle(more, scene.now, self.settings.probe_ms) {
             self.probe(scene, out);
         }

@@ -15,7 +15,7 @@ use roundtable_core::repeats::{self, Claim, Firsts};
 use roundtable_core::rooms::{CreateRoom, Entry, JoinRoom, RoomCard, RoomStatus, RoomUpdated};
 use roundtable_core::signal::Signal;
 use roundtable_core::state::State;
-use roundtable_core::time::{Offset, Time};
+use roundtable_core::time::{Cursor, Offset, Time};
 use roundtable_core::users::{UserAdded, UserRole};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use super::{AiwmSession, Settings, encode};
 use crate::figures::Figures;
 use crate::session::{
-    Ask, Credential, Identity, Input, Message, Opening, Output, Outputs, Proof, Refusal, Route, Scene,
+    Ask, Credential, Identity, Input, Message, Most, Opening, Output, Outputs, Proof, Refusal, Route, Scene,
     Session,
 };
 
@@ -60,6 +60,22 @@ fn user(id: &str) -> Principal {
 
 fn scene_of<'a>(now: Time, state: &'a State, figures: &'a Figures) -> Scene<'a> {
     Scene { now, at: now, state, epoch: 1, figures }
+}
+
+/// Tokens are the text of a principal.
+fn identify(proof: &Proof) -> Result<Identity, Refusal> {
+    let principal = match proof {
+        Proof::Token(_, token) if token == "old" => return Err(Refusal::Expired),
+        Proof::Token(_, token) => Principal::parse(token.split('.').next().unwrap()),
+        _ => return Err(Refusal::Invalid),
+    };
+    Ok(Identity {
+        workspace: WorkspaceId::new("default").unwrap(),
+        principal: principal.map_err(|_| Refusal::Invalid)?,
+        credential: Credential::Secret,
+        incarnation: Default::default(),
+        expires_at: None,
+    })
 }
 
 impl World {
@@ -176,20 +192,7 @@ impl World {
                     self.links[n].ended = true;
                 }
                 Output::Authenticate(credentials) => {
-                    let identity = match &credentials.proof {
-                        Proof::Token(_, token) if token == "old" => Err(Refusal::Expired),
-                        Proof::Token(_, token) => {
-                            Principal::parse(token.split('.').next().unwrap()).map_err(|_| Refusal::Invalid)
-                        }
-                        _ => Err(Refusal::Invalid),
-                    };
-                    let identity = identity.map(|principal| Identity {
-                        workspace: WorkspaceId::new("default").unwrap(),
-                        principal,
-                        credential: Credential::Secret,
-                        incarnation: Default::default(),
-                        expires_at: None,
-                    });
+                    let identity = identify(&credentials.proof);
                     self.links[n].who = identity.as_ref().ok().map(|i| i.principal.clone());
                     let scene = scene_of(self.now, &self.state, &self.figures);
                     self.links[n].session.identified(identity.as_ref().map_err(|r| *r), scene, &mut more);
@@ -205,6 +208,8 @@ impl World {
                     self.links[n].topics.push(topic.clone());
                     if let Some(cursor) = from {
                         self.catch_up(n, &topic, cursor.offset);
+                        let scene = scene_of(self.now, &self.state, &self.figures);
+                        self.links[n].session.caught_up(scene, &mut more);
                     }
                 }
                 Output::Unsubscribe(topic) => self.links[n].topics.retain(|t| *t != topic),
@@ -224,7 +229,11 @@ impl World {
                     self.links[n].session.proven(number, scene, &mut more);
                 }
                 Output::Probe(_) => {}
-                Output::Survey { .. } => panic!("not asked for here"),
+                Output::Survey { missed, most } => {
+                    let lost = self.survey(n, &missed, most);
+                    let scene = scene_of(self.now, &self.state, &self.figures);
+                    self.links[n].session.surveyed(&lost, scene, &mut more);
+                }
                 Output::End(_) => self.links[n].ended = true,
             }
             for output in more.into_iter().rev() {
@@ -246,6 +255,22 @@ impl World {
         };
         let mut page: Vec<Record> = self.log.iter().filter(said).cloned().collect();
         page.split_off(page.len().saturating_sub(limit))
+    }
+
+    fn survey(&self, n: usize, missed: &[(Topic, Cursor)], most: Most) -> Vec<(Topic, Offset)> {
+        let Most::Each(most) = most else { panic!("of each room") };
+        let scene = scene_of(self.now, &self.state, &self.figures);
+        let lost = |(topic, since): &(Topic, Cursor)| {
+            let reaches = |record: &&Record| {
+                let delivery = Delivery { item: Item::Record(record), topic, origin: None };
+                record.offset > since.offset
+                    && replays(record, topic)
+                    && self.links[n].session.reaches(&delivery, scene)
+            };
+            let last = self.log.iter().rev().filter(reaches).nth(most)?;
+            Some((topic.clone(), last.offset))
+        };
+        missed.iter().filter_map(lost).collect()
     }
 
     fn catch_up(&mut self, n: usize, topic: &Topic, from: Offset) {
@@ -754,31 +779,51 @@ fn what_was_missed_comes_once_and_oldest_first() {
     let a = world.connect("agent:a1");
     let got = world.got(a);
     assert_eq!(names(&got)[..2], ["CONNECT", "presence:update"]);
-    assert_eq!(got.len(), 202, "the newest 200, read from the log since they are large");
+    assert_eq!(got.len(), 202, "the newest 200");
     assert!(data(&got[2])["content"].as_str().unwrap().starts_with("50 "));
     world.emit(u, "message:send", &json!({"role": "user", "content": "live"}));
     assert_eq!(names(&world.got(a)), ["message:new"]);
 }
 
 #[test]
-fn what_a_page_had_before_it_was_delivered_does_not_come_again() {
+fn what_waits_for_a_message_with_a_parent_is_bounded_in_bytes() {
     let mut world = World::new();
-    let (a, u, room) = conversation(&mut world);
-    world.close(a);
-    world.emit(u, "message:send", &json!({"role": "user", "content": "one"}));
-    // The log is ahead of what was delivered.
-    let mut early = world.log.last().unwrap().clone();
-    early.offset = Offset(early.offset.0 + 50);
-    world.log.push(early.clone());
-    let a = world.connect("agent:a1");
-    assert_eq!(names(&world.got(a))[2..], ["message:new", "message:new"]);
-    let mut late = early.clone();
-    late.offset = Offset(early.offset.0 + 1);
-    for record in [&early, &late, &late] {
-        let topic = Topic::Room(room.clone());
-        world.hand_out(&Delivery { item: Item::Record(record), topic: &topic, origin: None });
+    let (a, u, _) = conversation(&mut world);
+    world.emit(u, "message:send", &json!({"role": "user", "content": "question"}));
+    let parent = data(&world.got(u)[0])["_id"].clone();
+    world.got(a);
+    let first =
+        world.input(a, "message:send", &json!({"role": "assistant", "content": "1", "parentId": parent}));
+    let large = "x".repeat(600 << 10);
+    for (waits, content) in [(true, large.as_str()), (false, &large), (true, "small"), (false, &large)] {
+        let out = world.input(a, "message:send", &json!({"role": "assistant", "content": content}));
+        assert_eq!(out.is_empty(), waits, "{} bytes", content.len());
+        world.carry_out(a, out);
     }
-    assert_eq!(names(&world.got(a)), ["message:new", "message:new"], "all but the one of the page");
+    let told = world.got(a);
+    assert_eq!(names(&told), ["message:error", "ack5", "message:error", "ack5"]);
+    assert_eq!(data(&told[0])["error"], "Rate limit exceeded: too many events wait");
+    world.carry_out(a, first);
+    assert_eq!(names(&world.got(u)), ["message:new"; 3], "what was let in is said");
+}
+
+#[test]
+fn an_own_message_that_was_acknowledged_while_it_was_behind_does_not_come_again() {
+    let mut world = World::new();
+    let (a, _, room) = conversation(&mut world);
+    let asks = world.input(a, "message:send", &json!({"role": "assistant", "content": "mine"}));
+    // Nothing is delivered to it, as to somebody who is behind; the reply comes all the same.
+    world.links[a].topics.clear();
+    world.carry_out(a, asks);
+    assert_eq!(names(&world.got(a)), ["message:new", "message:sent", "ack5"]);
+    let said = |record: &&Record| matches!(record.event, Event::MessagePosted(_));
+    let record = world.log.iter().rev().find(said).unwrap().clone();
+    let topic = Topic::Room(room);
+    world.links[a].topics.push(topic.clone());
+    for expected in [vec![], vec!["message:new"]] {
+        world.hand_out(&Delivery { item: Item::Record(&record), topic: &topic, origin: None });
+        assert_eq!(names(&world.got(a)), expected);
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ use super::wire::MAX_PLATFORM_CHARS;
 use super::{Early, Heard, MegaBotSession, OWN_PREFIX, Phase, SECRET_PREFIX, Waiting, encode};
 use crate::cursor;
 use crate::session::{
-    Credential, Credentials, Family, Identity, Opening, Output, Outputs, Proof, Refusal, Scene, bearer,
+    Credential, Credentials, Family, Identity, Most, Opening, Output, Outputs, Proof, Refusal, Scene, bearer,
     query_value,
 };
 use crate::websocket::close;
@@ -122,7 +122,7 @@ impl MegaBotSession {
         let oldest = missed.iter().map(|(_, since)| since.offset).min().unwrap_or(scene.state.head);
         // Each record is one frame at most.
         if self.resumed && scene.state.head.0.saturating_sub(oldest.0) > most as u64 {
-            return out.push(Output::Survey { missed, most });
+            return out.push(Output::Survey { missed, most: Most::Together(most) });
         }
         self.begin(scene, out);
     }

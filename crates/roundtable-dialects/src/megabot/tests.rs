@@ -28,8 +28,8 @@ use serde_json::{Value, json};
 use super::{MegaBotSession, Settings, encode};
 use crate::figures::Figures;
 use crate::session::{
-    Credential, Ending, Identity, Input, Message, Opening, Output, Outputs, Proof, Refusal, Route, Scene,
-    Session,
+    Credential, Ending, Identity, Input, Message, Most, Opening, Output, Outputs, Proof, Refusal, Route,
+    Scene, Session,
 };
 
 const EPOCH: u32 = 1;
@@ -217,7 +217,8 @@ impl World {
         }
     }
 
-    fn survey(&mut self, n: usize, missed: &[(Topic, Cursor)], most: usize) {
+    fn survey(&mut self, n: usize, missed: &[(Topic, Cursor)], most: Most) {
+        let Most::Together(most) = most else { panic!("of all its rooms") };
         let scene =
             Scene { now: self.now, at: self.now, state: &self.state, epoch: EPOCH, figures: &self.figures };
         let reaches = |record: &&Record| {
@@ -229,7 +230,8 @@ impl World {
             })
         };
         let last = self.log.iter().rev().filter(reaches).nth(most).map(|record| record.offset);
-        self.run(n, |s, scene, out| s.surveyed(last, scene, out));
+        let lost: Vec<_> = missed.iter().filter_map(|(topic, _)| Some((topic.clone(), last?))).collect();
+        self.run(n, |s, scene, out| s.surveyed(&lost, scene, out));
     }
 
     fn receive(&mut self, n: usize, message: &Message) {

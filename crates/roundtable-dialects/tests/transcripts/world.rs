@@ -1,6 +1,6 @@
 //! The rules in memory with sessions around them, doing what the server does: one question per batch, outputs in order.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use roundtable_core::access::{may_read_room, may_receive};
 use roundtable_core::command::Command;
@@ -8,6 +8,7 @@ use roundtable_core::delivery::{Delivery, Item, Topic, replays, topics_of_record
 use roundtable_core::engine::{Context, Outcome, decide};
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::event::{Event, Record};
+use roundtable_core::following::{Advance, Fate, Following, Handed};
 use roundtable_core::ids::{ConnectionId, MessageId, Principal, RoomId};
 use roundtable_core::messages;
 use roundtable_core::repeats::{self, Claim, Firsts};
@@ -17,7 +18,8 @@ use roundtable_core::time::{Cursor, Offset, Time};
 use roundtable_dialects::figures::Figures;
 use roundtable_dialects::pace::Bucket;
 use roundtable_dialects::session::{
-    Ask, Budget, Form, Identity, Input, Messages, Opening, Output, Outputs, Route, Scene, Session, Token,
+    Ask, Budget, Form, Identity, Input, Messages, Most, Opening, Output, Outputs, Route, Scene, Session,
+    Token,
 };
 use roundtable_dialects::standing;
 use roundtable_dialects::transcript::{Got, seen};
@@ -31,8 +33,10 @@ pub type Encode = fn(Form, &Delivery<'_>, Scene<'_>) -> Messages;
 pub const START: Time = Time(1_767_225_600_000);
 const EPOCH: u32 = 1;
 
-/// Records that came while older ones are read back, with the connections that caused them.
-type Held = Vec<(Record, Option<ConnectionId>)>;
+/// A record that came while older ones are read back, with the connection that caused it.
+type Held = (Record, Option<ConnectionId>);
+/// Bytes of what is held; few, so that transcripts come to the end of them.
+const MOST_HELD: usize = 4 << 10;
 
 /// One connection.
 pub struct Link {
@@ -41,9 +45,7 @@ pub struct Link {
     plain: bool,
     /// Who it is, once that is settled.
     pub who: Option<Identity>,
-    topics: BTreeSet<Topic>,
-    /// Topics that are being read back, with what came meanwhile.
-    catching: Vec<(Topic, Held)>,
+    following: Following<Held>,
     wake: Option<Time>,
     frames: Bucket,
     /// What the client got and nobody has asked for yet.
@@ -53,7 +55,7 @@ pub struct Link {
 /// What is still to be done.
 enum Work {
     Ask { link: usize, by: Principal, silent: bool, ask: Box<Ask> },
-    CatchUp { link: usize, topic: Topic, after: Offset, upto: Offset },
+    BringUp { link: usize },
     Find { link: usize, token: Token, message: MessageId },
     Page { link: usize, token: Token, room: RoomId, before: Option<Offset>, limit: u32 },
     End { link: usize },
@@ -69,6 +71,8 @@ pub struct World {
     /// The log takes no writes.
     pub full: bool,
     pub records: Vec<Record>,
+    /// The newest record that was begun to be handed out.
+    told: Offset,
     rights_changed: bool,
     random: u64,
     work: VecDeque<Work>,
@@ -86,6 +90,7 @@ impl World {
             links: Vec::new(),
             full: false,
             records: Vec::new(),
+            told: Offset(0),
             rights_changed: false,
             random: 0,
             work: VecDeque::new(),
@@ -122,8 +127,7 @@ impl World {
             encode,
             plain,
             who: None,
-            topics: BTreeSet::new(),
-            catching: Vec::new(),
+            following: Following::default(),
             wake: None,
             frames: Bucket::default(),
             got: VecDeque::new(),
@@ -234,7 +238,7 @@ impl World {
                     }
                     self.expel();
                 }
-                Work::CatchUp { link, topic, after, upto } => self.catch_up(link, &topic, after, upto),
+                Work::BringUp { link } => self.bring_up(link),
                 Work::Page { link, token, room, before, limit } => {
                     let who = self.links[link].who.as_ref().map(|who| who.principal.clone());
                     let who = who.expect("a page is read by somebody");
@@ -265,7 +269,7 @@ impl World {
                 self.work.push_back(Work::Ask { link, by, silent: true, ask: Box::new(ask) });
             }
         }
-        self.links[link].topics.clear();
+        self.links[link].following = Following::default();
         self.links[link].wake = None;
     }
 
@@ -304,10 +308,7 @@ impl World {
                 self.work.push_back(Work::Ask { link, by, silent: false, ask: Box::new(ask) });
             }
             Output::Subscribe(topic, since) => self.subscribe(link, topic, since),
-            Output::Unsubscribe(topic) => {
-                self.links[link].topics.remove(&topic);
-                self.links[link].catching.retain(|(catching, _)| *catching != topic);
-            }
+            Output::Unsubscribe(topic) => self.links[link].following.unsubscribe(&topic),
             Output::Read { token, room, before, limit } => {
                 self.work.push_back(Work::Page { link, token, room, before, limit });
             }
@@ -321,7 +322,23 @@ impl World {
         }
     }
 
-    fn survey(&mut self, link: usize, missed: &[(Topic, Cursor)], most: usize) {
+    fn survey(&mut self, link: usize, missed: &[(Topic, Cursor)], most: Most) {
+        let lost: Vec<(Topic, Offset)> = match most {
+            Most::Together(most) => {
+                let last = self.last_lost(link, missed, most);
+                missed.iter().filter_map(|(topic, _)| Some((topic.clone(), last?))).collect()
+            }
+            Most::Each(most) => {
+                let each = missed.iter().filter_map(|one| {
+                    Some((one.0.clone(), self.last_lost(link, std::slice::from_ref(one), most)?))
+                });
+                each.collect()
+            }
+        };
+        self.with(link, |session, scene, out| session.surveyed(&lost, scene, out));
+    }
+
+    fn last_lost(&self, link: usize, missed: &[(Topic, Cursor)], most: usize) -> Option<Offset> {
         let scene = self.scene();
         let session = self.links[link].session.as_ref().expect("it is not at work");
         let reaches = |record: &&Record| {
@@ -333,8 +350,7 @@ impl World {
                     && session.reaches(&delivery, scene)
             })
         };
-        let last = self.records.iter().rev().filter(reaches).nth(most).map(|record| record.offset);
-        self.with(link, |session, scene, out| session.surveyed(last, scene, out));
+        self.records.iter().rev().filter(reaches).nth(most).map(|record| record.offset)
     }
 
     fn subscribe(&mut self, link: usize, topic: Topic, since: Option<Cursor>) {
@@ -342,31 +358,48 @@ impl World {
         if !may_receive(&self.state, &who, &topic) {
             return;
         }
-        self.links[link].topics.insert(topic.clone());
-        let Some(cursor) = since else { return };
         let head = self.state.head;
-        if cursor.epoch != EPOCH || cursor.offset > head {
-            let first = Cursor { epoch: EPOCH, offset: head };
-            return self.with(link, |session, scene, out| session.cannot_resume(&topic, first, scene, out));
+        let lost = since.filter(|cursor| cursor.epoch != EPOCH || cursor.offset > head);
+        let from = since.filter(|_| lost.is_none()).map(|cursor| cursor.offset);
+        let following = &mut self.links[link].following;
+        following.subscribe(&topic, from, self.told);
+        if following.is_behind() {
+            self.work.push_back(Work::BringUp { link });
         }
-        if cursor.offset < head {
-            self.links[link].catching.push((topic.clone(), Vec::new()));
-            self.work.push_back(Work::CatchUp { link, topic, after: cursor.offset, upto: head });
+        if lost.is_some() {
+            let first = Cursor { epoch: EPOCH, offset: self.told };
+            self.with(link, |session, scene, out| session.cannot_resume(&topic, first, scene, out));
         }
     }
 
-    fn catch_up(&mut self, link: usize, topic: &Topic, after: Offset, upto: Offset) {
-        let missed = |r: &&Record| {
-            r.offset > after && r.offset <= upto && replays(r, topic) && !self.state.is_deleted(r)
-        };
-        let missed: Vec<Record> = self.records.iter().filter(missed).cloned().collect();
-        for record in &missed {
-            self.hand(link, &Delivery { item: Item::Record(record), topic, origin: None });
+    /// Reads back what somebody missed, then hands out what was held meanwhile.
+    fn bring_up(&mut self, link: usize) {
+        while let Some(round) = self.links[link].following.begin(self.state.head) {
+            let missed = |r: &&Record| {
+                let after = |(topic, after): &(Topic, Offset)| r.offset > *after && replays(r, topic);
+                r.offset <= round.upto && round.topics.iter().any(after)
+            };
+            let missed: Vec<Record> = self.records.iter().filter(missed).cloned().collect();
+            for record in &missed {
+                while let Some(held) = self.links[link].following.due(round.generation, record.offset) {
+                    self.hand_held(link, &held);
+                }
+                let Some(topics) = self.links[link].following.read(round.generation, record) else { break };
+                for topic in topics.iter().filter(|_| !self.state.is_deleted(record)).collect::<Vec<_>>() {
+                    self.hand(link, &Delivery { item: Item::Record(record), topic, origin: None });
+                }
+            }
+            while let Advance::Hand(held) = self.links[link].following.advance(round.generation) {
+                self.hand_held(link, &held);
+            }
         }
-        let catching = &mut self.links[link].catching;
-        let Some(place) = catching.iter().position(|(catching, _)| catching == topic) else { return };
-        for (record, origin) in catching.swap_remove(place).1 {
-            self.hand(link, &Delivery { item: Item::Record(&record), topic, origin });
+        self.with(link, |session, scene, out| session.caught_up(scene, out));
+    }
+
+    fn hand_held(&mut self, link: usize, held: &Handed<Held>) {
+        let (record, origin) = &held.item;
+        for topic in &held.topics {
+            self.hand(link, &Delivery { item: Item::Record(record), topic, origin: *origin });
         }
     }
 
@@ -415,17 +448,7 @@ impl World {
         self.records.extend(records.iter().map(|(record, _)| record.clone()));
         self.tick();
         for (record, topics) in &records {
-            for topic in topics {
-                self.deliver(&Delivery { item: Item::Record(record), topic, origin });
-            }
-            match &record.event {
-                Event::RoomLeft(_) | Event::RoomRemoved(_) | Event::AgentRemoved(_) => {
-                    self.drop_strangers(|topic| topics.contains(topic))
-                }
-                Event::UserChanged(_) | Event::UserRemoved(_) => self.drop_strangers(|_| true),
-                _ => {}
-            }
-            self.rights_changed |= standing::may_end(&record.event, &self.state);
+            self.happens(record, topics, origin);
         }
         for (room, body) in decision.signals {
             let signal = Signal { at: now, actor: actor.clone(), room, body };
@@ -434,6 +457,22 @@ impl World {
             }
         }
         Ok(outcome)
+    }
+
+    /// A record is handed out, and what follows from it for who may receive what.
+    fn happens(&mut self, record: &Record, topics: &[Topic], origin: Option<ConnectionId>) {
+        self.told = record.offset;
+        for topic in topics {
+            self.deliver(&Delivery { item: Item::Record(record), topic, origin });
+        }
+        match &record.event {
+            Event::RoomLeft(_) | Event::RoomRemoved(_) | Event::AgentRemoved(_) => {
+                self.drop_strangers(|topic| topics.contains(topic))
+            }
+            Event::UserChanged(_) | Event::UserRemoved(_) => self.drop_strangers(|_| true),
+            _ => {}
+        }
+        self.rights_changed |= standing::may_end(&record.event, &self.state);
     }
 
     fn spend(&mut self, who: &Principal, budget: Budget) -> Result<(), Error> {
@@ -453,13 +492,22 @@ impl World {
 
     fn deliver(&mut self, delivery: &Delivery<'_>) {
         for link in 0..self.links.len() {
-            if !self.links[link].topics.contains(delivery.topic) {
+            let following = &mut self.links[link].following;
+            if !following.follows(delivery.topic) {
                 continue;
             }
-            let catching = self.links[link].catching.iter_mut().find(|(topic, _)| topic == delivery.topic);
-            match (catching, delivery.item) {
-                (Some((_, held)), Item::Record(record)) => held.push((record.clone(), delivery.origin)),
-                _ => self.hand(link, delivery),
+            let Item::Record(record) = delivery.item else {
+                self.hand(link, delivery);
+                continue;
+            };
+            match following.meet(delivery.topic, record.offset, true) {
+                Fate::Deliver => self.hand(link, delivery),
+                Fate::Skip => {}
+                Fate::Hold => {
+                    let to = (delivery.topic, replays(record, delivery.topic));
+                    let held = || (record.clone(), delivery.origin);
+                    following.hold(to, (record.offset, record.event.weight()), MOST_HELD, held);
+                }
             }
         }
     }
@@ -483,8 +531,9 @@ impl World {
     fn drop_strangers(&mut self, concerned: impl Fn(&Topic) -> bool) {
         for link in &mut self.links {
             let Some(who) = &link.who else { continue };
-            let may = |topic: &Topic| !concerned(topic) || may_receive(&self.state, &who.principal, topic);
-            link.topics.retain(may);
+            let stranger = |t: &&Topic| concerned(t) && !may_receive(&self.state, &who.principal, t);
+            let strange: Vec<Topic> = link.following.topics().filter(stranger).cloned().collect();
+            strange.iter().for_each(|topic| link.following.unsubscribe(topic));
         }
     }
 

@@ -36,6 +36,10 @@ pub struct ListedConnection {
     pub since: String,
     /// Bytes that wait for its client.
     pub queued_bytes: u64,
+    /// It is behind: what it missed is read from the log as its client takes it.
+    pub behind: bool,
+    /// Signals, and news of comings and goings, that it did not get because its client reads too slowly.
+    pub lost: u64,
     /// Its sessions: one, or one for each Socket.IO namespace.
     pub sessions: Vec<ListedSession>,
 }
@@ -97,6 +101,8 @@ fn shown(listed: Listed) -> ListedConnection {
         peer: listed.peer.to_string(),
         since: iso(listed.since),
         queued_bytes: listed.queued_bytes as u64,
+        behind: listed.behind,
+        lost: listed.lost,
         sessions: sessions.collect(),
     }
 }

@@ -9,7 +9,8 @@ use crate::cli::{Target, Terminal, changed, client, list};
 
 #[derive(Subcommand, Debug)]
 pub enum ConnectionsCommand {
-    /// All of them, the oldest first: id, dialect, who, workspace, where from and in, since when, bytes that wait for it.
+    /// All of them, the oldest first: id, dialect, who, workspace, where from and in, since when, bytes that wait for it,
+    /// whether it is behind, signals it lost.
     List,
     /// End a connection; its client is told to stay away.
     Close {
@@ -43,6 +44,10 @@ fn line(connection: &ListedConnection) -> String {
     };
     let sessions: Vec<String> = connection.sessions.iter().map(session).collect();
     let sessions = if sessions.is_empty() { "no session".into() } else { sessions.join(", ") };
-    let ListedConnection { id, peer, listener, since, queued_bytes, .. } = connection;
-    format!("{id}  {sessions}  from {peer} by {listener}  since {since}  {queued_bytes} bytes wait")
+    let ListedConnection { id, peer, listener, since, queued_bytes, behind, lost, .. } = connection;
+    let behind = if *behind { ", behind" } else { "" };
+    let lost = if *lost > 0 { format!(", {lost} signals lost") } else { String::new() };
+    format!(
+        "{id}  {sessions}  from {peer} by {listener}  since {since}  {queued_bytes} bytes wait{behind}{lost}"
+    )
 }

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use imbl::Vector;
-use roundtable_core::delivery::{Topic, replays};
 use roundtable_core::event::Record;
 use roundtable_core::state::State;
-use roundtable_core::time::{Offset, Time};
+use roundtable_core::time::Time;
 
 use super::log_time::LogTime;
 use crate::clock;
@@ -29,10 +28,9 @@ impl View {
         self.log_time.now(clock::monotonic_ms())
     }
 
-    /// What of a topic was handed out and is not in the log yet, after an offset: messages of relaxed rooms. Whoever reads
-    /// the log adds these, so that nothing is missing between what is read and what comes live.
-    pub fn unsynced(&self, topic: &Topic, after: Offset) -> impl Iterator<Item = &Record> {
-        let later = self.unsynced.iter().map(|record| &**record).filter(move |record| record.offset > after);
-        later.filter(move |record| replays(record, topic))
+    /// What was handed out and is not in the log yet, oldest first: messages of relaxed rooms. Whoever reads the log adds
+    /// these, so that nothing is missing between what is read and what comes live.
+    pub fn unsynced(&self) -> impl DoubleEndedIterator<Item = &Record> {
+        self.unsynced.iter().map(|record| &**record)
     }
 }

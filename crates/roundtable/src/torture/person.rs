@@ -116,24 +116,41 @@ impl Person {
         tokio::time::timeout(PATIENCE, self.enter(doors, tcp)).await.map_err(|_| "coming in took too long")?
     }
 
-    async fn enter(&mut self, doors: &Doors, tcp: TcpStream) -> Attempt<(Line, Vec<Came>)> {
-        let host = self.door(doors);
-        let who = self.dialect();
-        let mut before = Vec::new();
-        match self.card.clone() {
+    /// From where it goes on when it comes the next time.
+    pub fn goes_on_from(&mut self, cursor: &str) {
+        self.left_off = Some(cursor.to_owned());
+    }
+
+    /// The Socket.IO namespace it comes to, and what it shows there. MegaBot has none.
+    pub fn knock(&self) -> (&'static str, Value) {
+        match &self.card {
             Card::Mxf { domain_key, key_id, secret } => {
-                let mut line = Line::over(who, tcp, &format!("ws://{host}{SOCKET_IO}"), PATIENCE).await?;
                 let mut auth = json!({"domainKey": domain_key, "keyId": key_id, "secretKey": secret});
                 if let (Some(since), Some(auth)) = (&self.left_off, auth.as_object_mut()) {
                     auth.insert("since".into(), since.as_str().into());
                 }
-                line.enter("/", &auth).await?;
+                ("/", auth)
+            }
+            Card::Aiwm { token } => ("/dev/aiwm/chat", json!({ "token": token })),
+            Card::MegaBot => ("/", Value::Null),
+        }
+    }
+
+    async fn enter(&mut self, doors: &Doors, tcp: TcpStream) -> Attempt<(Line, Vec<Came>)> {
+        let host = self.door(doors);
+        let who = self.dialect();
+        let mut before = Vec::new();
+        let (namespace, auth) = self.knock();
+        match self.card {
+            Card::Mxf { .. } => {
+                let mut line = Line::over(who, tcp, &format!("ws://{host}{SOCKET_IO}"), PATIENCE).await?;
+                line.enter(namespace, &auth).await?;
                 self.until(&mut line, "auth:success", &mut before).await?;
                 Ok((line, before))
             }
-            Card::Aiwm { token } => {
+            Card::Aiwm { .. } => {
                 let mut line = Line::over(who, tcp, &format!("ws://{host}{SOCKET_IO}"), PATIENCE).await?;
-                line.enter("/dev/aiwm/chat", &json!({"token": token})).await?;
+                line.enter(namespace, &auth).await?;
                 self.until(&mut line, "connect", &mut before).await?;
                 line.ask("conversation:join", &json!({"conversationId": self.room}), 0).await?;
                 self.until(&mut line, ANSWER, &mut before).await?;

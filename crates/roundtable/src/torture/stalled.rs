@@ -1,5 +1,5 @@
-//! Readers that stop reading, among others that do not: who reads gets everything in order and in time, who does not is cut at
-//! the limit of its mailbox and can come back, and the server's memory stays bounded (P3, P6).
+//! Readers that stop reading, among others that do not: who reads gets everything in order, slow as it may be, and the quick in
+//! time; who takes nothing is cut after a while and can come back; the server's memory stays bounded (P3, P6).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,25 +7,30 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use socket2::{Domain, Socket, Type};
-use tokio::net::TcpSocket;
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::child::{Doors, Server, Site};
-use super::{Report, Scale, UNLIMITED};
-use crate::line::{Attempt, Line};
+use super::{Report, Scale, UNLIMITED, narrow};
+use crate::line::{Attempt, Line, request};
 use crate::{clock, descriptors};
 
 const ROOM: &str = "hall";
 /// How every message begins; its number follows, and when it was said.
 const MARK: &str = "\"content\":\"load-";
+/// What may wait for all clients together, far less than what all their queues could hold; and so much more for each.
+const ALL_QUEUES: &str = "limits.all_queues=16MiB";
+const QUEUES: u64 = 16 << 20;
+const QUEUE_EACH: u64 = 32 << 10;
 /// Characters of a message.
 const SIZE: usize = 8_000;
 /// Connections of each guest: the list of who is there stays short.
 const SHARED: usize = 50;
 /// How long a step may take on a machine that does other things too.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// A pause after each message of somebody who reads slowly: three or four times as long as the quick take.
+const DAWDLE: Duration = Duration::from_millis(100);
 /// The slowest that a delivery to somebody who reads may be.
 const SLOWEST_MS: u64 = 10_000;
 /// What the server may take above what it took before the load, and so much for each connection.
@@ -44,12 +49,13 @@ pub async fn attack(dir: &Path, scale: &mut Scale, report: &mut Report) -> Attem
     let (queue, messages): (usize, u64) = scale.pick((256 << 10, 120), (1 << 20, 300));
     let limit = format!("limits.queue={queue}");
     let mut settings = UNLIMITED.to_vec();
-    settings.push(&limit);
+    settings.extend([limit.as_str(), ALL_QUEUES, "limits.stall_timeout=5s", "websocket.close_timeout=1s"]);
     let site = Site::new(dir, &settings);
     let mut server = site.start().await?;
     server.doors.room(ROOM).await?;
-    let readers = come(&server.doors, each, false).await?;
-    let stalled = come(&server.doors, each, true).await?;
+    let readers = come(&server.doors, each, Kind::Quick).await?;
+    let stalled = come(&server.doors, each, Kind::Stalled).await?;
+    let slow = come(&server.doors, each / 10, Kind::Slow).await?;
     let before = server.memory("VmRSS")?;
 
     let got = Arc::new(AtomicU64::new(0));
@@ -57,7 +63,13 @@ pub async fn attack(dir: &Path, scale: &mut Scale, report: &mut Report) -> Attem
     for guest in readers {
         reading.spawn(read(guest, messages, Arc::clone(&got)));
     }
+    let mut dawdling = JoinSet::new();
+    for guest in slow {
+        // Nobody waits for them, but they are to get everything too.
+        dawdling.spawn(read(guest, messages, Arc::default()));
+    }
     talk(&server.doors, messages, each as u64, &got).await?;
+    weigh_queues(&server.doors, report).await?;
     let mut delays = Vec::new();
     let all = tokio::time::timeout(PATIENCE, reading.join_all()).await;
     for outcome in all.map_err(|_| "somebody who reads did not get everything")? {
@@ -66,6 +78,12 @@ pub async fn attack(dir: &Path, scale: &mut Scale, report: &mut Report) -> Attem
             Err(error) => report.broken.push(format!("somebody who reads: {error}")),
         }
     }
+    let late = tokio::time::timeout(PATIENCE, dawdling.join_all()).await;
+    let late = late.map_err(|_| "somebody who reads slowly did not get everything")?;
+    let all_of_it = late.iter().filter(|outcome| outcome.is_ok()).count();
+    report.figure("clients that read slowly and got everything", all_of_it, "");
+    let failed = late.into_iter().filter_map(Result::err);
+    report.broken.extend(failed.map(|error| format!("somebody who reads slowly: {error}")));
     delays.sort_unstable();
     let at =
         |part: usize| delays.get(delays.len().saturating_sub(1) * part / 1_000).copied().unwrap_or_default();
@@ -98,10 +116,11 @@ async fn afterwards(
     messages: u64,
     report: &mut Report,
 ) -> Attempt<()> {
+    wait_until_cut(&server.doors).await?;
     let (mut told, mut cut, mut resumed) = (0_usize, 0_usize, 0_usize);
     let sample = stalled.len() / 10;
     for (number, guest) in stalled.into_iter().enumerate() {
-        let Guest { mut line, query, session } = guest;
+        let Guest { mut line, query, session, .. } = guest;
         let mut next = 1;
         let why = loop {
             let came = tokio::time::timeout(PATIENCE, line.message()).await;
@@ -147,19 +166,67 @@ async fn afterwards(
     }
 }
 
+/// All queues together are bounded, however many are full.
+async fn weigh_queues(doors: &Doors, report: &mut Report) -> Attempt<()> {
+    let open = connections(doors).await?;
+    let waiting = open.iter().filter_map(|connection| connection.get("queued_bytes")?.as_u64()).sum::<u64>();
+    report.figure("waiting in all queues together", waiting >> 10, "KiB");
+    if waiting > QUEUES + QUEUE_EACH * open.len() as u64 {
+        report.broken.push(format!("{} KiB wait in all queues together", waiting >> 10));
+    }
+    Ok(())
+}
+
+/// All open connections, as the operator sees them.
+async fn connections(doors: &Doors) -> Attempt<Vec<Value>> {
+    let url = format!("http://{}/admin/v1/connections", doors.agents);
+    let (_, open) = request("GET", url, &doors.credentials.admin_token, None).await?;
+    Ok(open.get("connections").and_then(Value::as_array).ok_or("no list of connections")?.clone())
+}
+
+/// Waits until the server has ended the connections of all that take nothing.
+async fn wait_until_cut(doors: &Doors) -> Attempt<()> {
+    let since = clock::monotonic_ms();
+    let stalled = |connection: &&Value| {
+        let who = connection.pointer("/sessions/0/principal").and_then(Value::as_str);
+        who.is_some_and(|who| who.starts_with("guest:stalled"))
+    };
+    loop {
+        match connections(doors).await?.iter().filter(stalled).count() {
+            0 => return Ok(()),
+            left if clock::monotonic_ms() > since + PATIENCE.as_millis() as u64 => {
+                return Err(format!("{left} that take nothing are never cut").into());
+            }
+            _ => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+/// How somebody reads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// What comes, at once.
+    Quick,
+    /// At a modest pace, with little room in between.
+    Slow,
+    /// Not at all.
+    Stalled,
+}
+
 /// One connection.
 struct Guest {
+    kind: Kind,
     line: Line,
     query: String,
     session: String,
 }
 
 /// Lets so many guests into the room.
-async fn come(doors: &Doors, count: usize, stalls: bool) -> Attempt<Vec<Guest>> {
+async fn come(doors: &Doors, count: usize, kind: Kind) -> Attempt<Vec<Guest>> {
     let mut coming = JoinSet::new();
     for number in 0..count {
         let doors = doors.clone();
-        coming.spawn(async move { enter(&doors, number, stalls).await });
+        coming.spawn(async move { enter(&doors, number, kind).await });
         if number % 50 == 49 {
             // Not a storm: that is another attack.
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -170,25 +237,20 @@ async fn come(doors: &Doors, count: usize, stalls: bool) -> Attempt<Vec<Guest>> 
     came.into_iter().collect()
 }
 
-async fn enter(doors: &Doors, number: usize, stalls: bool) -> Attempt<Guest> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    if stalls {
-        // Little fits into the system's buffers, so that the rest waits in the server.
-        socket.set_recv_buffer_size(4 << 10)?;
-        #[cfg(target_os = "linux")]
-        socket.set_tcp_mss(1_200)?;
-    }
-    socket.set_nonblocking(true)?;
-    let tcp = TcpSocket::from_std_stream(socket.into()).connect(doors.people).await?;
-    let kind = if stalls { "slow" } else { "quick" };
-    let query = format!("user_id={kind}{}", number / SHARED);
+async fn enter(doors: &Doors, number: usize, kind: Kind) -> Attempt<Guest> {
+    let (name, tcp) = match kind {
+        Kind::Quick => ("quick", TcpStream::connect(doors.people).await?),
+        Kind::Slow => ("slow", narrow::connect(doors.people).await?),
+        Kind::Stalled => ("stalled", narrow::connect(doors.people).await?),
+    };
+    let query = format!("user_id={name}{}", number / SHARED);
     let mut line = Line::over("guest", tcp, &format!("ws://{}/ws?{query}", doors.people), PATIENCE).await?;
     let session = established(&mut line).await?;
     let join =
-        json!({"id": format!("j-{kind}-{number}"), "type": "session_join", "payload": {"session_id": ROOM}});
+        json!({"id": format!("j-{name}-{number}"), "type": "session_join", "payload": {"session_id": ROOM}});
     line.say("", &join).await?;
     while line.hear().await?.0 != "session_joined" {}
-    Ok(Guest { line, query, session })
+    Ok(Guest { kind, line, query, session })
 }
 
 /// The session that a connection was given.
@@ -208,6 +270,9 @@ async fn read(mut guest: Guest, messages: u64, got: Arc<AtomicU64>) -> Attempt<V
             return Err(format!("message {number} came in place of {}", delays.len() + 1).into());
         }
         delays.push(clock::monotonic_ms().saturating_sub(at));
+        if guest.kind == Kind::Slow {
+            tokio::time::sleep(DAWDLE).await;
+        }
         got.fetch_add(1, Ordering::Relaxed);
     }
     Ok(delays)

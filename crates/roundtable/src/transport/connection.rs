@@ -1,11 +1,9 @@
 //! One connection: its socket, its mailbox, its sessions. Everything here lives on one shard's thread.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::rc::Rc;
-use std::sync::Arc;
 
-use roundtable_core::delivery::Topic;
+use roundtable_core::following::Following;
 use roundtable_core::ids::ConnectionId;
 use roundtable_core::time::Time;
 use roundtable_dialects::pace::Limit;
@@ -15,6 +13,7 @@ use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use super::engine::EngineSide;
+use super::following::{Held, Reader};
 use super::http::From;
 use super::mailbox::Mailbox;
 use super::report::Tally;
@@ -23,10 +22,6 @@ use super::stream::Stream;
 use super::turn::Meter;
 use super::{Encode, Farewell, Head};
 use crate::clock;
-use crate::runner::Committed;
-
-/// Records that are held for one subscription.
-const MAX_HELD: usize = 256;
 
 /// A client's connection: a plain WebSocket, or an Engine.IO session over whatever transport.
 pub struct Connection {
@@ -64,8 +59,23 @@ pub struct Connection {
     pub pings: Cell<Pings>,
     /// When the wheel asks next, in monotonic milliseconds.
     pub due: Cell<u64>,
-    /// Told when the reader, or a resume that waits for a slow client, may look again.
+    /// The log is being read for it.
+    pub reads: Cell<bool>,
+    /// How its client takes what waits for it.
+    pub flow: Cell<Flow>,
+    /// Signals, and news of comings and goings, that it did not get for want of room.
+    pub lost: Cell<u64>,
+    /// Told when whoever waits for room, for answers or for the log may look again.
     pub relief: Notify,
+}
+
+/// How a client takes what waits for it: monotonic milliseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Flow {
+    /// Since when something waits of which it has taken nothing; 0 if nothing is known to wait.
+    pub stuck_since: u64,
+    /// When it last took something of what had to wait.
+    pub taken_at: u64,
 }
 
 /// How far the end of a connection has come.
@@ -121,42 +131,14 @@ pub struct Slot {
     pub identity: Option<Rc<Identity>>,
     /// Where it is: the default workspace until its identity is known.
     pub home: Rc<Home>,
-    /// What it receives.
-    pub topics: SmallVec<[Topic; 4]>,
-    /// What it receives once older records have been read from the log.
-    pub catching_up: Vec<CatchUp>,
+    /// What it receives, and how far it has come.
+    pub following: Following<Held>,
+    /// Whoever reads the log for it, while it is behind.
+    pub reader: Option<Reader>,
     /// When it wants to be woken.
     pub wake_at: Option<u64>,
     /// Its CONNECT waits for an answer.
     pub attempt: Option<Attempt>,
-}
-
-/// A subscription that is still reading the log; newer records are held meanwhile.
-pub struct CatchUp {
-    /// Which topic.
-    pub topic: Topic,
-    /// Held records, oldest first: the batch, and the place in it.
-    pub held: VecDeque<(Arc<Committed>, usize)>,
-    /// More came than may be held: what was and what comes is to be read from the log.
-    pub behind: bool,
-}
-
-impl CatchUp {
-    /// Nothing is held yet.
-    pub fn new(topic: Topic) -> Self {
-        Self { topic, held: VecDeque::new(), behind: false }
-    }
-
-    /// Holds a record, or notes that it cannot: each keeps a whole batch in memory.
-    pub fn hold(&mut self, batch: &Arc<Committed>, place: usize) {
-        if self.held.len() >= MAX_HELD {
-            self.held = VecDeque::new();
-            self.behind = true;
-        }
-        if !self.behind {
-            self.held.push_back((Arc::clone(batch), place));
-        }
-    }
 }
 
 impl Connection {
@@ -180,6 +162,9 @@ impl Connection {
             ending: Cell::new(Ending::No),
             pings: Cell::new(Pings { every: 0, next: u64::MAX, unanswered: 0 }),
             due: Cell::new(u64::MAX),
+            reads: Cell::new(false),
+            flow: Cell::default(),
+            lost: Cell::new(0),
             relief: Notify::new(),
         })
     }
@@ -215,6 +200,33 @@ impl Connection {
     pub fn waiting_bytes(&self) -> usize {
         self.wire.borrow().mailbox.bytes()
     }
+
+    /// Something waits after its client took what it could, `took` or nothing. Says since when nothing was taken.
+    pub fn waits(&self, took: bool, now: u64) -> u64 {
+        let Flow { mut stuck_since, mut taken_at } = self.flow.get();
+        if took {
+            taken_at = now;
+        }
+        if took || stuck_since == 0 {
+            stuck_since = now;
+        }
+        self.flow.set(Flow { stuck_since, taken_at });
+        stuck_since
+    }
+
+    /// A session of it did not get so many things for want of room.
+    pub fn loses(&self, slot: &Slot, count: usize) {
+        self.lost.set(self.lost.get() + count as u64);
+        slot.tally.lost.set(slot.tally.lost.get() + count as u64);
+    }
+
+    /// Nothing waits for its client any more.
+    pub fn took_all(&self) {
+        let flow = self.flow.get();
+        if flow.stuck_since != 0 {
+            self.flow.set(Flow { stuck_since: 0, ..flow });
+        }
+    }
 }
 
 impl Slot {
@@ -234,8 +246,8 @@ impl Slot {
             namespace,
             identity: None,
             home,
-            topics: SmallVec::new(),
-            catching_up: Vec::new(),
+            following: Following::default(),
+            reader: None,
             wake_at: None,
             attempt,
         }

@@ -3,9 +3,10 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use roundtable_core::delivery::{Delivery, Item, Topic};
+use roundtable_core::delivery::{Delivery, Item, Topic, replays};
 use roundtable_core::error::ErrorKind;
-use roundtable_core::event::Event;
+use roundtable_core::event::{Event, Record};
+use roundtable_core::following::Fate;
 use roundtable_core::ids::ConnectionId;
 use roundtable_dialects::session::{Form, Identity, Message, Messages, Outputs, Route, Scene, Sign};
 use roundtable_dialects::socketio::encode::{self, Address};
@@ -15,7 +16,7 @@ use smallvec::SmallVec;
 
 use super::Encode;
 use super::connection::{Connection, Slot};
-use super::mailbox::Weight;
+use super::following::HELD_BYTES;
 use super::report::Tally;
 use super::shard::{Home, Shard};
 use crate::clock;
@@ -39,21 +40,22 @@ impl Shard {
         let Some(home) = self.known_home(&batch.workspace) else { return };
         home.view.replace(batch.view.clone());
         let mut rights_changed = false;
-        for (place, news) in batch.news.iter().enumerate() {
+        for news in &batch.news {
             match news {
                 News::Record(record, topics, origin) => {
+                    home.told.set(home.told.get().max(record.offset));
                     for topic in topics {
                         let delivery = Delivery { item: Item::Record(record), topic, origin: *origin };
-                        self.deliver(&home, &batch.view, &delivery, Some((batch, place)));
+                        self.deliver(&home, &batch.view, &delivery, Some(record));
                     }
                     rights_changed |= standing::may_end(&record.event, &batch.view.state);
                     match &record.event {
                         Event::RoomLeft(_) | Event::RoomRemoved(_) | Event::AgentRemoved(_) => {
-                            self.drop_strangers(&home, topics)
+                            self.drop_strangers(&home, topics, record);
                         }
                         Event::UserChanged(_) | Event::UserRemoved(_) => {
                             let all: Vec<Topic> = home.topics.borrow().keys().cloned().collect();
-                            self.drop_strangers(&home, &all);
+                            self.drop_strangers(&home, &all, record);
                         }
                         _ => {}
                     }
@@ -108,13 +110,14 @@ impl Shard {
         }
     }
 
-    /// Brings one item to the subscribers of one topic.
+    /// Brings one item to the subscribers of one topic: a record to all of them, now or when they come to it; a signal to
+    /// those who have room for it.
     fn deliver(
         self: &Rc<Self>,
         home: &Home,
         view: &View,
         delivery: &Delivery<'_>,
-        from: Option<(&Arc<Committed>, usize)>,
+        record: Option<&Arc<Record>>,
     ) {
         let figures = self.hub.figures.load();
         let scene = Scene {
@@ -126,19 +129,34 @@ impl Shard {
         };
         let mut made: SmallVec<[(FrameKey, Frames); 4]> = SmallVec::new();
         let mut own: Vec<(Rc<Connection>, u8)> = Vec::new();
-        let mut full: Vec<Rc<Connection>> = Vec::new();
-        let weight = if matches!(delivery.item, Item::Signal(_)) { Weight::Droppable } else { Weight::Kept };
+        let mut behind: Vec<(Rc<Connection>, u8)> = Vec::new();
+        let mut weight = None;
         let topics = home.topics.borrow();
         let Some(subscribers) = topics.get(delivery.topic) else { return };
         for ((_, number), connection) in subscribers {
+            let room = self.has_room(connection);
             let routed = connection.with_slot(*number, |slot| {
-                if let Some((batch, place)) = from
-                    && let Some(catching) = slot.catching_up.iter_mut().find(|c| c.topic == *delivery.topic)
-                {
-                    catching.hold(batch, place);
-                    return None;
+                let fate = record
+                    .map_or(Fate::Deliver, |record| slot.following.meet(delivery.topic, record.offset, room));
+                match (fate, record) {
+                    (Fate::Hold, Some(record)) => {
+                        let weight = *weight.get_or_insert_with(|| record.event.weight());
+                        let lost = slot.hold(delivery, record, weight);
+                        connection.loses(slot, lost);
+                        if slot.reader.is_none() {
+                            behind.push((Rc::clone(connection), *number));
+                        }
+                        None
+                    }
+                    (Fate::Deliver, Some(_)) => Some(slot.route(delivery, scene)),
+                    (Fate::Deliver, None) => {
+                        let routed = slot.route(delivery, scene);
+                        let lost = !room && routed.0 != Route::Skip;
+                        connection.loses(slot, usize::from(lost));
+                        (!lost).then_some(routed)
+                    }
+                    (Fate::Hold | Fate::Skip, _) => None,
                 }
-                Some(slot.route(delivery, scene))
             });
             match routed.flatten() {
                 None | Some((Route::Skip, ..)) => {}
@@ -151,9 +169,7 @@ impl Shard {
                         made.len() - 1
                     });
                     let Some((_, frames)) = made.get(place) else { continue };
-                    if !self.put_shared(connection, frames, weight) {
-                        full.push(Rc::clone(connection));
-                    }
+                    self.put_shared(connection, frames);
                 }
             }
         }
@@ -161,8 +177,8 @@ impl Shard {
         for (connection, slot) in own {
             self.deliver_own(&connection, slot, delivery);
         }
-        for connection in full {
-            self.overflow(&connection);
+        for (connection, slot) in behind {
+            self.read_for(&connection, slot);
         }
     }
 
@@ -198,26 +214,15 @@ impl Shard {
         }
     }
 
-    /// Says `false` when the mailbox is full.
-    fn put_shared(&self, connection: &Rc<Connection>, frames: &Frames, weight: Weight) -> bool {
-        if !connection.lives() {
-            return true;
+    fn put_shared(&self, connection: &Rc<Connection>, frames: &Frames) {
+        if connection.lives() {
+            frames.iter().for_each(|frame| self.queue(connection, frame.clone()));
+            self.mark_dirty(connection);
         }
-        let limit = self.hub.settings.mailbox_bytes;
-        let fits = {
-            let mut wire = connection.wire.borrow_mut();
-            frames
-                .iter()
-                .all(|frame| wire.mailbox.put(frame.clone(), weight, limit) != super::mailbox::Put::Overflow)
-        };
-        self.mark_dirty(connection);
-        fits
     }
 
     fn deliver_own(self: &Rc<Self>, connection: &Rc<Connection>, slot: u8, delivery: &Delivery<'_>) {
-        self.with_session_as(connection, slot, Weight::Kept, |session, scene, out| {
-            session.deliver(delivery, scene, out);
-        });
+        self.with_session(connection, slot, |session, scene, out| session.deliver(delivery, scene, out));
     }
 
     /// Hands one record to one session: the way of records that were read back from the log or held meanwhile.
@@ -239,15 +244,14 @@ impl Shard {
             Some((Route::Shared(form), encode, namespace)) => {
                 let key = self.frame_key(connection, encode, form, namespace);
                 let frames = self.make(&key, encode, delivery, scene);
-                if !self.put_shared(connection, &frames, Weight::Kept) {
-                    self.overflow(connection);
-                }
+                self.put_shared(connection, &frames);
             }
         }
     }
 
-    /// Somebody left a room, is no more, or has fewer rights: whoever received only through that does so no longer.
-    fn drop_strangers(&self, home: &Home, topics: &[Topic]) {
+    /// By a record somebody left a room, is no more, or has fewer rights: whoever received only through that does so no
+    /// longer. Who is behind is told now, since it will not come to it.
+    fn drop_strangers(self: &Rc<Self>, home: &Home, topics: &[Topic], record: &Record) {
         let view = home.view.borrow().clone();
         for topic in topics {
             let stranger = |connection: &Connection, number: u8| {
@@ -256,33 +260,36 @@ impl Shard {
                     !roundtable_core::access::may_receive(&view.state, &who.principal, topic)
                 })
             };
+            let mut dropped = Vec::new();
             if let Some(subscribers) = home.topics.borrow_mut().get_mut(topic) {
                 subscribers.retain(|(_, number), connection| {
                     let stays = !stranger(connection, *number);
                     if !stays {
                         self.hub.watched.go(topic);
+                        dropped.push((Rc::clone(connection), *number));
                     }
                     stays
                 });
             }
+            for (connection, number) in dropped {
+                let was_behind = connection.with_slot(number, |slot| {
+                    let behind = slot.following.is_behind();
+                    slot.following.unsubscribe(topic);
+                    behind
+                });
+                if was_behind == Some(true) {
+                    let delivery = Delivery { item: Item::Record(record), topic, origin: None };
+                    self.deliver_to(&connection, number, &delivery);
+                }
+            }
         }
     }
 
-    /// Runs something on a session and carries out what it wants; its messages are answers, not deliveries.
+    /// Runs something on a session and carries out what it wants.
     pub fn with_session(
         self: &Rc<Self>,
         connection: &Rc<Connection>,
         slot: u8,
-        run: impl FnOnce(&mut dyn roundtable_dialects::session::Session, Scene<'_>, &mut Outputs),
-    ) {
-        self.with_session_as(connection, slot, Weight::Control, run);
-    }
-
-    fn with_session_as(
-        self: &Rc<Self>,
-        connection: &Rc<Connection>,
-        slot: u8,
-        weight: Weight,
         run: impl FnOnce(&mut dyn roundtable_dialects::session::Session, Scene<'_>, &mut Outputs),
     ) {
         let mut out = self.spare.take();
@@ -298,7 +305,7 @@ impl Shard {
             };
             run(&mut *slot.session, scene, &mut out);
         });
-        self.carry_out(connection, slot, &mut out, weight);
+        self.carry_out(connection, slot, &mut out);
         out.clear();
         self.spare.replace(out);
     }
@@ -325,6 +332,13 @@ impl Slot {
             Tally::note(&self.tally.deliveries);
         }
         (route, self.encode, self.namespace.clone())
+    }
+
+    /// Keeps a record until the session comes to it. Says how many were lost for want of room.
+    fn hold(&mut self, delivery: &Delivery<'_>, record: &Arc<Record>, weight: usize) -> usize {
+        let to = (delivery.topic, replays(record, delivery.topic));
+        let held = || (Arc::clone(record), delivery.origin);
+        self.following.hold(to, (record.offset, weight), HELD_BYTES, held)
     }
 }
 

@@ -14,7 +14,6 @@ use tokio::sync::oneshot;
 use super::connection::{Connection, Ending, Slot};
 use super::deliver::Frames;
 use super::http::{From, Reach};
-use super::mailbox::Weight;
 use super::probes::Probe;
 use super::shard::{Shard, Socket};
 use super::stream::Stream;
@@ -50,6 +49,8 @@ pub struct EngineSide {
     head: Head,
     /// The poll that waits.
     pub waiting_poll: Option<oneshot::Sender<PollReply>>,
+    /// When the newest ping was put into the mailbox.
+    pinged_at: u64,
     /// Probes of a client that polls, each with how many frames wait before it.
     pub probes: Vec<(Probe, usize)>,
     /// A WebSocket that has not taken over yet, and the compression agreed on for it.
@@ -110,6 +111,7 @@ impl Shard {
             namespaces,
             head: kept,
             waiting_poll: None,
+            pinged_at: 0,
             probes: Vec::new(),
             probing: None,
             broken: None,
@@ -198,7 +200,12 @@ impl Shard {
         match step.action {
             Action::Nothing => {}
             Action::Message(message) => self.engine_message(connection, message),
-            Action::SendPing => self.put_text(connection, PING),
+            Action::SendPing => {
+                if let Some(side) = connection.engine.borrow_mut().as_mut() {
+                    side.pinged_at = clock::monotonic_ms();
+                }
+                self.put_text(connection, PING);
+            }
             Action::AnswerProbe => {
                 let probing = connection.engine.borrow().as_ref().and_then(|side| side.probing.clone());
                 if let Some((stream, _)) = probing {
@@ -224,7 +231,7 @@ impl Shard {
 
     /// Queues an Engine.IO text packet.
     pub fn put_text(self: &Rc<Self>, connection: &Rc<Connection>, packet: &str) {
-        self.put(connection, Frames::from_iter([Frame::text(packet)]), Weight::Control);
+        self.put(connection, Frames::from_iter([Frame::text(packet)]));
     }
 
     fn abandon_probe(&self, connection: &Connection) {
@@ -252,7 +259,7 @@ impl Shard {
             (Some(_), _) => {
                 let broken = connection.engine.borrow_mut().as_mut().and_then(|side| side.broken.take());
                 let (code, why) = broken.unwrap_or((reason.close_code(), String::new()));
-                self.put(connection, Frames::from_iter([Frame::close(Some(code), &why)]), Weight::Control);
+                self.put(connection, Frames::from_iter([Frame::close(Some(code), &why)]));
                 self.cut_after_writing(connection);
             }
         }
@@ -398,7 +405,7 @@ impl Shard {
         self.socketio_step(connection, step);
     }
 
-    fn socketio_step(self: &Rc<Self>, connection: &Rc<Connection>, step: socketio::Step<'_>) {
+    pub fn socketio_step(self: &Rc<Self>, connection: &Rc<Connection>, step: socketio::Step<'_>) {
         match step {
             socketio::Step::Nothing => {}
             socketio::Step::Connect { attempt, namespace, auth } => {
@@ -510,6 +517,18 @@ impl Shard {
         }
     }
 
+    /// A client that takes what waits for it has not come to the ping yet: it has more time for its pong.
+    fn bear_with(&self, connection: &Connection, now: u64) {
+        let (waiting, taken_at) = (connection.waiting_bytes() > 0, connection.flow.get().taken_at);
+        if let Some(side) = connection.engine.borrow_mut().as_mut()
+            && waiting
+            && taken_at > side.pinged_at
+        {
+            side.pinged_at = now;
+            side.engine.on_bytes(now, &self.hub.settings.engine);
+        }
+    }
+
     /// Lets time pass for the engine and its namespaces.
     pub fn engine_time(self: &Rc<Self>, connection: &Rc<Connection>, now: u64) {
         let late = connection
@@ -526,6 +545,7 @@ impl Shard {
             if due.is_none_or(|due| due > now) {
                 break;
             }
+            self.bear_with(connection, now);
             let sends = connection.meter.proves_life(self.hub.settings.engine.ping_timeout);
             self.step(connection, |side, settings| {
                 if sends {

@@ -1,32 +1,8 @@
-//! The mailbox: frames on their way to one connection, bounded in bytes, in order.
+//! The mailbox: frames on their way to one connection, in order; how much there may be is for the shard to see to.
 
 use std::collections::VecDeque;
 
 use roundtable_dialects::websocket::Frame;
-
-/// How a frame counts when the mailbox is full.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Weight {
-    /// Left out when the mailbox is full: worth nothing later.
-    Droppable,
-    /// Kept; a full mailbox ends the connection, which can resume.
-    Kept,
-    /// Acknowledgements, errors, pings: taken up to twice the limit, so that a full mailbox still answers. Beyond that the
-    /// client asks without ever reading, and the connection ends.
-    Control,
-}
-
-/// What became of a frame.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[must_use]
-pub enum Put {
-    /// It waits.
-    Queued,
-    /// It was left out.
-    Dropped,
-    /// The mailbox is full: the connection has to end.
-    Overflow,
-}
 
 /// Frames towards one connection. Owns no memory while it is empty.
 #[derive(Debug, Default)]
@@ -38,20 +14,8 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
-    /// Adds a frame behind the others. `limit` is in bytes; control frames may take as much again.
-    pub fn put(&mut self, frame: Frame, weight: Weight, limit: usize) -> Put {
-        let size = frame.wire().len();
-        let limit = if weight == Weight::Control { limit.saturating_mul(2) } else { limit };
-        if self.bytes + size > limit && !self.frames.is_empty() {
-            return if weight == Weight::Droppable { Put::Dropped } else { Put::Overflow };
-        }
-        self.bytes += size;
-        self.frames.push_back(frame);
-        Put::Queued
-    }
-
-    /// Adds the last frame there will be, whatever waits.
-    pub fn put_last(&mut self, frame: Frame) {
+    /// Adds a frame behind the others. Whether there is room for it is asked before.
+    pub fn put(&mut self, frame: Frame) {
         self.bytes += frame.wire().len();
         self.frames.push_back(frame);
     }
@@ -103,26 +67,28 @@ impl Mailbox {
         self.frames.iter()
     }
 
-    /// Takes so many frames off the front.
-    pub fn take(&mut self, count: usize) {
+    /// Takes so many frames off the front; says how many bytes they have.
+    pub fn take(&mut self, count: usize) -> usize {
+        let before = self.bytes;
         for frame in self.frames.drain(..count.min(self.frames.len())) {
             self.bytes -= frame.wire().len();
         }
         if self.frames.is_empty() {
             self.frames = VecDeque::new();
         }
+        before - self.bytes
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Frame, Mailbox, Put, Weight};
+    use super::{Frame, Mailbox};
 
     #[test]
     fn partial_writes_go_on_where_they_stopped() {
         let mut mailbox = Mailbox::default();
         for text in ["abc", "defg"] {
-            assert_eq!(mailbox.put(Frame::text(text), Weight::Kept, 100), Put::Queued);
+            mailbox.put(Frame::text(text));
         }
         let mut wire = Vec::new();
         while !mailbox.is_empty() {
@@ -137,27 +103,12 @@ mod tests {
     }
 
     #[test]
-    fn a_full_mailbox_drops_signals_keeps_control_and_ends_for_the_rest() {
+    fn what_a_poll_takes_is_counted() {
         let mut mailbox = Mailbox::default();
-        assert_eq!(mailbox.put(Frame::text(&"x".repeat(90)), Weight::Kept, 100), Put::Queued);
-        assert_eq!(mailbox.put(Frame::text("0123456789"), Weight::Droppable, 100), Put::Dropped);
-        assert_eq!(mailbox.put(Frame::text("0123456789"), Weight::Control, 100), Put::Queued);
-        assert_eq!(mailbox.put(Frame::text("0123456789"), Weight::Kept, 100), Put::Overflow);
-    }
-
-    #[test]
-    fn who_asks_without_reading_is_not_answered_for_ever() {
-        let mut mailbox = Mailbox::default();
-        let answers = (0..100)
-            .take_while(|_| mailbox.put(Frame::text("0123456789"), Weight::Control, 100) == Put::Queued);
-        assert_eq!(answers.count(), 16, "200 bytes of 12 each");
-        mailbox.put_last(Frame::close(Some(1013), ""));
-        assert_eq!(mailbox.len(), 17);
-    }
-
-    #[test]
-    fn one_frame_larger_than_the_limit_still_fits_into_an_empty_mailbox() {
-        let mut mailbox = Mailbox::default();
-        assert_eq!(mailbox.put(Frame::text(&"x".repeat(500)), Weight::Kept, 100), Put::Queued);
+        for text in ["abc", "defg", "h"] {
+            mailbox.put(Frame::text(text));
+        }
+        assert_eq!((mailbox.bytes(), mailbox.take(2), mailbox.bytes(), mailbox.len()), (14, 11, 3, 1));
+        assert_eq!((mailbox.take(9), mailbox.is_empty()), (3, true));
     }
 }

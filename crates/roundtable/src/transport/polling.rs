@@ -213,7 +213,14 @@ impl Shard {
     fn take_payload(&self, connection: &Connection) -> Vec<u8> {
         let mut wire = connection.wire.borrow_mut();
         let (body, taken) = payload::encode(outgoing(&wire.mailbox), self.hub.settings.engine.max_payload);
-        wire.mailbox.take(taken);
+        self.unqueued(wire.mailbox.take(taken));
+        let empty = wire.mailbox.is_empty();
+        drop(wire);
+        if empty {
+            connection.took_all();
+        } else {
+            self.watch_flow(connection, true);
+        }
         connection.polled(taken);
         connection.relief.notify_waiters();
         body
@@ -227,7 +234,11 @@ impl Shard {
             if side.engine.mode() == Mode::WebSocket || connection.wire.borrow().stream.is_some() {
                 return false;
             }
-            if connection.wire.borrow().mailbox.is_empty() || !side.engine.take_poll() {
+            if connection.wire.borrow().mailbox.is_empty() {
+                return true;
+            }
+            if !side.engine.take_poll() {
+                self.watch_flow(connection, false);
                 return true;
             }
             side.waiting_poll.take()

@@ -6,7 +6,6 @@ use roundtable_dialects::websocket::Frame;
 
 use super::connection::Connection;
 use super::deliver::Frames;
-use super::mailbox::Weight;
 use super::shard::Shard;
 
 /// A session's question whether everything sent before has arrived.
@@ -55,7 +54,7 @@ impl Shard {
             (Some(_), None) => return,
             (None, _) => {}
         }
-        self.put(connection, Frames::from_iter([Frame::ping(&probe.payload())]), Weight::Control);
+        self.put(connection, Frames::from_iter([Frame::ping(&probe.payload())]));
     }
 
     /// The client asks for more, so whatever an earlier poll gave it has arrived.
@@ -75,7 +74,7 @@ impl Shard {
         self.prove_polled(connection);
         let side = connection.engine.borrow_mut().as_mut().map(|side| std::mem::take(&mut side.probes));
         for (probe, _) in side.unwrap_or_default() {
-            self.put(connection, Frames::from_iter([Frame::ping(&probe.payload())]), Weight::Control);
+            self.put(connection, Frames::from_iter([Frame::ping(&probe.payload())]));
         }
     }
 

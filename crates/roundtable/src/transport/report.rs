@@ -28,8 +28,10 @@ pub struct Tally {
     pub refusals: Cell<u64>,
     /// Credentials that did not let anybody in.
     pub turned_away: Cell<u64>,
-    /// Connections that ended because their mailbox was full.
+    /// Connections that ended because their clients took nothing of what waited for them.
     pub too_slow: Cell<u64>,
+    /// Signals, and news of comings and goings, that sessions did not get because their clients read too slowly.
+    pub lost: Cell<u64>,
 }
 
 impl Tally {
@@ -52,8 +54,12 @@ pub struct Counted {
     pub refusals: u64,
     /// Credentials that did not let anybody in.
     pub turned_away: u64,
-    /// Connections that ended because their mailbox was full.
+    /// Connections that ended because their clients took nothing of what waited for them.
     pub too_slow: u64,
+    /// Signals, and news of comings and goings, that sessions did not get because their clients read too slowly.
+    pub lost: u64,
+    /// Sessions that are behind and read from the log.
+    pub behind: u64,
 }
 
 /// A connection as the operator sees it.
@@ -71,6 +77,10 @@ pub struct Listed {
     pub websocket: bool,
     /// Bytes that wait for its client.
     pub queued_bytes: usize,
+    /// It is behind: what it missed is read from the log as its client takes it.
+    pub behind: bool,
+    /// Signals, and news of comings and goings, that it did not get because its client reads too slowly.
+    pub lost: u64,
     /// Its sessions: one, or one for each Socket.IO namespace.
     pub sessions: Vec<ListedSession>,
 }
@@ -132,6 +142,8 @@ impl Shards {
             whole.refusals += part.refusals;
             whole.turned_away += part.turned_away;
             whole.too_slow += part.too_slow;
+            whole.lost += part.lost;
+            whole.behind += part.behind;
         }
         sum
     }
@@ -165,6 +177,7 @@ impl Shard {
             refusals: tally.refusals.get(),
             turned_away: tally.turned_away.get(),
             too_slow: tally.too_slow.get(),
+            lost: tally.lost.get(),
             ..Counted::default()
         };
         let mut all: BTreeMap<&'static str, Counted> =
@@ -175,6 +188,7 @@ impl Shard {
             for slot in connection.slots.borrow().iter().flatten() {
                 let of = all.entry(slot.tally.name).or_default();
                 of.sessions += 1;
+                of.behind += u64::from(slot.following.is_behind());
                 of.queued_bytes += std::mem::take(&mut queued);
             }
         }
@@ -196,6 +210,8 @@ impl Connection {
             since: self.since,
             websocket: self.wire.borrow().stream.is_some(),
             queued_bytes: self.waiting_bytes(),
+            behind: self.slots.borrow().iter().flatten().any(|slot| slot.following.is_behind()),
+            lost: self.lost.get(),
             sessions: self.slots.borrow().iter().flatten().map(|slot| session(slot)).collect(),
         }
     }

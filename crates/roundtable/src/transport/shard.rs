@@ -10,11 +10,12 @@ use bytes::Bytes;
 use indexmap::IndexMap;
 use roundtable_core::delivery::Topic;
 use roundtable_core::ids::{ConnectionId, WorkspaceId};
+use roundtable_core::time::Offset;
 use roundtable_dialects::engineio::Sid;
 use roundtable_dialects::session::Outputs;
-use roundtable_dialects::websocket::{Deflater, Inflater};
+use roundtable_dialects::websocket::{Deflater, Frame, Inflater};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::LocalSet;
 
 use super::connection::{Connection, Ending};
@@ -33,6 +34,10 @@ pub const SLICE: usize = 256;
 /// Threads of a shard that wait for the disk or check passwords. When thousands come back at once, each reads the log: in
 /// hundreds of threads, as tokio would have it, each with a database connection of its own, that takes longer and much memory.
 const BLOCKING: usize = 4;
+/// Of these, those that may read the log for connections at a time.
+const READS: usize = 2;
+/// Bytes that may wait for a connection even when far too much waits for all of them together.
+const LEAST_QUEUE: usize = 16 << 10;
 /// Bytes of the read buffer that connections borrow in turn.
 const READ_BUFFER: usize = 64 << 10;
 
@@ -202,6 +207,8 @@ pub struct Home {
     pub handle: Handle,
     /// The state after the newest batch this shard has handled.
     pub view: RefCell<View>,
+    /// The newest record that this shard has begun to hand out.
+    pub told: Cell<Offset>,
     /// Who receives what.
     pub topics: RefCell<HashMap<Topic, Subscribers>>,
 }
@@ -236,6 +243,10 @@ pub struct Shard {
     pub(super) work: Notify,
     /// Who has had its turn and wants another.
     pub(super) line: Line,
+    /// Bytes that wait in all mailboxes.
+    queued: Cell<usize>,
+    /// Who may read the log for a connection: the other threads that wait for the disk are for those who come.
+    pub(super) reads: Semaphore,
     /// An output list to use again, so that handling a frame allocates none.
     pub(super) spare: RefCell<Outputs>,
     /// When the last connections are cut, once the server stops.
@@ -264,6 +275,8 @@ impl Shard {
             deflater: RefCell::new(Deflater::new()),
             work: Notify::new(),
             line: Line::default(),
+            queued: Cell::new(0),
+            reads: Semaphore::new(READS),
             spare: RefCell::default(),
             stop_by: Cell::new(None),
             requests: Cell::new(0),
@@ -351,8 +364,9 @@ impl Shard {
             return Some(Rc::clone(home));
         }
         let handle = self.hub.workspaces.get(workspace)?;
-        let view = RefCell::new((*handle.view()).clone());
-        let home = Rc::new(Home { handle, view, topics: RefCell::default() });
+        let view = (*handle.view()).clone();
+        let told = Cell::new(view.state.head);
+        let home = Rc::new(Home { handle, view: RefCell::new(view), told, topics: RefCell::default() });
         self.homes.borrow_mut().insert(workspace.clone(), Rc::clone(&home));
         Some(home)
     }
@@ -434,6 +448,34 @@ impl Shard {
         !dirty.is_empty()
     }
 
+    /// Puts a frame into a connection's mailbox.
+    pub fn queue(&self, connection: &Connection, frame: Frame) {
+        self.queued.set(self.queued.get().saturating_add(frame.wire().len()));
+        connection.wire.borrow_mut().mailbox.put(frame);
+    }
+
+    /// So many bytes wait no longer.
+    pub fn unqueued(&self, bytes: usize) {
+        self.queued.set(self.queued.get().saturating_sub(bytes));
+    }
+
+    /// Whether a connection may take one more delivery. One of any size fits while its queue is not full.
+    pub fn has_room(&self, connection: &Connection) -> bool {
+        self.within(connection, self.hub.settings.mailbox_bytes)
+    }
+
+    /// Whether more may be read from the log for a connection: half of its queue stays free for what happens meanwhile.
+    pub fn has_room_to_read(&self, connection: &Connection) -> bool {
+        self.within(connection, self.hub.settings.mailbox_bytes / 2)
+    }
+
+    fn within(&self, connection: &Connection, most: usize) -> bool {
+        let settings = &self.hub.settings;
+        let all = || settings.all_mailboxes_bytes / usize::from(settings.shards.max(1));
+        let waiting = connection.waiting_bytes();
+        waiting < most && (waiting < LEAST_QUEUE || self.queued.get() < all())
+    }
+
     /// Notes that something waits to be written.
     pub fn mark_dirty(&self, connection: &Rc<Connection>) {
         if !connection.dirty.replace(true) {
@@ -474,7 +516,8 @@ impl Shard {
         if let Some(side) = connection.engine.borrow_mut().take() {
             self.sids.borrow_mut().remove(side.engine.sid());
         }
-        *connection.wire.borrow_mut() = super::connection::Wire::default();
+        let wire = connection.wire.take();
+        self.unqueued(wire.mailbox.bytes());
         connection.relief.notify_waiters();
         if self.stop_by.get().is_some() {
             self.work.notify_one();

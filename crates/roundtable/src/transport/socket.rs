@@ -10,11 +10,11 @@ use roundtable_dialects::websocket::{self, Decoder, Frame, Incoming, Sink};
 
 use super::connection::{Connection, Ending};
 use super::deliver::Frames;
-use super::mailbox::Weight;
 use super::probes::Probe;
 use super::shard::Shard;
 use super::stream::Stream;
 use super::turn::{FRAME, REFUSED};
+use crate::clock;
 
 /// What a stranger is told whose message stays half.
 const HALF: &str = "the rest of a message did not come in time";
@@ -154,7 +154,7 @@ impl Shard {
             }
             // The answer carries the same code; a client that answers our own close frame gets none.
             if connection.lives() {
-                self.put(connection, Frames::from_iter([Frame::close(code, "")]), Weight::Control);
+                self.put(connection, Frames::from_iter([Frame::close(code, "")]));
             }
             return self.cut_after_writing(connection);
         }
@@ -163,7 +163,7 @@ impl Shard {
         }
         match incoming {
             Incoming::Ping(payload) => {
-                self.put(connection, Frames::from_iter([Frame::pong(payload)]), Weight::Control);
+                self.put(connection, Frames::from_iter([Frame::pong(payload)]));
             }
             Incoming::Text(_) | Incoming::Binary(_) if connection.engine.borrow().is_some() => {
                 self.engine_frame(connection, incoming);
@@ -198,6 +198,7 @@ impl Shard {
             return;
         }
         let Some(stream) = connection.wire.borrow().stream.clone() else { return };
+        let mut took = false;
         loop {
             let mut wire = connection.wire.borrow_mut();
             let written = if wire.mailbox.is_empty() {
@@ -211,8 +212,17 @@ impl Shard {
                 stream.try_write_vectored(slices.get(..used).unwrap_or_default())
             };
             match written {
-                Ok(count) => wire.mailbox.advance(count),
+                Ok(count) => {
+                    took |= count > 0;
+                    self.unqueued(count);
+                    wire.mailbox.advance(count);
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    drop(wire);
+                    self.watch_flow(connection, took);
+                    if took {
+                        connection.relief.notify_waiters();
+                    }
                     connection.draining.set(true);
                     tokio::task::spawn_local(
                         Rc::clone(self).drain(Rc::clone(connection), Rc::clone(&stream)),
@@ -225,11 +235,31 @@ impl Shard {
                 }
             }
         }
+        connection.took_all();
         connection.relief.notify_waiters();
         if let Ending::Cutting(_) = connection.ending.get() {
             // Only this direction: cutting both would throw away what was just written if the client still sends.
             stream.finish();
         }
+    }
+
+    /// Something waits for a client, which `took` some of it or nothing: it is looked after whether it takes more.
+    pub fn watch_flow(&self, connection: &Connection, took: bool) {
+        let stuck_since = connection.waits(took, clock::monotonic_ms());
+        self.remind(connection, stuck_since + self.hub.settings.stall);
+    }
+
+    /// Whether a client has taken nothing for too long of what waits for it.
+    fn has_stalled(&self, connection: &Connection, now: u64) -> bool {
+        let since = connection.flow.get().stuck_since;
+        if since == 0 || connection.waiting_bytes() == 0 {
+            return false;
+        }
+        let until = since + self.hub.settings.stall;
+        if now < until {
+            self.remind(connection, until);
+        }
+        now >= until
     }
 
     async fn drain(self: Rc<Self>, connection: Rc<Connection>, stream: Rc<Stream>) {
@@ -265,16 +295,15 @@ impl Shard {
             }
             Ending::Left(until) if now < until => return self.remind(connection, until),
             Ending::Left(_) => {
-                connection
-                    .wire
-                    .borrow_mut()
-                    .mailbox
-                    .put_last(Frame::close(Some(websocket::close::NORMAL), ""));
+                self.queue(connection, Frame::close(Some(websocket::close::NORMAL), ""));
                 return self.cut_after_writing(connection);
             }
             Ending::No => {}
         }
         self.end_half(connection, now);
+        if self.has_stalled(connection, now) {
+            return self.stalled(connection);
+        }
         self.ping(connection, now);
         self.engine_time(connection, now);
         self.wake(connection, now);
@@ -300,7 +329,11 @@ impl Shard {
         if pings.every == 0 {
             return;
         }
-        if now >= pings.next {
+        if now >= pings.next && connection.waiting_bytes() > 0 {
+            // A ping would wait behind what its client has not taken yet. That it takes it is a sign of life as good.
+            pings.next = now + pings.every;
+            connection.pings.set(pings);
+        } else if now >= pings.next {
             if connection.meter.proves_life(pings.every) {
                 pings.unanswered = 0;
             }
@@ -311,7 +344,7 @@ impl Shard {
             pings.unanswered += 1;
             pings.next = now + pings.every;
             connection.pings.set(pings);
-            self.put(connection, Frames::from_iter([Frame::ping(b"")]), Weight::Control);
+            self.put(connection, Frames::from_iter([Frame::ping(b"")]));
         }
         self.remind(connection, pings.next);
     }

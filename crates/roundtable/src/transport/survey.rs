@@ -1,131 +1,175 @@
-//! Finding out how much of what a client missed is too much to be sent again.
+//! Finding out how much of what a client missed is too much to be sent again: by the index where that is enough, else by
+//! reading back from the newest record on, as far as needed.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::rc::Rc;
 
-use roundtable_core::delivery::{Delivery, Item, Topic};
+use roundtable_core::delivery::{Delivery, Item, Topic, read_back_topics, replays};
 use roundtable_core::event::Record;
+use roundtable_core::ids::WorkspaceId;
 use roundtable_core::time::{Cursor, Offset};
+use roundtable_dialects::session::{Most, Scene};
 
 use super::connection::Connection;
+use super::following::PLACES;
 use super::shard::Shard;
 use crate::clock;
-use crate::log::Span;
+use crate::log::{Log, Sought};
+use crate::runner::View;
 
-/// The newest records that count, and the newest that is too many.
-struct Newest {
-    kept: BinaryHeap<Reverse<Offset>>,
-    most: usize,
-    last_lost: Option<Offset>,
+/// Topics that are looked up in the index at once.
+const TOPICS: usize = 128;
+
+/// Whose question it is, and about what.
+struct Survey {
+    connection: Rc<Connection>,
+    number: u8,
+    workspace: WorkspaceId,
+    view: View,
 }
 
-impl Newest {
-    const fn of(most: usize) -> Self {
-        Self { kept: BinaryHeap::new(), most, last_lost: None }
-    }
-
-    fn add(&mut self, offset: Offset) {
-        self.kept.push(Reverse(offset));
-        if self.kept.len() > self.most {
-            self.last_lost = self.last_lost.max(self.kept.pop().map(|Reverse(offset)| offset));
-        }
-    }
-}
+/// Topics in order, each with the offset after which something was missed.
+type Missed = [(Topic, Offset)];
 
 impl Shard {
-    /// Reads what a client missed and tells its session where to begin.
+    /// Looks at what a client missed and tells its session where to begin.
     pub(super) async fn survey(
         self: Rc<Self>,
         connection: Rc<Connection>,
         number: u8,
         missed: Vec<(Topic, Cursor)>,
-        most: usize,
+        most: Most,
     ) {
-        let mut newest = Newest::of(most);
-        for (topic, since) in &missed {
-            if !self.survey_one(&connection, number, (topic, *since), &mut newest).await {
-                return;
-            }
-        }
-        self.with_session(&connection, number, |session, scene, out| {
-            session.surveyed(newest.last_lost, scene, out);
-        });
-    }
-
-    /// Counts one topic. Says `false` when the connection ends.
-    async fn survey_one(
-        self: &Rc<Self>,
-        connection: &Rc<Connection>,
-        number: u8,
-        (topic, since): (&Topic, Cursor),
-        newest: &mut Newest,
-    ) -> bool {
         let known = connection.with_slot(number, |slot| {
             (slot.home.handle.workspace().clone(), slot.home.view.borrow().clone())
         });
-        let Some((workspace, view)) = known else { return false };
+        let Some((workspace, view)) = known else { return };
         let head = view.state.head;
-        if !view.epochs.holds(since, head) {
-            return true;
+        let found = missed.into_iter().filter(|(_, since)| view.epochs.holds(*since, head));
+        let mut topics: Vec<(Topic, Offset)> = found.map(|(topic, since)| (topic, since.offset)).collect();
+        topics.sort();
+        let survey = Survey { connection, number, workspace, view };
+        let lost = match most {
+            Most::Together(most) => self.lost_together(&survey, topics, most).await,
+            Most::Each(most) => self.lost_of_each(&survey, topics, most).await,
+        };
+        if let Some(lost) = lost {
+            self.with_session(&survey.connection, number, |session, scene, out| {
+                session.surveyed(&lost, scene, out);
+            });
         }
-        let mut span = Span { upto: head, ..Span::after(since.offset) };
-        let mut last = since.offset;
-        while span.after < span.upto && connection.lives() {
-            let Some(page) = self.next_page(connection, &workspace, topic, &mut span).await else {
-                return false;
-            };
-            last = page.last().map_or(last, |record| record.offset);
-            let shown = page.iter().filter(|record| !view.state.is_deleted(record));
-            self.count_missed(connection, number, (topic, shown), newest);
-        }
-        self.count_missed(connection, number, (topic, view.unsynced(topic, last)), newest);
-        connection.lives()
     }
 
-    fn count_missed<'a>(
-        &self,
-        connection: &Connection,
-        number: u8,
-        (topic, records): (&Topic, impl Iterator<Item = &'a Record>),
-        newest: &mut Newest,
-    ) {
-        let figures = self.hub.figures.load();
-        connection.with_slot(number, |slot| {
-            let view = slot.home.view.borrow().clone();
-            let scene = roundtable_dialects::session::Scene {
-                now: view.now(),
-                at: clock::now(),
-                state: &view.state,
-                epoch: view.epochs.current(),
-                figures: &figures,
-            };
-            for record in records {
-                let delivery = Delivery { item: Item::Record(record), topic, origin: None };
-                if slot.session.reaches(&delivery, scene) {
-                    newest.add(record.offset);
+    async fn lost_together(
+        self: &Rc<Self>,
+        survey: &Survey,
+        topics: Vec<(Topic, Offset)>,
+        most: usize,
+    ) -> Option<Vec<(Topic, Offset)>> {
+        let Some(last) = self.last_lost(survey, &topics, most).await? else { return Some(Vec::new()) };
+        let touched = topics.into_iter().filter(|(_, since)| *since < last);
+        Some(touched.map(|(topic, _)| (topic, last)).collect())
+    }
+
+    async fn lost_of_each(
+        self: &Rc<Self>,
+        survey: &Survey,
+        topics: Vec<(Topic, Offset)>,
+        most: usize,
+    ) -> Option<Vec<(Topic, Offset)>> {
+        let mut lost = Vec::new();
+        for some in topics.chunks(TOPICS) {
+            for one in self.with_many(survey, some, most).await? {
+                if let Some(last) = self.last_lost(survey, std::slice::from_ref(&one), most).await? {
+                    lost.push((one.0, last));
                 }
             }
-        });
+        }
+        Some(lost)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use roundtable_core::time::Offset;
+    /// The topics that have more records than `most`, whether or not they reach the client.
+    async fn with_many(
+        self: &Rc<Self>,
+        survey: &Survey,
+        topics: &Missed,
+        most: usize,
+    ) -> Option<Vec<(Topic, Offset)>> {
+        let early = |one: &(Topic, Offset)| survey.view.unsynced().filter(|r| replays(r, &one.0)).count();
+        let asked: Vec<_> = topics.iter().map(|one| (one.clone(), early(one))).collect();
+        let (of, upto) = (survey.workspace.clone(), survey.view.state.head);
+        let look_up = move |log: &dyn Log| {
+            let mut many = Vec::new();
+            for (one, early) in asked {
+                let sought =
+                    Sought { topics: std::slice::from_ref(&one), upto, limit: most + 1, newest: true };
+                if log.places(&of, &sought)?.len() + early > most {
+                    many.push(one);
+                }
+            }
+            Ok(many)
+        };
+        self.read_log(&survey.connection, look_up).await
+    }
 
-    use super::Newest;
-
-    #[test]
-    fn the_newest_are_kept_whatever_the_order() {
-        let mut newest = Newest::of(3);
-        for offset in [1, 4, 9] {
-            newest.add(Offset(offset));
+    /// The newest record that is too many: what comes after it is few enough.
+    async fn last_lost(
+        self: &Rc<Self>,
+        survey: &Survey,
+        topics: &Missed,
+        most: usize,
+    ) -> Option<Option<Offset>> {
+        let mut left = most;
+        let mut upto = survey.view.state.head;
+        for record in survey.view.unsynced().rev() {
+            upto = Offset(record.offset.0.saturating_sub(1));
+            if !self.fits(survey, topics, (record, &mut left)) {
+                return Some(Some(record.offset));
+            }
         }
-        assert_eq!(newest.last_lost, None);
-        for offset in [2, 3, 8] {
-            newest.add(Offset(offset));
+        loop {
+            let (of, sought) = (survey.workspace.clone(), topics.to_vec());
+            let look_up = move |log: &dyn Log| {
+                log.places(&of, &Sought { topics: &sought, upto, limit: PLACES, newest: true })
+            };
+            let places = self.read_log(&survey.connection, look_up).await?;
+            let mut rest = places.as_slice();
+            while !rest.is_empty() {
+                let page = self.read_places(&survey.connection, &survey.workspace, rest).await?;
+                rest = rest.get(page.len()..).unwrap_or_default();
+                let over = page.iter().find(|record| !self.fits(survey, topics, (record, &mut left)));
+                if let Some(record) = over {
+                    return Some(Some(record.offset));
+                }
+                tokio::task::yield_now().await;
+            }
+            match places.last().filter(|_| places.len() >= PLACES) {
+                Some(last) => upto = Offset(last.0.saturating_sub(1)),
+                None => return Some(None),
+            }
         }
-        assert_eq!(newest.last_lost, Some(Offset(3)));
+    }
+
+    /// Counts a record for each of the topics on which it reaches the client. `false` when that is too many.
+    fn fits(&self, survey: &Survey, topics: &Missed, (record, left): (&Record, &mut usize)) -> bool {
+        if survey.view.state.is_deleted(record) {
+            return true;
+        }
+        let figures = self.hub.figures.load();
+        let view = &survey.view;
+        let (now, at, epoch) = (view.now(), clock::now(), view.epochs.current());
+        let scene = Scene { now, at, state: &view.state, epoch, figures: &figures };
+        let missed = |topic: &Topic| {
+            let place = topics.binary_search_by(|(known, _)| known.cmp(topic)).ok();
+            place.and_then(|at| topics.get(at)).is_some_and(|(_, since)| record.offset > *since)
+        };
+        let reaches = |topic: &Topic| {
+            let delivery = Delivery { item: Item::Record(record), topic, origin: None };
+            let asked = |slot: &mut super::connection::Slot| slot.session.reaches(&delivery, scene);
+            survey.connection.with_slot(survey.number, asked).unwrap_or(false)
+        };
+        let count = read_back_topics(record).iter().filter(|topic| missed(topic) && reaches(topic)).count();
+        let fits = count <= *left;
+        *left = left.saturating_sub(count);
+        fits
     }
 }

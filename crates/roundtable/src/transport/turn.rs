@@ -221,10 +221,12 @@ impl Shard {
         Allowance { message, read: usize::MAX, queue: settings.mailbox_bytes, pace: settings.pace }
     }
 
-    /// Whether what it asked has to be answered before more is read of it.
+    /// Whether what it asked has to be answered, and the answers have to be taken, before more is read of it.
     pub fn must_wait(&self, connection: &Connection) -> bool {
         let checked = connection.checking.get() > 0 && !connection.known.get();
-        connection.lives() && (checked || connection.unfinished.get() >= self.hub.settings.max_unfinished)
+        let asked = connection.unfinished.get() >= self.hub.settings.max_unfinished;
+        let full = || connection.waiting_bytes() >= self.allowance(connection).queue.saturating_mul(2);
+        connection.lives() && (checked || asked || full())
     }
 
     /// Waits until it is a connection's turn. Says `false` when it is over.

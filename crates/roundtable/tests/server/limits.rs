@@ -147,29 +147,110 @@ async fn an_id_stands_for_one_message_also_after_a_restart() {
     house.close().await;
 }
 
+/// The operator's list of one guest's connection; nothing when it is not there.
+async fn listed(house: &House, guest: &str) -> Option<Value> {
+    let (_, listed) = house.admin("GET /admin/v1/connections", Value::Null).await;
+    let of_guest = |c: &&Value| c["sessions"][0]["principal"] == format!("guest:{guest}");
+    listed["connections"].as_array().unwrap().iter().find(of_guest).cloned()
+}
+
+/// Says something in the lobby that is longer than people there may say themselves: 500,000 characters after its first word.
+async fn say_at_length(house: &House, word: impl std::fmt::Display) {
+    let said = json!({"content": format!("{word} {}", "x".repeat(500_000))});
+    assert_eq!(house.admin("POST /admin/v1/rooms/lobby/messages", said).await.0, 201);
+}
+
+/// Asks again and again until something is so.
+async fn until(mut is_so: impl AsyncFnMut() -> bool) {
+    let found = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), found).await.expect("it must come to that");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_reader_is_told_how_many_frames_it_did_not_get() {
+async fn who_takes_nothing_is_told_how_many_frames_it_did_not_get() {
     let house = House::open(&[
         "limits.queue=64KiB",
+        "limits.stall_timeout=1s",
         "megabot.frames_per_second=off",
         "websocket.close_timeout=30s",
-        "websocket.ping_interval=30s",
     ])
     .await;
     let mut slow = in_lobby(&house, "user_id=slow").await;
-    let mut bob = in_lobby(&house, "user_id=bob").await;
-    let data = "x".repeat(800_000);
     for n in 0..40 {
-        let payload = json!({"session_id": "lobby", "action": "text_edit", "data": data});
-        bob.send(&json!({"id": format!("e{n}"), "type": "collaborative_action", "payload": payload})).await;
+        say_at_length(&house, n).await;
     }
-    bob.send(&json!({"type": "ping"})).await;
-    while bob.next().await["type"] != "pong" {}
+    until(async || {
+        let (_, _, metrics) = house.whole(0, "GET /metrics", &house.first.admin_token, "").await;
+        metrics.contains("roundtable_too_slow_total{dialect=\"megabot\"} 1")
+    })
+    .await;
     let (code, reason) = slow.closed().await;
     assert_eq!(code, 1013);
     let unsent =
         reason.strip_prefix("too slow: ").and_then(|rest| rest.strip_suffix(" frames were not sent"));
     assert!(unsent.expect(&reason).parse::<u32>().unwrap() > 0, "{reason}");
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_falls_behind_gets_everything_from_the_log_at_its_own_pace() {
+    let house = House::open(&["limits.queue=64KiB", "megabot.frames_per_second=off"]).await;
+    let mut slow = in_lobby(&house, "user_id=slow").await;
+    for n in 0..40 {
+        say_at_length(&house, n).await;
+    }
+    until(async || {
+        let slow = listed(&house, "slow").await.unwrap();
+        assert!(slow["queued_bytes"].as_u64().unwrap() < (64 << 10) + 600_000, "its queue and one frame");
+        slow["behind"] == true
+    })
+    .await;
+    let mut number = async || loop {
+        let frame = slow.next().await;
+        if frame["type"] == "chat_receive" {
+            let content = frame["payload"]["content"].as_str().unwrap().to_owned();
+            break content.split(' ').next().unwrap().parse::<u32>().unwrap();
+        }
+    };
+    for n in 0..40 {
+        assert_eq!(number().await, n);
+        if n == 20 {
+            say_at_length(&house, 40).await;
+        }
+    }
+    assert_eq!(number().await, 40);
+    until(async || listed(&house, "slow").await.unwrap()["behind"] == false).await;
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn signals_that_a_slow_reader_has_no_room_for_are_counted() {
+    let house = House::open(&["limits.queue=64KiB", "megabot.frames_per_second=off"]).await;
+    let room = json!({"room": "lobby", "durability": "ephemeral"});
+    assert_eq!(house.admin("POST /admin/v1/rooms", room).await.0, 201);
+    let mut slow = in_lobby(&house, "user_id=slow").await;
+    for n in 0..40 {
+        say_at_length(&house, n).await;
+    }
+    until(async || listed(&house, "slow").await.unwrap()["lost"].as_u64().unwrap() > 0).await;
+    let (_, _, metrics) = house.whole(0, "GET /metrics", &house.first.admin_token, "").await;
+    assert!(metrics.contains("roundtable_lost_signals_total{dialect=\"megabot\"} "), "{metrics}");
+    let mut bob = in_lobby(&house, "user_id=bob").await;
+    let reading = async { while slow.next().await["payload"]["content"] != "last" {} };
+    let talking = async {
+        for number in 0.. {
+            bob.send(&chat(&format!("last-{number}"), "last")).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        () = reading => {}
+        () = talking => {}
+    }
     house.close().await;
 }
 

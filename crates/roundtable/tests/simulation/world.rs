@@ -14,6 +14,7 @@ use roundtable_core::command::Command;
 use roundtable_core::delivery::{Topic, replays};
 use roundtable_core::event::{Event, Record};
 use roundtable_core::feeds::Feed;
+use roundtable_core::following::{Advance, Fate, Following, Round};
 use roundtable_core::ids::{ClientId, ConnectionId, NodeId, Principal, UserId, WorkspaceId};
 use roundtable_core::messages::Post;
 use roundtable_core::repeats::CommandHash;
@@ -51,6 +52,17 @@ struct Client {
     who: Principal,
     connection: Option<ConnectionId>,
     topics: BTreeMap<Topic, Ear>,
+    following: Following<Record>,
+    reading: Option<Reading>,
+}
+
+/// A round of reading back that is under way.
+struct Reading {
+    round: Round,
+    view: View,
+    records: VecDeque<Record>,
+    last: Offset,
+    whole: bool,
 }
 
 /// One workspace on one node.
@@ -211,7 +223,7 @@ impl World {
         self.listen();
         for place in 0..self.places.len() {
             for who in commands::principals() {
-                self.places[place].clients.push(Client { who, connection: None, topics: BTreeMap::new() });
+                self.places[place].clients.push(Client::new(who));
                 let client = self.places[place].clients.len() - 1;
                 self.connect(place, client);
             }
@@ -250,6 +262,7 @@ impl World {
         self.log.memory.sync(self.dice.below(waiting + 2) as usize);
         settle().await;
         self.listen();
+        self.read_on(|dice| dice.below(4));
         self.tune_in();
     }
 
@@ -368,13 +381,13 @@ impl World {
     fn disconnect(&mut self, place: usize, client: usize) {
         self.next += 1;
         let by = self.places[place].clients[client].who.clone();
-        let connection = self.places[place].clients[client].connection.take();
+        let connection = self.places[place].clients[client].hang_up();
         self.put(Asked { by, actor: None, client: None, command: Command::Disconnect, place }, connection);
     }
 
-    /// Goes on from where the connection broke: the log up to the head, then live; as the shards do it.
+    /// Goes on from where the connection broke, as the shards do it: the log is read bit by bit, while others talk.
     fn resume(&mut self, place: usize, client: usize, topic: &Topic) {
-        let Place { handle, model, clients, workspace, .. } = &mut self.places[place];
+        let Place { handle, model, clients, .. } = &mut self.places[place];
         let (view, client) = (handle.view(), &mut clients[client]);
         if !access::may_receive(&view.state, &client.who, topic) {
             client.topics.remove(topic);
@@ -385,15 +398,24 @@ impl World {
         if !view.epochs.holds(ear.cursor, head) {
             assert_ne!(ear.cursor.epoch, epoch, "P3: a cursor of this epoch holds");
             *ear = Ear::at(Cursor { epoch, offset: head });
-            return;
         }
         assert!(model.may_hear(&client.who, topic), "P7: {} resumes {topic:?}", client.who);
-        for record in read_back(&self.log, &id(*workspace), &view, topic, ear.cursor.offset) {
-            assert!(replays(&record, topic), "P7: {:?} is not for {topic:?}", record.offset);
-            assert_eq!(model.records.get(record.offset.0 as usize - 1), Some(&record), "P3: another record");
-            ear.hear(record.offset, epoch);
+        client.following.subscribe(topic, Some(ear.cursor.offset), model.head());
+    }
+
+    /// Whoever is behind reads on: so many bits of the log, or until it is live.
+    fn read_on(&mut self, most: impl Fn(&mut Dice) -> u64) {
+        for place in 0..self.places.len() {
+            let Place { handle, model, clients, workspace, .. } = &mut self.places[place];
+            for client in clients.iter_mut().filter(|client| client.connection.is_some()) {
+                for _ in 0..most(&mut self.dice) {
+                    if !client.following.is_behind() {
+                        break;
+                    }
+                    client.read(&self.log, &id(*workspace), &handle.view(), model);
+                }
+            }
         }
-        assert_eq!(ear.heard, model.expected(topic, ear.start), "P3: {} on {topic:?}", client.who);
     }
 
     /// Connections listen to something more, now and then.
@@ -405,11 +427,14 @@ impl World {
             5 | 6 => Topic::Principal(self.dice.pick(&everybody).clone()),
             _ => Topic::Feed(*self.dice.pick(&[Feed::Activity, Feed::Monitoring])),
         };
-        let view = self.places[place].handle.view();
+        let (view, head) = (self.places[place].handle.view(), self.places[place].model.head());
         for client in self.places[place].clients.iter_mut().filter(|client| client.connection.is_some()) {
             if access::may_receive(&view.state, &client.who, &topic) {
                 let cursor = Cursor { epoch: view.epochs.current(), offset: view.state.head };
-                client.topics.entry(topic.clone()).or_insert_with(|| Ear::at(cursor));
+                if !client.topics.contains_key(&topic) {
+                    client.topics.insert(topic.clone(), Ear::at(cursor));
+                    client.following.subscribe(&topic, Some(cursor.offset), head);
+                }
             }
         }
     }
@@ -513,7 +538,7 @@ impl World {
             self.compare(place, workspace, &before, in_order);
             self.places[place].clients = clients;
             for client in &mut self.places[place].clients {
-                client.connection = None;
+                client.hang_up();
             }
         }
         self.announce();
@@ -574,6 +599,7 @@ impl World {
                 }
             }
         }
+        self.read_on(|_| 100_000);
     }
 
     /// At the end: everybody has heard everything, rooms read back as they were.
@@ -581,6 +607,7 @@ impl World {
         for Place { workspace, model, clients, .. } in &self.places {
             let workspace = id(*workspace);
             for client in clients {
+                assert!(!client.following.is_behind(), "P3: {} is live when nothing happens", client.who);
                 for (topic, ear) in &client.topics {
                     assert_eq!(
                         ear.heard,
@@ -608,36 +635,91 @@ impl World {
     }
 }
 
-/// What a resume brings, page by page.
-fn read_back(
-    log: &FaultyLog,
-    workspace: &WorkspaceId,
-    view: &View,
-    topic: &Topic,
-    after: Offset,
-) -> Vec<Record> {
-    const PAGE: usize = 3;
-    let (mut records, mut after): (Vec<Record>, Offset) = (Vec::new(), after);
-    loop {
-        let topics = [(topic.clone(), after)];
-        let sought = Sought { topics: &topics, upto: view.state.head, limit: PAGE, newest: false };
-        let places = log.places(workspace, &sought).unwrap();
-        let page = log.read_at(workspace, &places, 400).unwrap();
-        let whole = page.len() == places.len() && places.len() < PAGE;
-        after = page.last().map_or(after, |record| record.offset);
-        records.extend(page.into_iter().filter(|record| replays(record, topic)));
-        if whole {
-            break;
-        }
-    }
-    let last = records.last().map_or(after, |record| record.offset);
-    records.extend(view.unsynced(topic, last).cloned());
-    records
-}
+/// Bytes that a client may hold while it is behind: a few records.
+const MOST_HELD: usize = 2_000;
 
 impl Client {
+    fn new(who: Principal) -> Self {
+        let (topics, following) = (BTreeMap::new(), Following::default());
+        Self { who, connection: None, topics, following, reading: None }
+    }
+
     fn hears(&self, topic: &Topic) -> bool {
         self.connection.is_some() && self.topics.contains_key(topic)
+    }
+
+    /// Its connection ends, and with it all work for it.
+    fn hang_up(&mut self) -> Option<ConnectionId> {
+        (self.following, self.reading) = (Following::default(), None);
+        self.connection.take()
+    }
+
+    fn hear(&mut self, record: &Record, topic: &Topic, view: &View) {
+        // What cannot be read back is not promised to who reads too slowly.
+        if let Some(ear) = self.topics.get_mut(topic).filter(|_| replays(record, topic)) {
+            ear.hear(record.offset, view.epochs.current());
+        }
+    }
+
+    /// A record happens; now and then the client has no room for it.
+    fn meet(&mut self, record: &Record, topic: &Topic, view: &View) {
+        let room = !(record.offset.0 + self.who.id().len() as u64).is_multiple_of(7);
+        match self.following.meet(topic, record.offset, room) {
+            Fate::Deliver => self.hear(record, topic, view),
+            Fate::Skip => {}
+            Fate::Hold => {
+                let (to, what) = ((topic, replays(record, topic)), (record.offset, record.event.weight()));
+                self.following.hold(to, what, MOST_HELD, || record.clone());
+            }
+        }
+    }
+
+    /// One step of reading back.
+    fn read(&mut self, log: &FaultyLog, workspace: &WorkspaceId, view: &View, model: &Model) {
+        const PAGE: usize = 3;
+        let Some(mut reading) = self.reading.take() else {
+            self.reading = self.following.begin(view.state.head).map(|round| {
+                let last = round.topics.iter().map(|(_, after)| *after).min().unwrap_or_default();
+                Reading { round, view: view.clone(), records: VecDeque::new(), last, whole: false }
+            });
+            return;
+        };
+        let Round { generation, upto, topics } = &mut reading.round;
+        if let Some(record) = reading.records.pop_front() {
+            assert!(record.offset > reading.last, "P3: {:?} is read again or out of order", record.offset);
+            let same = model.records.get(record.offset.0 as usize - 1).is_none_or(|known| *known == record);
+            assert!(same, "P3: another record at {:?}", record.offset);
+            reading.last = record.offset;
+            while let Some(held) = self.following.due(*generation, record.offset) {
+                held.topics.iter().for_each(|topic| self.hear(&held.item, topic, view));
+            }
+            let Some(topics) = self.following.read(*generation, &record) else { return };
+            for topic in &topics {
+                assert!(model.may_hear(&self.who, topic), "P7: {} reads {topic:?}", self.who);
+                self.hear(&record, topic, view);
+            }
+        } else if !reading.whole {
+            let places =
+                log.places(workspace, &Sought { topics, upto: *upto, limit: PAGE, newest: false }).unwrap();
+            let page = log.read_at(workspace, &places, 400).unwrap();
+            reading.whole = page.len() == places.len() && places.len() < PAGE;
+            let last = page.last().map_or(Offset(0), |record| record.offset);
+            topics.iter_mut().for_each(|(_, after)| *after = (*after).max(last));
+            reading.records.extend(page);
+            if reading.whole {
+                let synced = reading.records.back().map_or(reading.last, |record| record.offset);
+                let early = reading.view.unsynced().filter(|record| record.offset > synced);
+                reading.records.extend(early.cloned());
+            }
+        } else {
+            match self.following.advance(*generation) {
+                Advance::Hand(held) => {
+                    held.topics.iter().for_each(|topic| self.hear(&held.item, topic, view));
+                }
+                Advance::Again | Advance::Live => return,
+            }
+        }
+        self.reading = Some(reading);
     }
 }
 
@@ -664,16 +746,26 @@ fn take_in(model: &mut Model, clients: &mut [Client], record: &Record, topics: &
         if client.connection.is_none() {
             continue;
         }
-        for (topic, ear) in client.topics.iter_mut().filter(|(topic, _)| replays(record, topic)) {
+        for topic in client.topics.keys().filter(|topic| replays(record, topic)) {
             assert!(topics.contains(topic), "P3: {:?} is kept from {topic:?}", record.event);
-            ear.hear(record.offset, view.epochs.current());
+        }
+        for topic in topics {
+            if client.following.follows(topic) {
+                client.meet(record, topic, view);
+            }
         }
         let touched = |topic: &Topic| match record.event {
             Event::RoomLeft(_) | Event::RoomRemoved(_) | Event::AgentRemoved(_) => topics.contains(topic),
             Event::UserChanged(_) | Event::UserRemoved(_) => true,
             _ => false,
         };
-        let who = &client.who;
-        client.topics.retain(|topic, _| !touched(topic) || access::may_receive(&view.state, who, topic));
+        let Client { who, topics, following, .. } = client;
+        topics.retain(|topic, _| {
+            let stays = !touched(topic) || access::may_receive(&view.state, who, topic);
+            if !stays {
+                following.unsubscribe(topic);
+            }
+            stays
+        });
     }
 }
