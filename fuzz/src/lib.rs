@@ -28,6 +28,7 @@ pub mod handshake;
 pub mod play;
 pub mod proxies;
 pub mod records;
+pub mod requests;
 pub mod settings;
 pub mod socketio;
 pub mod websocket;

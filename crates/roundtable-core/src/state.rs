@@ -20,6 +20,7 @@ use crate::thresholds::{Threshold, Thresholds};
 use crate::time::{Moment, Offset, Time};
 use crate::users::{Key, NotedToken, User};
 
+mod after;
 mod alerts;
 mod blocks;
 mod former;
@@ -249,7 +250,7 @@ impl State {
     }
 
     /// The newest alerts that are over, with their ends, oldest first.
-    pub fn ended_alerts(&self) -> impl ExactSizeIterator<Item = &(Alert, Time)> {
+    pub fn ended_alerts(&self) -> impl DoubleEndedIterator<Item = &(Alert, Time)> + ExactSizeIterator {
         self.ended_alerts.iter()
     }
 

@@ -14,6 +14,7 @@ pub mod websocket;
 pub mod figures;
 pub mod iso;
 pub mod pace;
+pub mod pages;
 pub mod probes;
 pub mod rest;
 pub mod session;

@@ -220,6 +220,44 @@ pub fn decoded(part: &str) -> String {
     query_value(&format!("p={part}"), "p").unwrap_or_else(|| part.to_owned())
 }
 
+/// Which messages of a room to read: the newest, or the oldest after an offset.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PageOf {
+    /// Only what is before this offset.
+    pub before: Option<Offset>,
+    /// Only what is after this offset, and the oldest of it.
+    pub after: Option<Offset>,
+    /// So many of them are passed over first.
+    pub skip: usize,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Messages of a room, oldest first.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Page {
+    /// As many as were asked for, or as there was room for in bytes: at least one, if there is any.
+    pub records: Vec<Record>,
+    /// There are more in that direction.
+    pub more: bool,
+}
+
+impl PageOf {
+    /// The page of all messages there are before its offset, oldest first: for desks that have them in memory.
+    pub fn of(self, mut all: Vec<Record>) -> Page {
+        let after = self.after.unwrap_or_default();
+        all.retain(|record| record.offset > after);
+        let (skipped, rest) = (self.skip.min(all.len()), all.len().saturating_sub(self.skip));
+        let (start, end) = match self.after {
+            Some(_) => (skipped, skipped + rest.min(self.limit)),
+            None => (rest.saturating_sub(self.limit), rest),
+        };
+        let more = if self.after.is_some() { end < all.len() } else { start > 0 };
+        all.truncate(end);
+        Page { records: all.split_off(start), more }
+    }
+}
+
 /// What a node shows to prove that a key is its own.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyProof<'a> {
@@ -315,14 +353,17 @@ pub trait Desk: Send + Sync {
         who: &Identity,
         ask: Ask,
     ) -> impl Future<Output = Result<(Outcome, Arc<State>), Error>> + Send;
-    /// The newest messages of a room before an offset, oldest first.
+    /// Messages of a room, at most [`MOST_BYTES`](crate::pages::MOST_BYTES) of them but for a single one.
     fn page(
         &self,
         who: &Identity,
         room: &RoomId,
-        before: Option<Offset>,
-        limit: u32,
-    ) -> impl Future<Output = Result<Vec<Record>, Error>> + Send;
+        page: PageOf,
+    ) -> impl Future<Output = Result<Page, Error>> + Send;
+    /// Lets others have their turn. Called where an answer takes many steps; nothing waits where there is nobody else.
+    fn breathe(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
     /// The message with this id, of any room that the asker may read; not one that was taken back.
     fn find(
         &self,

@@ -519,10 +519,9 @@ impl crate::rest::Desk for Counter {
         &self,
         _: &Identity,
         _: &roundtable_core::ids::RoomId,
-        _: Option<roundtable_core::time::Offset>,
-        _: u32,
-    ) -> Result<Vec<Record>, Error> {
-        Ok(Vec::new())
+        _: crate::rest::PageOf,
+    ) -> Result<crate::rest::Page, Error> {
+        Ok(crate::rest::Page::default())
     }
 
     async fn find(&self, _: &Identity, _: &roundtable_core::ids::MessageId) -> Result<Option<Record>, Error> {

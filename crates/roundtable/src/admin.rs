@@ -27,7 +27,7 @@ use crate::auth::Identifier;
 use crate::auth::first_start::FirstCredentials;
 use crate::auth::secrets::Held;
 use crate::config::Config;
-use crate::log::{Epochs, Verified};
+use crate::log::{Epochs, Shown, Verified};
 use crate::transport::report::Listed;
 use crate::watch::Standing;
 
@@ -40,6 +40,7 @@ mod keeping;
 mod lists;
 pub mod nodes;
 pub mod openapi;
+pub mod pages;
 mod people;
 pub mod records;
 pub mod renewal;
@@ -79,13 +80,13 @@ pub trait Office: Clone + Send + Sync + 'static {
         command: Command,
     ) -> impl Future<Output = Result<(Outcome, Arc<State>), Error>> + Send;
 
-    /// The newest messages of a room before an offset, oldest first.
+    /// The newest messages of a room before an offset, oldest first, as many as a page has room for.
     fn page(
         &self,
         room: &RoomId,
         before: Option<Offset>,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<Record>, Error>> + Send;
+    ) -> impl Future<Output = Result<Shown, Error>> + Send;
 
     /// At most `limit` committed records after an offset, oldest first.
     fn read(&self, after: Offset, limit: usize) -> impl Future<Output = Result<Vec<Record>, Error>> + Send;

@@ -9,18 +9,19 @@ use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::event::Record;
 use roundtable_core::ids::{MessageId, NodeId, RoomId, WorkspaceId};
 use roundtable_core::state::State;
-use roundtable_core::time::{Offset, Time};
+use roundtable_core::time::Time;
 use roundtable_dialects::figures::Figures;
 use roundtable_dialects::figures::history::Mean;
+use roundtable_dialects::pages::MOST_BYTES;
 use roundtable_dialects::rest::{
-    Desk, IssuedToken, KeyProof, Limited, LogLevel, LogLine, TokenOrder, Unproven,
+    Desk, IssuedToken, KeyProof, Limited, LogLevel, LogLine, Page, PageOf, TokenOrder, Unproven,
 };
 use roundtable_dialects::session::{Ask, Credentials, Family, Identity, Refusal, Sign};
 
 use crate::auth::challenges::{Answered, Challenges};
 use crate::clock;
 use crate::config::Config;
-use crate::log::{Page, read_shown};
+use crate::log::{self, Shown, page_of_shown};
 use crate::runner::find;
 use crate::telemetry::recent;
 use crate::telemetry::sparse::Sparse;
@@ -153,13 +154,7 @@ impl Desk for Counter {
         handle.ask(&who.principal, ask).await
     }
 
-    async fn page(
-        &self,
-        who: &Identity,
-        room: &RoomId,
-        before: Option<Offset>,
-        limit: u32,
-    ) -> Result<Vec<Record>, Error> {
+    async fn page(&self, who: &Identity, room: &RoomId, page: PageOf) -> Result<Page, Error> {
         let handle = self.desks.hub.workspaces.get(&who.workspace).ok_or_else(Self::no_workspace)?;
         let state = Arc::clone(&handle.view().state);
         roundtable_core::rooms::visible(&state, room, &who.principal)?;
@@ -169,10 +164,19 @@ impl Desk for Counter {
         }
         let (log, workspace, room) =
             (Arc::clone(self.desks.hub.workspaces.log()), who.workspace.clone(), room.clone());
-        let read = move || read_shown(&*log, (&workspace, &state), &room, Page::of(before, limit as usize));
+        let PageOf { before, after, skip, limit } = page;
+        let page = log::Page { before, after, skip, limit, bytes: MOST_BYTES };
+        let read = move || {
+            let Shown { records, more } = page_of_shown(&*log, (&workspace, &state), &room, page)?;
+            Ok(Page { records, more })
+        };
         tokio::task::spawn_blocking(read)
             .await
             .unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "a page could not be read")))
+    }
+
+    async fn breathe(&self) {
+        tokio::task::yield_now().await;
     }
 
     async fn find(&self, who: &Identity, message: &MessageId) -> Result<Option<Record>, Error> {

@@ -7,6 +7,7 @@ pub mod sqlite;
 use std::path::Path;
 use std::sync::Arc;
 
+use imbl::OrdSet;
 use roundtable_core::delivery::Topic;
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::event::Record;
@@ -170,7 +171,7 @@ pub trait Log: Send + Sync + 'static {
     fn read_at(&self, workspace: &WorkspaceId, places: &[Offset], bytes: usize)
     -> Result<Vec<Record>, Error>;
 
-    /// The newest messages of a room that a page has room for, oldest first.
+    /// The messages of a room that a page has room for, oldest first.
     fn read_room(&self, workspace: &WorkspaceId, room: &RoomId, page: Page) -> Result<Vec<Record>, Error>;
 
     /// The message with this id, in whichever room.
@@ -203,6 +204,80 @@ pub trait Log: Send + Sync + 'static {
     fn backup(&self, to: &Path) -> Result<(), Error>;
 }
 
+/// Messages of a page that were not taken back, oldest first.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Shown {
+    /// At least one, if there is any.
+    pub records: Vec<Record>,
+    /// There are more in the page's direction.
+    pub more: bool,
+}
+
+/// The messages of a page that were not taken back, and whether there are more in its direction.
+pub fn page_of_shown(
+    log: &dyn Log,
+    (workspace, state): (&WorkspaceId, &State),
+    room: &RoomId,
+    page: Page,
+) -> Result<Shown, Error> {
+    let skip = match state.room(room).filter(|room| page.skip > 0 && !room.deleted.is_empty()) {
+        None => page.skip,
+        Some(of) => match shown_skip(&of.deleted, page, |page| log.read_room(workspace, room, page))? {
+            Some(skip) => skip,
+            None => return Ok(Shown::default()),
+        },
+    };
+    let mut next = Page { skip, ..page };
+    let mut shown: Vec<Record> = Vec::new();
+    loop {
+        let mut read = log.read_room(workspace, room, next)?;
+        let edge = if page.after.is_some() { read.last() } else { read.first() };
+        let Some(edge) = edge.map(|record| record.offset) else { break };
+        next = match page.after {
+            Some(_) => Page { after: Some(edge), skip: 0, ..next },
+            None => Page { before: Some(edge), skip: 0, ..next },
+        };
+        let full = read.len() >= next.limit;
+        read.retain(|record| !state.is_deleted(record));
+        next.limit -= read.len();
+        match page.after {
+            Some(_) => shown.append(&mut read),
+            None => drop(shown.splice(0..0, read)),
+        }
+        // Nothing but what was taken back is no page. One that is not full has all that its bytes have room for.
+        if next.limit == 0 || (!full && !shown.is_empty()) {
+            break;
+        }
+    }
+    let more =
+        !shown.is_empty() && !log.read_room(workspace, room, Page { limit: 1, bytes: 0, ..next })?.is_empty();
+    Ok(Shown { records: shown, more })
+}
+
+/// How many messages are passed over for a page that counts only those that were not taken back; `None` if there are not so many.
+fn shown_skip(
+    deleted: &OrdSet<Offset>,
+    page: Page,
+    read: impl Fn(Page) -> Result<Vec<Record>, Error>,
+) -> Result<Option<usize>, Error> {
+    let mut skip = page.skip;
+    loop {
+        let found = read(Page { skip, limit: 1, bytes: 0, ..page })?;
+        let Some(at) = found.first().map(|record| record.offset) else { return Ok(None) };
+        let passed = match page.after {
+            Some(after) => deleted.range::<_, Offset>(after.next()..at).count(),
+            None => {
+                let end = page.before.unwrap_or(Offset(u64::MAX));
+                deleted.range::<_, Offset>(at.next()..end).count()
+            }
+        };
+        if page.skip + passed == skip {
+            return Ok(Some(skip));
+        }
+        skip = page.skip + passed;
+    }
+}
+
 /// The newest messages of a room that were not taken back and that a page has room for, oldest first.
 pub fn read_shown(
     log: &dyn Log,
@@ -210,21 +285,7 @@ pub fn read_shown(
     room: &RoomId,
     page: Page,
 ) -> Result<Vec<Record>, Error> {
-    let mut shown: Vec<Record> = Vec::new();
-    let mut next = page;
-    loop {
-        let read = log.read_room(workspace, room, next)?;
-        let full = read.len() >= next.limit;
-        next.before = read.first().map(|record| record.offset);
-        shown.extend(read.into_iter().rev().filter(|record| !state.is_deleted(record)));
-        // A page that is not full has all there is, or all that its bytes have room for.
-        if !full || shown.len() >= page.limit {
-            break;
-        }
-    }
-    shown.truncate(page.limit);
-    shown.reverse();
-    Ok(shown)
+    page_of_shown(log, (workspace, state), room, page).map(|page| page.records)
 }
 
 /// Which records to read.
@@ -260,21 +321,25 @@ pub struct Sought<'a> {
     pub newest: bool,
 }
 
-/// A page of a room's messages, read backwards.
+/// A page of a room's messages: the newest, or the oldest after an offset.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Page {
     /// Only what is before this offset.
     pub before: Option<Offset>,
+    /// Only what is after this offset, and the oldest of it.
+    pub after: Option<Offset>,
+    /// So many of them are passed over first, by the index and without a look at their bodies.
+    pub skip: usize,
     /// At most so many.
     pub limit: usize,
-    /// At most so many bytes of their text; the newest is there whatever its size.
+    /// At most so many bytes of their text; the first is there whatever its size.
     pub bytes: usize,
 }
 
 impl Page {
     /// The newest messages, however large.
     pub const fn of(before: Option<Offset>, limit: usize) -> Self {
-        Self { before, limit, bytes: usize::MAX }
+        Self { before, after: None, skip: 0, limit, bytes: usize::MAX }
     }
 }
 

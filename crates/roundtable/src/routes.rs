@@ -18,6 +18,7 @@ use roundtable_core::ids::{ConnectionId, Principal, RoomId, WorkspaceId};
 use roundtable_core::state::State;
 use roundtable_core::time::Offset;
 use roundtable_core::users::WorkspaceCreated;
+use roundtable_dialects::pages::MOST_BYTES;
 use roundtable_dialects::rest::{Desk, Request, Response as DialectResponse, Unserved};
 use roundtable_dialects::session::{Ask, Dialect, Token, bearer};
 use roundtable_dialects::{aiwm, hive, megabot, mxf, open_agi};
@@ -28,7 +29,7 @@ use crate::auth::secrets::Held;
 use crate::clock;
 use crate::config::Config;
 use crate::desk::Desks;
-use crate::log::{Epochs, Page, Span, Verified, read_shown};
+use crate::log::{Epochs, Page, Shown, Span, Verified, page_of_shown};
 use crate::probes;
 use crate::runner::Handle;
 use crate::transport::http::{From, Unread};
@@ -109,17 +110,15 @@ impl Office for FrontOffice {
         self.home.ask(&actor, Ask::new(Token(0), command)).await
     }
 
-    async fn page(&self, room: &RoomId, before: Option<Offset>, limit: usize) -> Result<Vec<Record>, Error> {
+    async fn page(&self, room: &RoomId, before: Option<Offset>, limit: usize) -> Result<Shown, Error> {
         let room = room.clone();
         let state = self.state();
-        self.reading(move |log, workspace| {
-            read_shown(log, (workspace, &state), &room, Page::of(before, limit))
-        })
-        .await
+        let page = Page { bytes: MOST_BYTES, ..Page::of(before, limit) };
+        self.reading(move |log, workspace| page_of_shown(log, (workspace, &state), &room, page)).await
     }
 
     async fn read(&self, after: Offset, limit: usize) -> Result<Vec<Record>, Error> {
-        let span = Span { limit, ..Span::after(after) };
+        let span = Span { limit, bytes: MOST_BYTES, ..Span::after(after) };
         self.reading(move |log, workspace| log.read(workspace, span)).await
     }
 

@@ -67,7 +67,9 @@ fn compare(sqlite: &SqliteLog, memory: &MemoryLog, w: &WorkspaceId, (count, dice
         assert_eq!(found, same, "{a:?} {bytes}");
         assert!(found.iter().map(|record| record.offset).eq(a.into_iter().take(found.len())));
         let (place, before) = (room(dice.below(8)), (dice.below(3) > 0).then_some(upto));
-        let page = Page { before, limit, bytes };
+        let skip = dice.below(4) as usize;
+        let after = (dice.below(3) == 0).then(|| Offset(dice.below(count + 10)));
+        let page = Page { before, after, skip, limit, bytes };
         let (a, b) = (sqlite.read_room(w, &place, page).unwrap(), memory.read_room(w, &place, page).unwrap());
         assert_eq!(a, b, "{place} {page:?}");
         let said = &all[dice.below(count) as usize];

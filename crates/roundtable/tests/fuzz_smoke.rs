@@ -116,4 +116,5 @@ fn sessions_keep_their_promises() {
         smoke(&target, &format!("conformance/{name}"), 200, |data| fuzz::play::run(dialect, data));
     }
     smoke("packed", "", 400, fuzz::play::packed);
+    smoke("requests", "", 400, fuzz::requests::run);
 }

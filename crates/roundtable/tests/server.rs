@@ -24,6 +24,8 @@ mod limits;
 mod monitoring;
 #[path = "server/openapi.rs"]
 mod openapi;
+#[path = "server/pages.rs"]
+mod pages;
 #[path = "server/proxies.rs"]
 mod proxies;
 #[path = "server/refusals.rs"]

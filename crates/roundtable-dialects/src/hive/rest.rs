@@ -195,7 +195,7 @@ async fn figures<D: Desk>(request: &Request<'_>, desk: &D, path: &str) -> Option
         Shown::Export(format) => return metrics::export(&call, format).map(Ok),
         Shown::History => metrics::history(&call),
         Shown::Alerts if request.method == "POST" => alerts::set(&call).await,
-        Shown::Alerts => Ok(alerts::list(&call)),
+        Shown::Alerts => alerts::list(&call),
         Shown::Alert(id) => alerts::remove(&call, id).await,
     })
 }

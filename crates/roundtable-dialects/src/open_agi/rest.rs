@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::errors::{of_engine, of_refusal, response};
 use crate::iso::iso;
+use crate::pages::{Filling, MOST_ITEMS, fill};
 use crate::rest::{Desk, Limited, LogLevel, LogLine, Request, Response, Served, Unserved, methods_of};
 use crate::session::{
     Ask, Credentials, Dialect, Family, Identity, Proof, Refusal, Token, bearer, query_value,
@@ -24,7 +25,7 @@ mod tokens;
 const MAX_REPORT_BYTES: usize = 16 << 10;
 /// Log lines that are shown unless the request says how many (Open-A.G.I notes §8).
 const LOG_LINES: usize = 50;
-/// Most that may be asked for: as many as the server keeps.
+/// Most that may be asked for: as many as the server keeps. A page has at most 200.
 const MOST_LOG_LINES: usize = 1_000;
 
 /// What is served under `/api/v1/`.
@@ -82,8 +83,8 @@ pub async fn handle(request: &Request<'_>, desk: &impl Desk) -> Option<Response>
     Some(match path {
         "status" => status(&state, desk),
         "network/stats" => stats(&state, desk),
-        "network/peers" => peers(&state),
-        "security/status" => security(&state, desk),
+        "network/peers" => peers(&state, request),
+        "security/status" => security(&state, request, desk),
         "monitoring/metrics" => metrics(desk),
         "monitoring/logs" => logs(request, desk),
         other => node(&state, desk, other.trim_start_matches("node/")),
@@ -219,20 +220,44 @@ fn score(node: &Node, started: Time, now: Time) -> f64 {
     (now.since(node.at.max(started)).max(0) as f64 / life * 100.0).clamp(0.0, 100.0)
 }
 
-fn peers(state: &State) -> Response {
-    let peers: Vec<Value> = state
-        .nodes()
-        .map(|node| {
-            let presence = state.presence(&Principal::Node(node.joined.node.clone()));
-            json!({
-                "node_id": node.joined.node.as_str(),
-                "address": node.joined.address,
-                "connection_time": iso(node.at),
-                "last_message": presence.map(|presence| iso(presence.last_seen)),
-            })
+/// What of a list is asked for: how many items are passed over, and how many are wanted at most.
+fn part(request: &Request<'_>) -> Result<(usize, usize), Response> {
+    let number = |name: &str, default, least, most| {
+        let text = query_value(request.query, name).filter(|text| !text.is_empty());
+        let number = text.map_or(Ok(default), |text| text.parse::<usize>());
+        number.ok().filter(|number| (least..=most).contains(number)).ok_or_else(|| {
+            let message = format!("{name} must be a number from {least} to {most}");
+            response(400, &message, json!({ "field": name }))
         })
-        .collect();
-    Response::json(200, &json!({ "peers": peers }))
+    };
+    Ok((number("skip", 0, 0, usize::MAX)?, number("limit", MOST_ITEMS, 1, MOST_ITEMS)?))
+}
+
+/// An answer with what `skip` of the next page is, if there is one.
+fn with_next(mut answer: Value, next: Option<usize>) -> Response {
+    if let (Some(next), Some(members)) = (next, answer.as_object_mut()) {
+        members.insert("next".into(), next.into());
+    }
+    Response::json(200, &answer)
+}
+
+fn peers(state: &State, request: &Request<'_>) -> Response {
+    let (skip, limit) = match part(request) {
+        Ok(part) => part,
+        Err(wrong) => return wrong,
+    };
+    let peer = |node: &Node| {
+        let presence = state.presence(&Principal::Node(node.joined.node.clone()));
+        json!({
+            "node_id": node.joined.node.as_str(),
+            "address": node.joined.address,
+            "connection_time": iso(node.at),
+            "last_message": presence.map(|presence| iso(presence.last_seen)),
+        })
+    };
+    let (peers, more) = fill(state.nodes().skip(skip).map(peer), limit);
+    let next = more.then(|| skip.saturating_add(peers.len()));
+    with_next(json!({ "peers": peers }), next)
 }
 
 fn node(state: &State, desk: &impl Desk, id: &str) -> Response {
@@ -255,27 +280,28 @@ fn node(state: &State, desk: &impl Desk, id: &str) -> Response {
     )
 }
 
-fn security(state: &State, desk: &impl Desk) -> Response {
-    let blocked: Vec<Value> = state
-        .blocks()
-        .map(|Block { notice, .. }| {
-            json!({
-                "address": notice.source,
-                "attack_type": notice.rule,
-                "until": notice.until.map(iso),
-                "listener": notice.place,
-            })
+fn security(state: &State, request: &Request<'_>, desk: &impl Desk) -> Response {
+    let (skip, limit) = match part(request) {
+        Ok(part) => part,
+        Err(wrong) => return wrong,
+    };
+    let shown = |Block { notice, .. }: &Block| {
+        json!({
+            "address": notice.source,
+            "attack_type": notice.rule,
+            "until": notice.until.map(iso),
+            "listener": notice.place,
         })
-        .collect();
-    Response::json(
-        200,
-        &json!({
-            "intrusion_attempts": state.intrusions,
-            "blocked_addresses": blocked,
-            "encryption_status": if desk.figures().encrypted { "active" } else { "inactive" },
-            "last_security_event": state.last_security.map(iso),
-        }),
-    )
+    };
+    let (blocked, more) = fill(state.blocks().skip(skip).map(shown), limit);
+    let next = more.then(|| skip.saturating_add(blocked.len()));
+    let answer = json!({
+        "intrusion_attempts": state.intrusions,
+        "blocked_addresses": blocked,
+        "encryption_status": if desk.figures().encrypted { "active" } else { "inactive" },
+        "last_security_event": state.last_security.map(iso),
+    });
+    with_next(answer, next)
 }
 
 fn metrics(desk: &impl Desk) -> Response {
@@ -316,7 +342,11 @@ fn logs(request: &Request<'_>, desk: &impl Desk) -> Response {
         };
         json!({"timestamp": iso(line.at), "level": level, "message": line.message, "component": line.component})
     };
-    let lines: Vec<Value> = desk.logs(least, limit).into_iter().map(line).collect();
+    // The newest of them, as far as there is room.
+    let mut lines = Filling::of(limit);
+    let _ = desk.logs(least, limit).into_iter().rev().map(line).all(|line| lines.take(&line));
+    let mut lines = lines.items();
+    lines.reverse();
     Response::json(200, &json!({ "logs": lines }))
 }
 

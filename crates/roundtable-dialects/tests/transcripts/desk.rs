@@ -10,9 +10,9 @@ use roundtable_core::error::Error;
 use roundtable_core::event::Record;
 use roundtable_core::ids::{MessageId, NodeId, RoomId, WorkspaceId};
 use roundtable_core::state::State;
-use roundtable_core::time::{Offset, Time};
+use roundtable_core::time::Time;
 use roundtable_dialects::figures::Figures;
-use roundtable_dialects::rest::{Desk, IssuedToken, Request, Response, TokenOrder};
+use roundtable_dialects::rest::{Desk, IssuedToken, Page, PageOf, Request, Response, TokenOrder};
 use roundtable_dialects::session::{Ask, Credentials, Dialect, Identity, Refusal};
 use roundtable_dialects::{aiwm, hive, megabot, mxf, open_agi};
 
@@ -93,14 +93,9 @@ impl Desk for Counter<'_> {
         })
     }
 
-    async fn page(
-        &self,
-        who: &Identity,
-        room: &RoomId,
-        before: Option<Offset>,
-        limit: u32,
-    ) -> Result<Vec<Record>, Error> {
-        self.with(|world| world.page(&who.principal, room, before, limit))
+    async fn page(&self, who: &Identity, room: &RoomId, page: PageOf) -> Result<Page, Error> {
+        let all = self.with(|world| world.page(&who.principal, room, page.before, u32::MAX))?;
+        Ok(page.of(all))
     }
 
     async fn find(&self, who: &Identity, message: &MessageId) -> Result<Option<Record>, Error> {

@@ -12,14 +12,19 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::admin::answer::{Refused, body, json_response};
+use crate::admin::asked::Asked;
+use crate::admin::pages::PageQuery;
 use crate::admin::{Office, Whole};
 use crate::watch::{Standing, source_of};
 
 /// Answer of `GET /blocks`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Blocks {
-    /// By address; at most 10,000.
+    /// By address.
     pub blocks: Vec<ListedBlock>,
+    /// What the next page comes after, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// A refusal in a list.
@@ -46,11 +51,11 @@ pub struct Lift {
     pub address: String,
 }
 
-/// Refusals that are listed: more attackers at a time than that are told by the figures.
-const MOST_LISTED: usize = 10_000;
-
 /// `GET /blocks`.
-pub async fn list<O: Office>(Shared(admin): Whole<O>) -> Response {
+pub async fn list<O: Office>(
+    Shared(admin): Whole<O>,
+    Asked(asked): Asked<PageQuery>,
+) -> Result<Response, Refused> {
     let listed = |standing: Standing| ListedBlock {
         address: standing.address,
         listener: standing.listener,
@@ -58,8 +63,12 @@ pub async fn list<O: Office>(Shared(admin): Whole<O>) -> Response {
         attack_type: standing.rule,
         until: standing.until.map(iso),
     };
-    let blocks = admin.office.refusals().into_iter().take(MOST_LISTED).map(listed).collect();
-    json_response(200, &Blocks { blocks })
+    // Pages are counted: a refusal has no id of its own.
+    let passed = usize::try_from(asked.after_number()?.unwrap_or(0)).unwrap_or(usize::MAX);
+    let refusals = admin.office.refusals().into_iter().skip(passed).map(listed);
+    let (blocks, next) = asked.of(refusals, |_| String::new())?;
+    let next = next.map(|_| passed.saturating_add(blocks.len()).to_string());
+    Ok(json_response(200, &Blocks { blocks, next }))
 }
 
 /// `POST /blocks/lift`. What the address did is forgotten too: its next failure is its first.

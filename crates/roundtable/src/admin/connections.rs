@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::admin::answer::{Refused, json_response};
 use crate::admin::asked::{Asked, Named};
-use crate::admin::wire::OnlyWorkspace;
+use crate::admin::pages::PageQuery;
 use crate::admin::{Desk, Office, Whole};
 use crate::transport::report::Listed;
 
@@ -19,6 +19,9 @@ use crate::transport::report::Listed;
 pub struct Connections {
     /// The oldest first.
     pub connections: Vec<ListedConnection>,
+    /// What the next page comes after, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// An open connection.
@@ -77,11 +80,14 @@ pub struct ClosedConnection {
 /// `GET /connections`: of the whole server, or of the workspace that the query names.
 pub async fn list<O: Office>(
     Desk(admin): Desk<O>,
-    Asked(OnlyWorkspace { workspace }): Asked<OnlyWorkspace>,
-) -> Response {
-    let only = workspace.map(|_| admin.office.workspace());
-    let connections = admin.office.connections(only).await.into_iter().map(shown).collect();
-    json_response(200, &Connections { connections })
+    Asked(asked): Asked<PageQuery>,
+) -> Result<Response, Refused> {
+    let after = asked.after_number()?;
+    let only = asked.workspace.as_ref().map(|_| admin.office.workspace());
+    let all = admin.office.connections(only).await.into_iter();
+    let rest = all.filter(|listed| after.is_none_or(|after| listed.id.0 > after));
+    let (connections, next) = asked.of(rest.map(shown), |connection| connection.id.to_string())?;
+    Ok(json_response(200, &Connections { connections, next }))
 }
 
 fn shown(listed: Listed) -> ListedConnection {

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::admin::answer::{Refused, body, json_response};
-use crate::admin::asked::Named;
+use crate::admin::asked::{Asked, Named};
+use crate::admin::pages::PageQuery;
 use crate::admin::{Desk, Office};
 
 /// Answer of `GET /nodes`.
@@ -20,6 +21,9 @@ use crate::admin::{Desk, Office};
 pub struct BoundNodes {
     /// By id.
     pub nodes: Vec<BoundNode>,
+    /// What the next page comes after, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// A node id and its key: in a list, and the answer of `POST /nodes` and `DELETE /nodes/{id}`.
@@ -47,14 +51,19 @@ pub struct BindNode {
 }
 
 /// `GET /nodes`.
-pub async fn list<O: Office>(Desk(admin): Desk<O>) -> Response {
-    let state = admin.office.state();
+pub async fn list<O: Office>(
+    Desk(admin): Desk<O>,
+    Asked(asked): Asked<PageQuery>,
+) -> Result<Response, Refused> {
+    let (state, after) = (admin.office.state(), asked.after(NodeId::new)?);
     let one = |(id, bound): (&NodeId, &NodeKey)| BoundNode {
         node_id: id.to_string(),
         public_key: Some(bound.key.clone()),
         approved: bound.approved.is_some(),
     };
-    json_response(200, &BoundNodes { nodes: state.node_keys().map(one).collect() })
+    let (nodes, next) =
+        asked.of(state.node_keys_after(after.as_ref()).map(one), |node| node.node_id.clone())?;
+    Ok(json_response(200, &BoundNodes { nodes, next }))
 }
 
 /// `POST /nodes`: the node gets tokens with this key and no other. Tokens it has last until their end.

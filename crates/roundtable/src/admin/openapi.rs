@@ -175,6 +175,17 @@ impl Call {
         self
     }
 
+    /// It is a list that comes in pages.
+    pub fn pages(self) -> Self {
+        let limit = json!({"type": "integer", "minimum": 1, "maximum": 200, "default": 200});
+        self.query(
+            "after",
+            "Only what comes after this: the `next` of the page before.",
+            &json!({"type": "string"}),
+        )
+        .query("limit", "At most so many.", &limit)
+    }
+
     /// It takes a cursor in its query.
     pub fn cursor(self, name: &str, text: &str) -> Self {
         self.query(name, text, &json!({"type": "string", "pattern": CURSOR}))

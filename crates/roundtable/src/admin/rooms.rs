@@ -1,6 +1,7 @@
 //! Rooms by the operator: making them, reading them, speaking, looking on.
 
 use std::convert::Infallible;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
@@ -16,9 +17,11 @@ use roundtable_core::rooms::{CreateRoom, JoinRoom, Member, RoomCard};
 use roundtable_core::state::State;
 use roundtable_core::time::{Cursor, Offset};
 use roundtable_dialects::iso::iso;
+use roundtable_dialects::pages::MOST_ITEMS;
 
 use crate::admin::answer::{Refused, body, json_response};
 use crate::admin::asked::{Asked, Named};
+use crate::admin::pages::PageQuery;
 use crate::admin::records::Seen;
 use crate::admin::tokens::exists;
 use crate::admin::wire::{
@@ -26,6 +29,7 @@ use crate::admin::wire::{
 };
 use crate::admin::{Admin, Desk, Office};
 use crate::auth::first_start::ADMIN;
+use crate::log::Shown;
 
 /// Records of one piece of a tail.
 const PIECE: usize = 256;
@@ -65,8 +69,15 @@ fn held(office: &impl Office, text: &str) -> Result<Offset, Refused> {
 }
 
 /// `GET /rooms/{id}`.
-pub async fn show<O: Office>(Desk(admin): Desk<O>, Named(id): Named) -> Result<Response, Refused> {
+pub async fn show<O: Office>(
+    Desk(admin): Desk<O>,
+    Named(id): Named,
+    Asked(asked): Asked<PageQuery>,
+) -> Result<Response, Refused> {
     let (state, id) = (admin.office.state(), RoomId::new(&id)?);
+    let after = asked.after(Principal::parse)?;
+    let span: (Bound<&Principal>, Bound<&Principal>) =
+        (after.as_ref().map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
     known(&state, &id)?;
     let epoch = admin.office.epochs().current();
     let cursor = |offset: Offset| Cursor { epoch, offset }.to_string();
@@ -76,6 +87,8 @@ pub async fn show<O: Office>(Desk(admin): Desk<O>, Named(id): Named) -> Result<R
         joined_at: iso(part.joined_at),
         read: part.read.as_ref().map(|(offset, _)| cursor(*offset)),
     };
+    let members = state.room(&id).into_iter().flat_map(|room| room.members.range::<_, Principal>(span));
+    let (members, next) = asked.of(members.map(member), |member| member.member.clone())?;
     let shown = state.room(&id).map(|room| ShownRoom {
         room: id.to_string(),
         name: room.card.name.clone(),
@@ -87,7 +100,9 @@ pub async fn show<O: Office>(Desk(admin): Desk<O>, Named(id): Named) -> Result<R
         max_members: room.card.max_members,
         agent: room.card.agent.as_ref().map(ToString::to_string),
         metadata: room.card.metadata.read().unwrap_or_default(),
-        members: room.members.iter().map(member).collect(),
+        members,
+        member_count: room.members.len(),
+        next,
         messages: room.messages,
         tokens: room.tokens,
         last: room.last.as_ref().map(|last| cursor(last.offset)),
@@ -110,10 +125,11 @@ pub async fn history<O: Office>(
         return Err(Error::invalid("limit", "must be 1 to 1000").into());
     }
     let before = query.before.as_deref().map(|text| held(&admin.office, text)).transpose()?;
-    let records = admin.office.page(&room, before, limit).await?;
+    let Shown { records, more } = admin.office.page(&room, before, limit.min(MOST_ITEMS)).await?;
     let epoch = admin.office.epochs().current();
-    let messages = records.iter().map(|record| Seen::of(record, epoch)).collect();
-    Ok(json_response(200, &History { room: id, messages }))
+    let messages: Vec<Seen> = records.iter().map(|record| Seen::of(record, epoch)).collect();
+    let next = messages.first().filter(|_| more).map(|oldest| oldest.cursor.clone());
+    Ok(json_response(200, &History { room: id, messages, next }))
 }
 
 /// Only the first workspace begins with an account: in others there may be nobody to speak for the operator.

@@ -40,7 +40,7 @@ pub fn table<O: Office>() -> Vec<Mounted<O>> {
 
 fn accounts<O: Office>() -> Vec<Mounted<O>> {
     vec![
-        mount(Call::new(Get, "/users", "All accounts.").answers::<Users>(200), lists::users::<O>),
+        mount(Call::new(Get, "/users", "All accounts.").pages().answers::<Users>(200), lists::users::<O>),
         mount(
             Call::new(Post, "/users", "Make an account.")
                 .takes::<AddUser>()
@@ -63,7 +63,7 @@ fn accounts<O: Office>() -> Vec<Mounted<O>> {
                 .answers::<DrawnPassword>(201),
             people::draw_password::<O>,
         ),
-        mount(Call::new(Get, "/agents", "All agents.").answers::<Agents>(200), lists::agents::<O>),
+        mount(Call::new(Get, "/agents", "All agents.").pages().answers::<Agents>(200), lists::agents::<O>),
         mount(
             Call::new(Post, "/agents", "Make an agent known and give it a secret.")
                 .takes::<AddAgent>()
@@ -91,7 +91,7 @@ fn accounts<O: Office>() -> Vec<Mounted<O>> {
 
 fn credentials<O: Office>() -> Vec<Mounted<O>> {
     vec![
-        mount(Call::new(Get, "/keys", "All keys.").answers::<Keys>(200), lists::keys::<O>),
+        mount(Call::new(Get, "/keys", "All keys.").pages().answers::<Keys>(200), lists::keys::<O>),
         mount(
             Call::new(Post, "/keys", "Make an API key of a user, or a channel key of an agent in a room.")
                 .takes::<AddKey>()
@@ -140,7 +140,7 @@ fn credentials<O: Office>() -> Vec<Mounted<O>> {
 fn in_rooms<O: Office>() -> Vec<Mounted<O>> {
     let pages = json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 50});
     vec![
-        mount(Call::new(Get, "/rooms", "All rooms.").answers::<Rooms>(200), lists::rooms::<O>),
+        mount(Call::new(Get, "/rooms", "All rooms.").pages().answers::<Rooms>(200), lists::rooms::<O>),
         mount(
             Call::new(Post, "/rooms", "Make a room.")
                 .takes::<AddRoom>()
@@ -149,7 +149,9 @@ fn in_rooms<O: Office>() -> Vec<Mounted<O>> {
             rooms::add::<O>,
         ),
         mount(
-            Call::new(Get, "/rooms/{id}", "A room's settings, members and counts.").answers::<ShownRoom>(200),
+            Call::new(Get, "/rooms/{id}", "A room's settings, members and counts.")
+                .pages()
+                .answers::<ShownRoom>(200),
             rooms::show::<O>,
         ),
         mount(
@@ -186,7 +188,7 @@ fn in_rooms<O: Office>() -> Vec<Mounted<O>> {
 fn of_server<O: Office>() -> Vec<Mounted<O>> {
     vec![
         mount(
-            Call::of_server(Get, "/workspaces", "All workspaces.").answers::<ListedWorkspaces>(200),
+            Call::of_server(Get, "/workspaces", "All workspaces.").pages().answers::<ListedWorkspaces>(200),
             workspaces::list::<O>,
         ),
         mount(
@@ -202,6 +204,7 @@ fn of_server<O: Office>() -> Vec<Mounted<O>> {
         ),
         mount(
             Call::new(Get, "/connections", "Open connections, of one workspace or of all.")
+                .pages()
                 .answers::<Connections>(200),
             connections::list::<O>,
         ),
@@ -212,7 +215,7 @@ fn of_server<O: Office>() -> Vec<Mounted<O>> {
             connections::close::<O>,
         ),
         mount(
-            Call::new(Get, "/nodes", "Node ids that belong to a key.").answers::<BoundNodes>(200),
+            Call::new(Get, "/nodes", "Node ids that belong to a key.").pages().answers::<BoundNodes>(200),
             nodes::list::<O>,
         ),
         mount(
@@ -227,6 +230,7 @@ fn of_server<O: Office>() -> Vec<Mounted<O>> {
         ),
         mount(
             Call::of_server(Get, "/blocks", "Addresses that are kept out, by a security rule or a limit.")
+                .pages()
                 .answers::<Blocks>(200),
             blocks::list::<O>,
         ),

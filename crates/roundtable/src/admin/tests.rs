@@ -24,7 +24,7 @@ use crate::auth::secrets::{Held, Secrets};
 use crate::auth::{Directory, Identifier};
 use crate::clock;
 use crate::config::Auth;
-use crate::log::{Epochs, Verified};
+use crate::log::{Epochs, Shown, Verified};
 use crate::transport::report::Listed;
 
 pub(crate) const TOKEN: &str = "the-admin-token";
@@ -109,13 +109,14 @@ impl Office for Memory {
         self.carry_out(actor, &command)
     }
 
-    async fn page(&self, room: &RoomId, before: Option<Offset>, limit: usize) -> Result<Vec<Record>, Error> {
+    async fn page(&self, room: &RoomId, before: Option<Offset>, limit: usize) -> Result<Shown, Error> {
         let mut found = self.records(|record| {
             record.room.as_ref() == Some(room)
                 && matches!(record.event, Event::MessagePosted(_))
                 && before.is_none_or(|before| record.offset < before)
         });
-        Ok(found.split_off(found.len().saturating_sub(limit)))
+        let start = found.len().saturating_sub(limit);
+        Ok(Shown { records: found.split_off(start), more: start > 0 })
     }
 
     async fn read(&self, after: Offset, limit: usize) -> Result<Vec<Record>, Error> {

@@ -297,7 +297,7 @@ pub struct SentMessage {
 pub struct HistoryQuery {
     /// Only what is before this cursor.
     pub before: Option<String>,
-    /// At most so many, 1 to 1,000; 50 if absent.
+    /// At most so many, 1 to 1,000; 50 if absent. A page has at most 200.
     pub limit: Option<usize>,
 }
 
@@ -308,6 +308,9 @@ pub struct History {
     pub room: String,
     /// The messages, oldest first.
     pub messages: Vec<Seen>,
+    /// The cursor before which older ones are, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// `GET /tail`: newline-delimited JSON until the client goes.
@@ -342,6 +345,9 @@ pub struct AddedWorkspace {
 pub struct ListedWorkspaces {
     /// By name.
     pub workspaces: Vec<ListedWorkspace>,
+    /// What the next page comes after, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// A workspace in a list.
@@ -396,8 +402,13 @@ pub struct ShownRoom {
     pub agent: Option<String>,
     /// An object of the clients' own.
     pub metadata: Value,
-    /// Its members.
+    /// A page of its members.
     pub members: Vec<ShownMember>,
+    /// How many members it has.
+    pub member_count: usize,
+    /// The member after which the next page is, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
     /// How many messages were said in it.
     pub messages: u64,
     /// Tokens spent in it, as the messages report.
@@ -467,6 +478,9 @@ pub struct Backup {
 pub struct Users {
     /// By name.
     pub users: Vec<ListedUser>,
+    /// What the next page comes after, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// An account in a list.
@@ -490,6 +504,9 @@ pub struct ListedUser {
 pub struct Agents {
     /// By id.
     pub agents: Vec<ListedAgent>,
+    /// What the next page comes after, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// An agent in a list.
@@ -517,6 +534,9 @@ pub struct ListedAgent {
 pub struct Keys {
     /// By public half.
     pub keys: Vec<ListedKey>,
+    /// What the next page comes after, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// A key in a list: for a user, or for an agent and a room.
@@ -545,6 +565,9 @@ pub struct ListedKey {
 pub struct Rooms {
     /// By id.
     pub rooms: Vec<ListedRoom>,
+    /// What the next page comes after, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// A room in a list.

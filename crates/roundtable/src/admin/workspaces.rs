@@ -7,6 +7,8 @@ use roundtable_core::ids::WorkspaceId;
 use roundtable_dialects::iso::iso;
 
 use crate::admin::answer::{Refused, body, json_response};
+use crate::admin::asked::Asked;
+use crate::admin::pages::PageQuery;
 use crate::admin::wire::{AddWorkspace, AddedWorkspace, ListedWorkspace, ListedWorkspaces};
 use crate::admin::{Office, Whole};
 use crate::auth::keys;
@@ -21,10 +23,15 @@ pub async fn add<O: Office>(Shared(admin): Whole<O>, bytes: Bytes) -> Result<Res
 }
 
 /// `GET /workspaces`.
-pub async fn list<O: Office>(Shared(admin): Whole<O>) -> Response {
+pub async fn list<O: Office>(
+    Shared(admin): Whole<O>,
+    Asked(asked): Asked<PageQuery>,
+) -> Result<Response, Refused> {
+    let after = asked.after(WorkspaceId::new)?;
     let default = |id: &WorkspaceId| admin.office.within(id).is_some_and(|office| office.is_default());
     let all = admin.office.workspaces().into_iter();
     let mut workspaces: Vec<ListedWorkspace> = all
+        .filter(|(id, _)| after.as_ref().is_none_or(|after| id > after))
         .map(|(id, state)| ListedWorkspace {
             workspace: id.to_string(),
             default: default(&id),
@@ -36,5 +43,6 @@ pub async fn list<O: Office>(Shared(admin): Whole<O>) -> Response {
         })
         .collect();
     workspaces.sort_by(|a, b| a.workspace.cmp(&b.workspace));
-    json_response(200, &ListedWorkspaces { workspaces })
+    let (workspaces, next) = asked.of(workspaces, |one| one.workspace.clone())?;
+    Ok(json_response(200, &ListedWorkspaces { workspaces, next }))
 }

@@ -1,7 +1,6 @@
 //! Commands about blocks: which addresses are refused, and letting one in again.
 
 use clap::{Args, Subcommand};
-use serde_json::json;
 
 use crate::admin::blocks::{Blocks, Lift};
 use crate::cli::client::Failure;
@@ -25,7 +24,7 @@ impl BlockCommand {
     pub(super) fn run(&self, target: &Target, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         match self {
             Self::List => {
-                let found: Blocks = client(target)?.ask("GET", "/blocks", &json!({}))?;
+                let found: Blocks = client(target)?.all("/blocks", "blocks")?;
                 let lines = found.blocks.iter().map(|block| {
                     let at = block.listener.as_deref().unwrap_or("all listeners");
                     let of = block.account.as_ref().map_or(String::new(), |who| format!(" of {who}"));

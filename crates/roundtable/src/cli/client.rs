@@ -22,8 +22,8 @@ const DATA: &str = "data";
 const LOOKS: u32 = 50;
 /// How long an answer may take: writes wait for a disk, passwords for their turn.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Largest answer in bytes: a page of 1,000 messages of 1 MiB.
-const MAX_ANSWER: u64 = 1 << 30;
+/// Largest answer in bytes: pages have 1 MiB, and a single thing may have more.
+const MAX_ANSWER: u64 = 64 << 20;
 
 /// Why a command did not succeed.
 #[derive(Debug, PartialEq, Eq)]
@@ -128,6 +128,27 @@ impl Client {
         let body = response.body_mut().with_config().limit(MAX_ANSWER);
         let text = body.read_to_string().map_err(|error| self.lost(&error))?;
         serde_json::from_str(&text).map_err(|error| Failure::Answer(error.to_string()))
+    }
+
+    /// A whole list, page by page: `items` is where a page has its part of it.
+    pub fn all<T: DeserializeOwned>(&self, path: &str, items: &str) -> Result<T, Failure> {
+        let missing = || Failure::Answer(format!("it has no {items}"));
+        let mut whole: Value = self.ask("GET", path, &Value::Null)?;
+        while let Some(next) = whole.as_object_mut().and_then(|list| list.remove("next")) {
+            let next = next.as_str().ok_or_else(missing)?;
+            let mut page: Value =
+                self.ask("GET", &format!("{path}?after={}", encoded(next)), &Value::Null)?;
+            let more = page.get_mut(items).and_then(Value::as_array_mut).map(std::mem::take);
+            whole
+                .get_mut(items)
+                .and_then(Value::as_array_mut)
+                .ok_or_else(missing)?
+                .extend(more.ok_or_else(missing)?);
+            if let (Some(next), Some(list)) = (page.get_mut("next").map(Value::take), whole.as_object_mut()) {
+                list.insert("next".into(), next);
+            }
+        }
+        serde_json::from_value(whole).map_err(|error| Failure::Answer(error.to_string()))
     }
 
     /// A request whose answer is lines of JSON without end; calls `line` with each. Fails when the server closes.

@@ -24,7 +24,7 @@ impl ConnectionsCommand {
         let client = client(target)?;
         match self {
             Self::List => {
-                let all: Connections = client.ask("GET", "/connections", &Value::Null)?;
+                let all: Connections = client.all("/connections", "connections")?;
                 list(terminal, target, &all, all.connections.iter().map(line))
             }
             Self::Close { id } => {

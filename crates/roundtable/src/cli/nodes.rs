@@ -1,7 +1,7 @@
 //! Commands about nodes: which key an id belongs to.
 
 use clap::Subcommand;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::admin::nodes::{BindNode, BoundNode, BoundNodes};
 use crate::cli::client::{Failure, encoded};
@@ -30,7 +30,7 @@ impl NodeCommand {
         let client = client(target)?;
         match self {
             Self::List => {
-                let found: BoundNodes = client.ask("GET", "/nodes", &Value::Null)?;
+                let found: BoundNodes = client.all("/nodes", "nodes")?;
                 let line = |node: &BoundNode| {
                     let by = if node.approved { "approved" } else { "by itself" };
                     format!("{}\t{}\t{by}", node.node_id, node.public_key.as_deref().unwrap_or("-"))

@@ -120,7 +120,7 @@ fn remove_user(name: &str, target: &Target, terminal: &mut Terminal<'_>) -> Resu
 }
 
 fn list_users(target: &Target, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
-    let all: Users = client(target)?.ask("GET", "/users", &Value::Null)?;
+    let all: Users = client(target)?.all("/users", "users")?;
     let line = |user: &ListedUser| {
         let notes = notes([("disabled", user.disabled), ("online", user.online)]);
         format!("{}  {}{notes}", user.username, role_name(user.role))
@@ -206,7 +206,7 @@ impl AgentCommand {
                 return show_secret(&added, target, terminal);
             }
             Self::List => {
-                let all: Agents = client.ask("GET", "/agents", &Value::Null)?;
+                let all: Agents = client.all("/agents", "agents")?;
                 let line = |agent: &ListedAgent| {
                     let notes = notes([("suspended", agent.suspended), ("online", agent.online)]);
                     format!("{}  {}{notes}", agent.agent_id, agent.name)
@@ -286,7 +286,7 @@ impl KeyCommand {
                 done(terminal, target, (&added, &words), &lost)
             }
             Self::List => {
-                let all: Keys = client.ask("GET", "/keys", &Value::Null)?;
+                let all: Keys = client.all("/keys", "keys")?;
                 list(terminal, target, &all, all.keys.iter().map(key_line))
             }
             Self::Revoke { key_id } => {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::admin::records::Seen;
 use crate::admin::wire::{AddRoom, History, ListedRoom, Rooms, SendMessage, SentMessage, ShownRoom};
-use crate::cli::client::{Failure, encoded};
+use crate::cli::client::{Client, Failure, encoded};
 use crate::cli::{Target, Terminal, changed, client, list, show};
 
 #[derive(Subcommand, Debug)]
@@ -70,7 +70,7 @@ impl RoomCommand {
                 changed(terminal, target, &done, &words)
             }
             Self::List => {
-                let all: Rooms = client.ask("GET", "/rooms", &Value::Null)?;
+                let all: Rooms = client.all("/rooms", "rooms")?;
                 let line = |room: &ListedRoom| {
                     format!(
                         "{}  {}  {} members  {} messages",
@@ -80,19 +80,40 @@ impl RoomCommand {
                 list(terminal, target, &all, all.rooms.iter().map(line))
             }
             Self::Show { id } => {
-                let room: ShownRoom = client.ask("GET", &format!("/rooms/{}", encoded(&id)), &Value::Null)?;
+                let room: ShownRoom = client.all(&format!("/rooms/{}", encoded(&id)), "members")?;
                 show(terminal, target, &room, &in_words(&room))
             }
             Self::History { id, limit, before } => {
-                let before = before.map(|cursor| format!("&before={cursor}")).unwrap_or_default();
-                let path = format!("/rooms/{}/messages?limit={limit}{before}", encoded(&id));
-                let history: History = client.ask("GET", &path, &Value::Null)?;
+                let history =
+                    history(&client, &id, usize::from(limit), before.map(|cursor| cursor.to_string()))?;
                 if target.json {
                     return show(terminal, target, &history, "");
                 }
                 history.messages.iter().try_for_each(|message| terminal.say(&message.line()))
             }
         }
+    }
+}
+
+/// The newest messages of a room, page by page.
+fn history(
+    client: &Client,
+    room: &str,
+    limit: usize,
+    mut before: Option<String>,
+) -> Result<History, Failure> {
+    let mut whole = History { room: room.to_owned(), messages: Vec::new(), next: None };
+    loop {
+        let left = limit - whole.messages.len();
+        let from = before.map(|cursor| format!("&before={cursor}")).unwrap_or_default();
+        let path = format!("/rooms/{}/messages?limit={left}{from}", encoded(room));
+        let page: History = client.ask("GET", &path, &Value::Null)?;
+        whole.messages.splice(0..0, page.messages);
+        whole.next.clone_from(&page.next);
+        if page.next.is_none() || whole.messages.len() >= limit {
+            return Ok(whole);
+        }
+        before = page.next;
     }
 }
 
@@ -143,8 +164,7 @@ pub(super) fn tail(args: &TailArgs, target: &Target, terminal: &mut Terminal<'_>
     let client = client(target)?.patient();
     let mut since = args.since.map(|cursor| cursor.to_string());
     if let (Some(room), None) = (&args.room, &since) {
-        let path = format!("/rooms/{}/messages?limit={SHOWN_FIRST}", encoded(room));
-        let last: History = client.ask("GET", &path, &Value::Null)?;
+        let last = history(&client, room, SHOWN_FIRST, None)?;
         for seen in &last.messages {
             show(terminal, target, seen, &seen.line())?;
         }

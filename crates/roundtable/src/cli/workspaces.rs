@@ -1,7 +1,7 @@
 //! Commands about workspaces.
 
 use clap::Subcommand;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::admin::renewal::RenewedDomainKey;
 use crate::admin::wire::{AddWorkspace, AddedWorkspace, ListedWorkspace, ListedWorkspaces};
@@ -48,7 +48,7 @@ impl WorkspaceCommand {
                 done(terminal, target, (&renewed, &words), &lost)
             }
             Self::List => {
-                let all: ListedWorkspaces = client.ask("GET", "/workspaces", &Value::Null)?;
+                let all: ListedWorkspaces = client.all("/workspaces", "workspaces")?;
                 let line = |one: &ListedWorkspace| {
                     let default = if one.default { "  default" } else { "" };
                     let ListedWorkspace { workspace, users, agents, rooms, .. } = one;

@@ -212,10 +212,14 @@ impl Log for MemoryLog {
 
     fn read_room(&self, workspace: &WorkspaceId, room: &RoomId, page: Page) -> Result<Vec<Record>, Error> {
         let upto = page.before.map_or(u64::MAX, |offset| offset.0.saturating_sub(1));
-        let span = Span { upto: Offset(upto), ..Span::after(Offset(0)) };
+        let span = Span { upto: Offset(upto), ..Span::after(page.after.unwrap_or_default()) };
         let said = |r: &Record| r.room.as_ref() == Some(room) && matches!(r.event, Event::MessagePosted(_));
-        let newest = self.select(workspace, span, said).into_iter().rev().take(page.limit);
-        let mut found = fitting(newest, page.bytes);
+        let mut messages = self.select(workspace, span, said);
+        if page.after.is_some() {
+            return Ok(fitting(messages.into_iter().skip(page.skip).take(page.limit), page.bytes));
+        }
+        messages.reverse();
+        let mut found = fitting(messages.into_iter().skip(page.skip).take(page.limit), page.bytes);
         found.reverse();
         Ok(found)
     }

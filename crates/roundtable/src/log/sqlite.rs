@@ -23,11 +23,10 @@ use rusqlite::Connection;
 
 use super::codec::{self, Row};
 use super::{
-    Allowance, Append, AppendError, Appended, ClientMark, Done, Found, Loaded, Log, Page, Sought, Span,
-    Verified, Wanted,
+    Append, AppendError, Appended, ClientMark, Done, Found, Loaded, Log, Page, Sought, Span, Verified, Wanted,
 };
 use postings::{AllPending, CHUNK, Gathered};
-use reader::Readers;
+use reader::{Picked, Readers};
 use writer::{Answer, Job, Prepared, Writer};
 
 /// The file in the data directory.
@@ -271,26 +270,31 @@ impl Log for SqliteLog {
         places: &[Offset],
         bytes: usize,
     ) -> Result<Vec<Record>, Error> {
-        let all = (None, usize::MAX, &mut Allowance::of(bytes));
-        self.readers.ask(|connection| reader::read_at(connection, workspace, places, all))
+        let mut all = Picked::all(usize::MAX, bytes);
+        self.readers.ask(|connection| reader::read_at(connection, workspace, places, &mut all))
     }
 
     fn read_room(&self, workspace: &WorkspaceId, room: &RoomId, page: Page) -> Result<Vec<Record>, Error> {
-        let topics = [(Topic::Room(room.clone()), Offset(0))];
-        let limit = page.limit.clamp(LEAST_LOOKED_UP, CHUNK);
+        let newest = page.after.is_none();
+        let mut topics = [(Topic::Room(room.clone()), page.after.unwrap_or_default())];
+        let limit = page.limit.saturating_add(page.skip).clamp(LEAST_LOOKED_UP, CHUNK);
         let mut upto = page.before.map_or(Offset(u64::MAX), |before| Offset(before.0.saturating_sub(1)));
-        let (mut found, mut allowance) = (Vec::new(), Allowance::of(page.bytes));
-        while found.len() < page.limit && !allowance.is_full() {
-            let places = self.places(workspace, &Sought { topics: &topics, upto, limit, newest: true })?;
-            let messages = (Some("message.posted"), page.limit - found.len(), &mut allowance);
-            let read = |connection: &Connection| reader::read_at(connection, workspace, &places, messages);
+        let mut wanted = Picked::all(page.limit, page.bytes);
+        (wanted.kind, wanted.skip) = (Some("message.posted"), page.skip);
+        let mut found = Vec::new();
+        while !wanted.is_full() {
+            let places = self.places(workspace, &Sought { topics: &topics, upto, limit, newest })?;
+            let read = |connection: &Connection| reader::read_at(connection, workspace, &places, &mut wanted);
             found.extend(self.readers.ask(read)?);
-            match places.last().filter(|_| places.len() >= limit) {
-                Some(last) => upto = Offset(last.0.saturating_sub(1)),
-                None => break,
+            match (places.last().filter(|_| places.len() >= limit), &mut topics) {
+                (Some(last), _) if newest => upto = Offset(last.0.saturating_sub(1)),
+                (Some(last), [(_, after)]) => *after = *last,
+                (None, _) => break,
             }
         }
-        found.reverse();
+        if newest {
+            found.reverse();
+        }
         Ok(found)
     }
 

@@ -22,7 +22,7 @@ const START: Duration = Duration::from_secs(60);
 /// The default listeners, on free ports: agents, people, nodes.
 const LISTENERS: [BareWs; 3] = [BareWs::Hive, BareWs::MegaBot, BareWs::Auto];
 /// Records of one page of a room's history.
-const PAGE: usize = 1_000;
+const PAGE: usize = 200;
 
 /// Where a server keeps its data and how it is started, over its restarts.
 #[derive(Clone, Debug)]
@@ -214,9 +214,9 @@ impl Doors {
             let text =
                 |seen: &Seen| seen.event.pointer("/content/text").and_then(Value::as_str).map(first_word);
             texts.extend(page.messages.iter().rev().filter_map(text));
-            match page.messages.first() {
-                Some(first) if page.messages.len() == PAGE => before = format!("&before={}", first.cursor),
-                _ => break,
+            match page.next {
+                Some(next) => before = format!("&before={next}"),
+                None => break,
             }
         }
         texts.reverse();

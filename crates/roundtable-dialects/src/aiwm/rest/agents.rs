@@ -25,11 +25,11 @@ pub(super) async fn handle(parts: &[&str], request: &Request<'_>, desk: &impl De
         return Err(Failure::new(403, "Agents are for who has an account"));
     }
     match (request.method, parts) {
-        ("GET", []) => list(request, &who, desk),
+        ("GET", []) => list(request, &who, desk).await,
         ("POST", []) => create(request, &who, desk).await,
         ("GET", [id]) => {
             let state = state_of(&who, desk)?;
-            Ok(Response::json(200, &document(agent(&state, id)?, &who)))
+            Ok(Response::json(200, &whole(agent(&state, id)?, &who)))
         }
         ("PUT", [id]) => change(id, request, &who, desk).await,
         ("DELETE", [id]) => remove(id, &who, desk).await,
@@ -38,16 +38,20 @@ pub(super) async fn handle(parts: &[&str], request: &Request<'_>, desk: &impl De
         ("POST", [id, "credentials", "regenerate"]) => new_secret(id, &who, desk).await,
         ("POST", [id, "disconnect"]) => disconnect(id, &who, desk).await,
         ("POST", [id, "anonymous-token"]) => visitors::make(id, request, &who, desk).await,
-        ("GET", [id, "anonymous-tokens"]) => visitors::list(id, &who, desk),
+        ("GET", [id, "anonymous-tokens"]) => visitors::list(id, request, &who, desk),
         ("DELETE", [id, "anonymous-tokens", token]) => visitors::revoke((id, token), &who, desk).await,
         _ => Err(nothing_here(request)),
     }
 }
 
 /// An agent as a document, without its secret.
-fn document(agent: &Agent, who: &Identity) -> Value {
-    let metadata: Map<String, Value> = agent.card.metadata.read().unwrap_or_default();
+fn whole(agent: &Agent, who: &Identity) -> Value {
     let config: Value = agent.card.config.as_ref().and_then(|config| config.read()).unwrap_or_default();
+    document(agent, who, super::member_or(&config, "settings", json!({})))
+}
+
+fn document(agent: &Agent, who: &Identity, settings: Value) -> Value {
+    let metadata: Map<String, Value> = agent.card.metadata.read().unwrap_or_default();
     let kept = |name: &str, otherwise: Value| metadata.get(name).cloned().unwrap_or(otherwise);
     let kind = Some(agent.card.kind.as_str()).filter(|kind| TYPES.contains(kind)).unwrap_or("autonomous");
     let owner = agent.owner.as_ref().map_or("", |user| user.as_str());
@@ -61,7 +65,7 @@ fn document(agent: &Agent, who: &Identity) -> Value {
         "tags": kept("tags", json!([])),
         "allowedToolIds": kept("allowedToolIds", json!([])),
         "instructionId": kept("instructionId", Value::Null),
-        "settings": super::member_or(&config, "settings", json!({})),
+        "settings": settings,
         "owner": { "orgId": who.workspace.as_str(), "groupId": "", "userId": owner, "agentId": "", "appId": "" },
         "createdBy": owner,
         "isDeleted": false,
@@ -70,9 +74,11 @@ fn document(agent: &Agent, who: &Identity) -> Value {
     })
 }
 
-fn list(request: &Request<'_>, who: &Identity, desk: &impl Desk) -> Answer {
+/// Lists are not filtered and sorted by settings: those may be large.
+async fn list(request: &Request<'_>, who: &Identity, desk: &impl Desk) -> Answer {
     let state = state_of(who, desk)?;
-    lists::page(request, state.agents().map(|agent| document(agent, who)).collect())
+    let sketch = |agent: &Agent| document(agent, who, json!({}));
+    lists::page(request, desk, state.agents(), sketch, |agent| whole(agent, who)).await
 }
 
 const STATUSES: [&str; 4] = ["active", "inactive", "busy", "suspended"];
@@ -178,7 +184,7 @@ async fn create(request: &Request<'_>, who: &Identity, desk: &impl Desk) -> Answ
         let changes = AgentChanges { suspended: Some(true), ..AgentChanges::default() };
         state = ask(desk, who, Command::UpdateAgent(id.clone(), changes)).await?;
     }
-    Ok(Response::json(201, &document(agent(&state, id.as_str())?, who)))
+    Ok(Response::json(201, &whole(agent(&state, id.as_str())?, who)))
 }
 
 async fn change(id: &str, request: &Request<'_>, who: &Identity, desk: &impl Desk) -> Answer {
@@ -205,7 +211,7 @@ async fn change(id: &str, request: &Request<'_>, who: &Identity, desk: &impl Des
     if let Some(hash) = hash {
         after = ask(desk, who, Command::SetAgentSecret(known.id.clone(), hash)).await?;
     }
-    Ok(Response::json(200, &document(agent(&after, id)?, who)))
+    Ok(Response::json(200, &whole(agent(&after, id)?, who)))
 }
 
 async fn remove(id: &str, who: &Identity, desk: &impl Desk) -> Answer {

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use super::super::encode::{self, conversation};
 use super::{Answer, Failure, ask, bearer_of, body, lists, nothing_here, start, state_of};
-use crate::rest::{Desk, Request, Response};
+use crate::pages::{MOST_ITEMS, fill};
+use crate::rest::{Desk, PageOf, Request, Response};
 use crate::session::{Ask, Identity, Token, query_value};
 
 pub(super) async fn handle(parts: &[&str], request: &Request<'_>, desk: &impl Desk) -> Answer {
@@ -20,15 +21,18 @@ pub(super) async fn handle(parts: &[&str], request: &Request<'_>, desk: &impl De
     match (request.method, parts) {
         ("GET", []) => {
             let state = state_of(&who, desk)?;
-            lists::page(request, readable(&state, &who).map(|room| document(room, &who)).collect())
+            let shown = |room: &Room| document(room, &who);
+            lists::page(request, desk, readable(&state, &who), shown, shown).await
         }
         ("POST", []) => create(request, &who, desk).await,
-        ("GET", ["my-conversations"]) => {
-            newest_first(request, &who, desk, |room| room.members.contains_key(&who.principal))
-        }
-        ("GET", ["agent", agent]) => {
-            newest_first(request, &who, desk, |room| encode::served_by(room).as_deref() == Some(*agent))
-        }
+        ("GET", ["my-conversations"]) => newest_first(request, &who, (desk, &who.principal), |_| true),
+        ("GET", ["agent", id]) => match AgentId::new(id) {
+            Err(_) => Ok(lists::bare(request, &[], None)),
+            // It is in all conversations that it serves.
+            Ok(agent) => newest_first(request, &who, (desk, &Principal::Agent(agent)), |room| {
+                encode::served_by(room).as_deref() == Some(*id)
+            }),
+        },
         ("GET", [id]) => {
             let state = state_of(&who, desk)?;
             Ok(Response::json(200, &document(readable_room(&state, id, &who)?, &who)))
@@ -65,8 +69,9 @@ struct Marks {
 
 /// Whether somebody may read a room: its participants, who runs the organisation, and anybody in it if it is open.
 fn may_read(state: &State, room: &Room, who: &Principal) -> bool {
-    let deleted = room.card.metadata.read::<Marks>().is_some_and(|marks| marks.is_deleted);
-    !deleted && access::may_join_room(state, room, who, who)
+    // What is deleted is closed too: of others the metadata need not be read.
+    let marked = || room.card.metadata.read::<Marks>().is_some_and(|marks| marks.is_deleted);
+    access::may_join_room(state, room, who, who) && !(room.status == RoomStatus::Closed && marked())
 }
 
 fn readable<'a>(state: &'a State, who: &'a Identity) -> impl Iterator<Item = &'a Room> {
@@ -82,20 +87,28 @@ pub(super) fn readable_room<'a>(state: &'a State, id: &str, who: &Identity) -> R
         .ok_or_else(|| Failure::new(404, format!("Conversation with ID {shown} not found")))
 }
 
+/// Some of the conversations that somebody is in. What comes after them is in the `Link` header.
 fn newest_first(
     request: &Request<'_>,
     who: &Identity,
-    desk: &impl Desk,
+    (desk, inside): (&impl Desk, &Principal),
     wanted: impl Fn(&Room) -> bool,
 ) -> Answer {
     let state = state_of(who, desk)?;
     let status = status_named(query_value(request.query, "status"))?;
-    let mut rooms: Vec<&Room> = readable(&state, who)
-        .filter(|room| wanted(room) && status.is_none_or(|status| room.status == status))
-        .collect();
-    rooms.sort_by_key(|room| std::cmp::Reverse((room.updated_at, room.id.clone())));
-    let documents: Vec<Value> = rooms.into_iter().map(|room| document(room, who)).collect();
-    Ok(Response::json(200, &documents))
+    let part = lists::Part::of(request, MOST_ITEMS)?;
+    let rooms = state.rooms_of(inside).filter_map(|id| state.room(id));
+    let fits = |room: &&Room| {
+        status.is_none_or(|status| room.status == status)
+            && may_read(&state, room, &who.principal)
+            && wanted(room)
+    };
+    let mut rooms: Vec<&Room> = rooms.filter(fits).collect();
+    rooms.sort_unstable_by(|a, b| b.updated_at.cmp(&a.updated_at).then_with(|| b.id.cmp(&a.id)));
+    let part_of = rooms.iter().skip(part.skip).map(|room| document(room, who));
+    let (documents, more) = fill(part_of, part.limit);
+    let next = more.then(|| format!("skip={}", part.skip.saturating_add(documents.len())));
+    Ok(lists::bare(request, &documents, next))
 }
 
 fn status_named(name: Option<String>) -> Result<Option<RoomStatus>, Failure> {
@@ -209,8 +222,9 @@ async fn with_member(
 async fn summary(id: &str, who: &Identity, desk: &impl Desk) -> Answer {
     let state = state_of(who, desk)?;
     let room = readable_room(&state, id, who)?;
-    let page = desk.page(who, &room.id, None, encode::SUMMARISED).await?;
-    let summary = encode::summary(room, &page);
+    let newest = PageOf { limit: encode::SUMMARISED as usize, ..PageOf::default() };
+    let page = desk.page(who, &room.id, newest).await?;
+    let summary = encode::summary(room, &page.records);
     if access::may_manage_room(&state, room, &who.principal) {
         ask(desk, who, Command::Summarise(room.id.clone(), summary.clone())).await?;
     }

@@ -1,5 +1,5 @@
-//! REST of messages: saying, paging, searching, counting (notes §10). The log has pages from the newest backwards; what
-//! asks for anything else walks them.
+//! REST of messages: saying, paging, searching, counting (notes §10). What asks for some of a conversation's messages walks
+//! over pages of them, as far as one request may.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +10,8 @@ use roundtable_core::ids::{MessageId, RoomId};
 use roundtable_core::messages::{Delete, Message as Said};
 use roundtable_core::rooms::Room;
 use roundtable_core::state::State;
+use roundtable_core::time::{Cursor, Offset};
+use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -20,7 +22,9 @@ use super::super::reply::as_said;
 use super::super::wire::send;
 use super::conversations::readable_room;
 use super::{Answer, Failure, ask, bearer_of, lists, nothing, nothing_here, state_of};
-use crate::rest::{Desk, Request, Response};
+use crate::cursor;
+use crate::pages::{Filling, MOST_ITEMS};
+use crate::rest::{Desk, Page, PageOf, Request, Response};
 use crate::session::{Ask, Identity, Token, query_value};
 
 pub(super) async fn handle(parts: &[&str], request: &Request<'_>, desk: &impl Desk) -> Answer {
@@ -29,7 +33,7 @@ pub(super) async fn handle(parts: &[&str], request: &Request<'_>, desk: &impl De
     let read = Reading { state: &state, who: &who, desk };
     match (request.method, parts) {
         ("POST", []) => read.say(request).await,
-        ("GET", ["thread", id]) => read.thread(id).await,
+        ("GET", ["thread", id]) => read.thread(id, request).await,
         ("GET", [id]) => read.one(id).await,
         ("DELETE", [id]) => read.delete(id).await,
         ("GET", ["conversation", room]) => read.page(readable_room(&state, room, &who)?, request).await,
@@ -40,10 +44,17 @@ pub(super) async fn handle(parts: &[&str], request: &Request<'_>, desk: &impl De
     }
 }
 
-/// How many records are read at a time.
-const CHUNK: u32 = 200;
-/// How many messages one request walks over at most; the log is long, a request is not.
-const MOST_WALKED: usize = 100_000;
+/// How many messages one request looks at, at most, and how many bytes of them; the log is long, a request is not.
+const MOST_WALKED: (usize, usize) = (100_000, 64 << 20);
+
+/// From where messages are looked at, and in which direction.
+#[derive(Clone, Copy)]
+enum From {
+    /// Backwards from the newest, or from an offset.
+    Before(Option<Offset>),
+    /// Forwards from an offset.
+    After(Offset),
+}
 
 struct Reading<'a, D> {
     state: &'a State,
@@ -61,109 +72,146 @@ impl<D: Desk> Reading<'_, D> {
         RawValue::from_string(text).ok()
     }
 
-    fn documents(&self, records: &[Record]) -> Vec<Box<RawValue>> {
-        records.iter().filter_map(|record| self.document(record)).collect()
-    }
-
-    /// Messages from the newest backwards, until `visit` has had enough. Fails when it wants more than one request gets.
+    /// Looks at messages until `visit` has had enough. Says whether it has seen all there are, or that one request looks at.
     async fn walk(
         &self,
         room: &RoomId,
+        from: From,
         mut visit: impl FnMut(&Record) -> bool + Send,
-    ) -> Result<(), Failure> {
-        let mut before = None;
-        for _ in 0..MOST_WALKED / CHUNK as usize {
-            let page = self.desk.page(self.who, room, before, CHUNK).await?;
-            for record in page.iter().rev() {
+    ) -> Result<Walked, Failure> {
+        let (mut from, mut left) = (from, MOST_WALKED);
+        loop {
+            let page = match from {
+                From::Before(before) => PageOf { before, limit: MOST_ITEMS, ..PageOf::default() },
+                From::After(after) => PageOf { after: Some(after), limit: MOST_ITEMS, ..PageOf::default() },
+            };
+            let backwards = matches!(from, From::Before(_));
+            let Page { mut records, more } = self.desk.page(self.who, room, page).await?;
+            if backwards {
+                records.reverse();
+            }
+            for record in &records {
                 if !visit(record) {
-                    return Ok(());
+                    return Ok(Walked::Enough);
                 }
+                let size = said(record).map_or(0, |said| {
+                    said.content.as_text().len() + said.parts.as_ref().map_or(0, |parts| parts.as_str().len())
+                });
+                left = (left.0.saturating_sub(1), left.1.saturating_sub(size));
             }
-            match page.first() {
-                Some(first) => before = Some(first.offset),
-                None => return Ok(()),
+            let Some(last) = records.last().filter(|_| more) else { return Ok(Walked::All) };
+            if left.0 == 0 || left.1 == 0 {
+                return Ok(Walked::TooFar);
             }
+            from = if backwards { From::Before(Some(last.offset)) } else { From::After(last.offset) };
         }
-        Err(Failure::new(400, "What is asked for lies more than 100,000 messages back"))
     }
 
-    /// The newest messages that fit, at most so many, newest first.
-    async fn newest(
+    /// The messages that fit, from somewhere on, as a list, at most so many; where it ends early, `Link` says where it goes on.
+    async fn found(
         &self,
         room: &Room,
-        most: usize,
+        (request, from, most): (&Request<'_>, From, usize),
+        first: Option<&Record>,
         fits: impl Fn(&Said) -> bool + Send + Sync,
-    ) -> Result<Vec<Record>, Failure> {
-        let mut found = Vec::new();
-        self.walk(&room.id, |record| {
-            if found.len() < most && said(record).is_some_and(&fits) {
-                found.push(record.clone());
+    ) -> Result<(Vec<Box<RawValue>>, Option<String>), Failure> {
+        let mut filling = Filling::of(most);
+        if let Some(document) = first.and_then(|record| self.document(record)) {
+            filling.take(&document);
+        }
+        let (from, name) = match (from, Cut::read(request)?) {
+            (From::Before(_), cut) => (From::Before(cut.before), "before"),
+            (From::After(after), cut) => {
+                (From::After(cut.after.map_or(after, |cut| cut.max(after))), "after")
             }
-            found.len() < most
-        })
-        .await?;
-        Ok(found)
+        };
+        let mut last = None;
+        let walked = self
+            .walk(&room.id, from, |record| {
+                let wanted = said(record).is_some_and(&fits);
+                let taken = !wanted || self.document(record).is_none_or(|document| filling.take(&document));
+                if taken {
+                    last = Some(record.offset);
+                }
+                taken
+            })
+            .await?;
+        let end = last.filter(|_| walked != Walked::All).map(|offset| Cursor { epoch: 0, offset });
+        Ok((filling.items(), end.map(|end| format!("{name}={end}"))))
     }
 
     /// `GET /messages/conversation/:cid`: pages count from the oldest.
     async fn page(&self, room: &Room, request: &Request<'_>) -> Answer {
-        let (page, limit) = (lists::number(request, "page", 1)?, lists::limit(request, 50)?);
+        let part = lists::Part::of(request, 50)?;
         let total = usize::try_from(room.messages).unwrap_or(usize::MAX);
-        let start = page.saturating_sub(1).saturating_mul(limit).min(total);
-        let end = start.saturating_add(limit).min(total);
-        let (mut at, mut found) = (total, Vec::new());
-        if start < end {
-            self.walk(&room.id, |record| {
-                at = at.saturating_sub(1);
-                if (start..end).contains(&at) {
-                    found.push(record.clone());
-                }
-                at > start
-            })
-            .await?;
+        let mut filling = Filling::of(part.limit);
+        if part.skip < total {
+            // The first of them is found from the newest, the others follow it.
+            let first = PageOf { skip: total - 1 - part.skip, limit: 1, ..PageOf::default() };
+            let first = self.desk.page(self.who, &room.id, first).await?.records;
+            let after = first.first().map(|record| record.offset);
+            let rest = PageOf { after, limit: part.limit - 1, ..PageOf::default() };
+            let rest = match after.filter(|_| part.limit > 1) {
+                Some(_) => self.desk.page(self.who, &room.id, rest).await?.records,
+                None => Vec::new(),
+            };
+            let mut documents = first.iter().chain(&rest).filter_map(|record| self.document(record));
+            let _ = documents.all(|document| filling.take(&document));
         }
-        found.reverse();
-        let body = json!({ "data": self.documents(&found), "total": total, "page": page, "limit": limit });
-        Ok(Response::json(200, &body))
+        let next = lists::next(&filling, part, total);
+        let mut body = json!({ "total": total, "page": part.page, "limit": part.limit });
+        if let (Some(next), Some(members)) = (next, body.as_object_mut()) {
+            members.insert("next".into(), next.into());
+        }
+        #[derive(Serialize)]
+        struct Shown {
+            data: Vec<Box<RawValue>>,
+            #[serde(flatten)]
+            rest: Value,
+        }
+        Ok(Response::json(200, &Shown { data: filling.items(), rest: body }))
     }
 
     /// What comes after `/messages/conversation/:cid`.
     async fn some(&self, room: &Room, rest: &[&str], request: &Request<'_>) -> Answer {
-        let mut found = match rest {
+        let newest = From::Before(None);
+        let (mut items, next) = match rest {
             ["role", role] => {
                 let named = ["user", "assistant", "system", "tool"].contains(role);
                 if !named {
                     return Err(Failure::invalid("role must be one of user, assistant, system, tool"));
                 }
-                self.newest(room, MOST_FOUND, |said| encode::role(said.role) == *role).await?
+                let fits = |said: &Said| encode::role(said.role) == *role;
+                self.found(room, (request, newest, MOST_ITEMS), None, fits).await?
             }
             ["last", count] => {
                 let count = count.parse::<usize>().ok().filter(|n| *n > 0);
                 let count =
                     count.ok_or_else(|| Failure::invalid("count must be a whole number of at least 1"))?;
-                self.newest(room, count.min(MOST_FOUND), |_| true).await?
+                self.found(room, (request, newest, count), None, |_| true).await?
             }
             ["attachments"] => {
-                let found = self.newest(room, MOST_FOUND, |said| attachments(said) > 0).await?;
-                return Ok(Response::json(200, &self.documents(&found)));
+                let fits = |said: &Said| attachments(said) > 0;
+                let (items, next) = self.found(room, (request, newest, MOST_ITEMS), None, fits).await?;
+                return Ok(lists::bare(request, &items, next));
             }
             ["search"] => {
                 let wanted = query_value(request.query, "q").filter(|q| !q.is_empty());
                 let wanted = wanted.ok_or_else(|| Failure::invalid("q is required"))?.to_lowercase();
                 let has = |said: &Said| said.content.as_text().to_lowercase().contains(&wanted);
-                self.newest(room, MOST_FOUND, has).await?
+                self.found(room, (request, newest, MOST_ITEMS), None, has).await?
             }
             ["statistics"] => return self.statistics(room).await,
             _ => return Err(nothing_here(request)),
         };
-        found.reverse();
-        Ok(Response::json(200, &self.documents(&found)))
+        items.reverse();
+        Ok(lists::bare(request, &items, next))
     }
 
     async fn statistics(&self, room: &Room) -> Answer {
         let (mut roles, mut kinds) = (BTreeMap::<&str, u64>::new(), BTreeMap::<&str, u64>::new());
         let (mut total, mut with_attachments) = (0_u64, 0_u64);
-        self.walk(&room.id, |record| {
+        let walk = self.walk(&room.id, From::Before(None), |record| {
             if let Some(said) = said(record) {
                 total += 1;
                 *roles.entry(encode::role(said.role)).or_default() += 1;
@@ -171,8 +219,12 @@ impl<D: Desk> Reading<'_, D> {
                 with_attachments += u64::from(attachments(said) > 0);
             }
             true
-        })
-        .await?;
+        });
+        if walk.await? == Walked::TooFar {
+            let message =
+                "There are more than 100,000 messages or 64 MiB of them: too many to be counted at once";
+            return Err(Failure::new(400, message));
+        }
         let body = json!({
             "total": total, "byRole": roles, "byType": kinds, "totalTokens": room.tokens,
             "withAttachments": with_attachments,
@@ -218,22 +270,15 @@ impl<D: Desk> Reading<'_, D> {
     }
 
     /// A message and those that answer it, oldest first.
-    async fn thread(&self, id: &str) -> Answer {
+    async fn thread(&self, id: &str, request: &Request<'_>) -> Answer {
         let parent = self.find(id).await?;
         let room = parent.room.as_ref().and_then(|room| self.state.room(room));
-        let mut thread = Vec::new();
-        if let Some(room) = room {
-            self.walk(&room.id, |record| {
-                if said(record).is_some_and(|said| said.reply_to.as_deref() == Some(id)) {
-                    thread.push(record.clone());
-                }
-                record.offset > parent.offset
-            })
-            .await?;
-        }
-        thread.push(parent);
-        thread.reverse();
-        Ok(Response::json(200, &self.documents(&thread)))
+        let room = room.ok_or_else(|| Failure::new(404, format!("Message with ID {id} not found")))?;
+        let answers = |said: &Said| said.reply_to.as_deref() == Some(id);
+        let from = (request, From::After(parent.offset), MOST_ITEMS);
+        let goes_on = query_value(request.query, "after").is_some();
+        let (items, next) = self.found(room, from, Some(&parent).filter(|_| !goes_on), answers).await?;
+        Ok(lists::bare(request, &items, next))
     }
 
     /// `POST /messages`: as `message:send`, but the conversation must be named.
@@ -278,8 +323,36 @@ impl<D: Desk> Reading<'_, D> {
     }
 }
 
-/// Most messages of an answer that has no pages.
-const MOST_FOUND: usize = 1_000;
+/// How a walk over messages ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Walked {
+    /// There are no more.
+    All,
+    /// It has found what it wanted.
+    Enough,
+    /// There are more than one request looks at.
+    TooFar,
+}
+
+/// Where a list goes on, as its `Link` header says.
+#[derive(Default)]
+struct Cut {
+    before: Option<Offset>,
+    after: Option<Offset>,
+}
+
+impl Cut {
+    fn read(request: &Request<'_>) -> Result<Self, Failure> {
+        let read = |name: &str| {
+            let text = query_value(request.query, name).filter(|text| !text.is_empty());
+            let cursor = text.map(|text| cursor::read(&text, 0).ok_or(name)).transpose();
+            cursor
+                .map(|cursor| cursor.map(|cursor| cursor.offset))
+                .map_err(|name| Failure::invalid(format!("{name} must be the cursor of a message")))
+        };
+        Ok(Self { before: read("before")?, after: read("after")? })
+    }
+}
 
 fn attachments(said: &Said) -> usize {
     let parts: Value = said.parts.as_ref().and_then(|parts| parts.read()).unwrap_or_default();

@@ -12,13 +12,13 @@ use roundtable_core::ids::{AgentId, MessageId, Principal, RoomId, UserId, Worksp
 use roundtable_core::json::Json;
 use roundtable_core::repeats::{self, Claim, Firsts};
 use roundtable_core::state::State;
-use roundtable_core::time::{Offset, Time};
+use roundtable_core::time::Time;
 use roundtable_core::users::{UserAdded, UserRole};
 use serde_json::{Value, json};
 
 use super::handle;
 use crate::figures::Figures;
-use crate::rest::{Desk, IssuedToken, Request, Response, TokenOrder};
+use crate::rest::{Desk, IssuedToken, Page, PageOf, Request, Response, TokenOrder};
 use crate::session::{Ask, Credential, Credentials, Identity, Proof, Refusal, Token};
 
 /// Secrets are kept as they are, tokens are the principal's text.
@@ -192,22 +192,15 @@ impl Desk for Table {
         self.run(&who.principal, &ask)
     }
 
-    async fn page(
-        &self,
-        _who: &Identity,
-        room: &RoomId,
-        before: Option<Offset>,
-        limit: u32,
-    ) -> Result<Vec<Record>, Error> {
+    async fn page(&self, _who: &Identity, room: &RoomId, page: PageOf) -> Result<Page, Error> {
         let log = self.log.lock().unwrap();
         let said = |r: &&Record| {
             r.room.as_ref() == Some(room)
                 && matches!(r.event, Event::MessagePosted(_))
-                && before.is_none_or(|before| r.offset < before)
+                && page.before.is_none_or(|before| r.offset < before)
                 && !log.0.is_deleted(r)
         };
-        let page: Vec<Record> = log.1.iter().filter(said).cloned().collect();
-        Ok(page[page.len().saturating_sub(limit as usize)..].to_vec())
+        Ok(page.of(log.1.iter().filter(said).cloned().collect()))
     }
 
     async fn find(&self, who: &Identity, message: &MessageId) -> Result<Option<Record>, Error> {

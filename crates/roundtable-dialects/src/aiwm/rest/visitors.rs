@@ -8,11 +8,13 @@ use roundtable_core::names;
 use roundtable_core::state::State;
 use roundtable_core::users::{NotedToken, TokenNoted, TokenRevoked};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::lists::Part;
 use super::start::agent;
 use super::{Answer, Failure, ask, body, nothing, state_of};
 use crate::iso::iso;
+use crate::pages::{Filling, MOST_ITEMS};
 use crate::rest::{Desk, Request, Response, TokenOrder};
 use crate::session::{Family, Identity};
 
@@ -79,11 +81,15 @@ pub(super) async fn make(id: &str, request: &Request<'_>, who: &Identity, desk: 
 }
 
 /// `GET /agents/:id/anonymous-tokens`: without the tokens themselves.
-pub(super) fn list(id: &str, who: &Identity, desk: &impl Desk) -> Answer {
+pub(super) fn list(id: &str, request: &Request<'_>, who: &Identity, desk: &impl Desk) -> Answer {
+    let part = Part::of(request, MOST_ITEMS)?;
     let state = state_of(who, desk)?;
     let agent = served(&state, id, who)?;
-    let (now, of_agent) = (desk.now(), state.noted_tokens().filter(|token| is_of(token, agent)));
-    let items: Vec<Value> = of_agent
+    let of_agent = || state.noted_tokens().filter(|token| is_of(token, agent));
+    let (now, total) = (desk.now(), of_agent().count());
+    let mut filling = Filling::of(part.limit);
+    let _ = of_agent()
+        .skip(part.skip)
         .map(|token| {
             let here = state.presence(&token.noted.bearer).filter(|presence| presence.online());
             json!({
@@ -95,8 +101,13 @@ pub(super) fn list(id: &str, who: &Identity, desk: &impl Desk) -> Answer {
                 "isActive": token.revoked_at.is_none() && token.noted.expires_at > now,
             })
         })
-        .collect();
-    Ok(Response::json(200, &json!({ "total": items.len(), "items": items })))
+        .all(|item| filling.take(&item));
+    let end = part.skip.saturating_add(filling.len());
+    let mut answer = json!({ "total": total, "items": filling.items() });
+    if let Some(members) = answer.as_object_mut().filter(|_| end < total) {
+        members.insert("next".into(), end.into());
+    }
+    Ok(Response::json(200, &answer))
 }
 
 /// `DELETE /agents/:id/anonymous-tokens/:tokenId`: its connections end.

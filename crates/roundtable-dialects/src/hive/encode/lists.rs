@@ -13,6 +13,8 @@ use super::status::{energy, metrics, position, swarm};
 const MAX_LIST_BYTES: usize = 1_000_000;
 /// Members of a room that are looked at for who knows whom: in a hall of thousands nobody does.
 const MAX_COMPANY: usize = 1_000;
+/// Rooms of an agent that are looked at for it.
+pub const MAX_ROOMS: usize = 100;
 
 /// What an agent does, in the front-end's words.
 const fn state_word(status: AgentStatus) -> &'static str {
@@ -26,7 +28,7 @@ const fn state_word(status: AgentStatus) -> &'static str {
 /// The other agents it shares a room with.
 pub fn company(state: &State, agent: &Agent) -> BTreeSet<String> {
     let me = Principal::Agent(agent.id.clone());
-    let rooms = state.rooms_of(&me).filter_map(|id| state.room(id));
+    let rooms = state.rooms_of(&me).take(MAX_ROOMS).filter_map(|id| state.room(id));
     let members = rooms.flat_map(|room| room.members.keys().take(MAX_COMPANY));
     members.filter(|who| **who != me).filter_map(Principal::agent).map(|id| id.as_str().to_owned()).collect()
 }

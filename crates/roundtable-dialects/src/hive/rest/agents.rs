@@ -13,6 +13,7 @@ use crate::hive::encode::{kind, lists, status, word};
 use crate::hive::errors::Fault;
 use crate::hive::wire::{self, FieldError};
 use crate::iso::iso;
+use crate::pages::{MOST_ITEMS, fill};
 use crate::rest::{Desk, Limited};
 use crate::session::{Ask, Token};
 
@@ -98,7 +99,12 @@ fn summary(state: &State, agent: &Agent) -> Map<String, Value> {
     view
 }
 
-fn number(text: Option<String>, name: &'static str, default: usize, most: usize) -> Result<usize, Fault> {
+pub(super) fn number(
+    text: Option<String>,
+    name: &'static str,
+    default: usize,
+    most: usize,
+) -> Result<usize, Fault> {
     let Some(text) = text else { return Ok(default) };
     text.parse().ok().filter(|number| *number <= most).ok_or_else(|| {
         let message = format!("{name} must be a number from 0 to {most}");
@@ -116,9 +122,10 @@ fn list<D: Desk>(call: &Call<'_, D>) -> Result<Answer, Fault> {
             && able.as_deref().is_none_or(|able| agent.card.capabilities.iter().any(|c| c.name == able))
     };
     let all: Vec<&Agent> = lists::newest_first(&call.state).into_iter().filter(matches).collect();
-    let page: Vec<Value> =
-        all.iter().skip(offset).take(limit).map(|a| Value::Object(summary(&call.state, a))).collect();
-    let has_more = offset.saturating_add(page.len()) < all.len();
+    let shown = all.iter().skip(offset).map(|agent| summary(&call.state, agent));
+    let (page, has_more) = fill(shown, limit);
+    // A page that ended early has so many: the next one begins behind them.
+    let limit = if has_more { page.len() } else { limit };
     let data = json!({
         "agents": page,
         "total_count": all.len(),
@@ -145,12 +152,13 @@ fn one<D: Desk>(call: &Call<'_, D>, id: &str) -> Result<Answer, Fault> {
 /// Who it shares rooms with: how many rooms, and which part of its own they are.
 fn company(state: &State, agent: &Agent) -> Vec<Value> {
     let me = Principal::Agent(agent.id.clone());
-    let rooms = state.rooms_of(&me).count().max(1);
+    let rooms = state.rooms_of(&me).take(lists::MAX_ROOMS).count().max(1);
     let view = |other: String| {
         let them = AgentId::new(&other).ok().map(Principal::Agent);
         let shared = them.map_or(0, |them| {
             state
                 .rooms_of(&me)
+                .take(lists::MAX_ROOMS)
                 .filter_map(|id| state.room(id))
                 .filter(|r| r.members.contains_key(&them))
                 .count()
@@ -160,7 +168,7 @@ fn company(state: &State, agent: &Agent) -> Vec<Value> {
             "collaboration_count": shared,
         })
     };
-    lists::company(state, agent).into_iter().map(view).collect()
+    lists::company(state, agent).into_iter().take(MOST_ITEMS).map(view).collect()
 }
 
 async fn create<D: Desk>(call: &Call<'_, D>) -> Result<Answer, Fault> {

@@ -6,6 +6,7 @@ use roundtable_core::feeds::Feed;
 use roundtable_core::ids::AlertId;
 use roundtable_core::thresholds::{Side, Threshold};
 use roundtable_core::time::Time;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::{Answer, Call, metrics};
@@ -14,6 +15,7 @@ use crate::hive::encode::level;
 use crate::hive::errors::Fault;
 use crate::hive::wire::{self, FieldError};
 use crate::iso::iso;
+use crate::pages::{MOST_ITEMS, fill};
 use crate::rest::Desk;
 use crate::session::{Ask, Token};
 
@@ -79,26 +81,43 @@ fn threshold(set: &Threshold) -> Value {
 }
 
 /// What is active, what was, and what is asked for.
-pub(super) fn list<D: Desk>(call: &Call<'_, D>) -> Answer {
+pub(super) fn list<D: Desk>(call: &Call<'_, D>) -> Result<Answer, Fault> {
     let state = &call.state;
     let active = || state.alerts_for(Feed::Activity);
     let of = |wanted: Level| active().filter(|alert| alert.raised.level == wanted).count();
     let here = |(over, _): &&(Alert, Time)| over.raised.feed.is_none_or(|feed| feed == Feed::Activity);
-    let mut over: Vec<Map<String, Value>> = state.ended_alerts().filter(here).map(ended).collect();
-    over.reverse();
-    let data = json!({
-        "active_alerts": active().map(alert).collect::<Vec<_>>(),
+    let over = || state.ended_alerts().rev().filter(here);
+    let query =
+        |name: &'static str, default| super::agents::number(call.query(name), name, default, usize::MAX);
+    let (limit, offset) = (query("limit", MOST_ITEMS)?, query("offset", 0)?);
+    let (shown, more) = fill(active().skip(offset).map(alert), limit);
+    let (past, past_more) = fill(over().skip(offset).map(ended), limit);
+    let (set, set_more) = fill(state.thresholds().skip(offset).map(threshold), limit);
+    // The next page begins behind the shortest of the lists that go on.
+    let on = [(shown.len(), more), (past.len(), past_more), (set.len(), set_more)];
+    let least = on.iter().filter(|(_, more)| *more).map(|(length, _)| *length).min();
+    let page = least.map_or(limit, |least| least.max(1));
+    let cut = |mut list: Vec<Box<RawValue>>| {
+        list.truncate(page);
+        list
+    };
+    let mut data = json!({
+        "active_alerts": cut(shown),
         "alert_summary": {
             "total_active": active().count(),
             "critical": of(Level::Critical),
             "warning": of(Level::Warning),
             "info": of(Level::Info),
-            "resolved": over.len(),
+            "resolved": over().count(),
         },
-        "resolved_alerts": over,
-        "configured_alerts": state.thresholds().map(threshold).collect::<Vec<_>>(),
+        "resolved_alerts": cut(past),
+        "configured_alerts": cut(set),
     });
-    Answer::new(200, data)
+    if let Some(members) = data.as_object_mut().filter(|_| least.is_some()) {
+        let goes_on = json!({"limit": page, "offset": offset, "has_more": true});
+        members.insert("pagination".into(), goes_on);
+    }
+    Ok(Answer::new(200, data))
 }
 
 /// Sets thresholds: all that are posted, or none if one of them is wrong.

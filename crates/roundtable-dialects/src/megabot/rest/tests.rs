@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use super::handle;
 use crate::figures::Figures;
-use crate::rest::{Desk, IssuedToken, Request, TokenOrder};
+use crate::rest::{Desk, IssuedToken, Page, PageOf, Request, TokenOrder};
 use crate::session::{Ask, Credential, Credentials, Identity, Proof, Refusal, Token};
 
 struct Table {
@@ -184,14 +184,8 @@ impl Desk for Table {
         self.run(&who.principal, &ask)
     }
 
-    async fn page(
-        &self,
-        _who: &Identity,
-        _room: &RoomId,
-        _before: Option<Offset>,
-        _limit: u32,
-    ) -> Result<Vec<Record>, Error> {
-        Ok(Vec::new())
+    async fn page(&self, _who: &Identity, _room: &RoomId, _page: PageOf) -> Result<Page, Error> {
+        Ok(Page::default())
     }
 
     async fn find(&self, _who: &Identity, message: &MessageId) -> Result<Option<Record>, Error> {

@@ -28,12 +28,16 @@ pub(super) fn context<D: Desk>(call: &Call<'_, D>, key: &str) -> Answered {
     let (id, room) = of_key(call, key)?;
     let agent = call.state.agent(&id).ok_or_else(|| Failure::new(404, "Agent not found"))?;
     let who = Principal::Agent(id);
-    let channels: Vec<&str> = call.state.rooms_of(&who).map(RoomId::as_str).collect();
+    let mut rooms = call.state.rooms_of(&who).map(RoomId::as_str);
+    let channels: Vec<&str> = rooms.by_ref().take(shapes::MOST_LISTED).collect();
     let mut view = shapes::agent(agent);
     view.insert("keyId".into(), key.into());
     view.insert("channelId".into(), room.as_str().into());
     view.insert("status".into(), value(&agent.status));
     view.insert("channels".into(), json!(channels));
+    if rooms.next().is_some() {
+        view.insert("truncated".into(), true.into());
+    }
     view.insert("createdAt".into(), iso(agent.created_at).into());
     view.insert("updatedAt".into(), iso(agent.updated_at).into());
     Ok(Answer::data(200, view))

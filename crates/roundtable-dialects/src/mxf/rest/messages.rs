@@ -5,7 +5,7 @@ use roundtable_core::engine::Outcome;
 use roundtable_core::event::{Event, Record};
 use roundtable_core::ids::{MessageId, Principal};
 use roundtable_core::messages::{Content, Message, MessageKind, Post};
-use roundtable_core::time::{Cursor, Offset};
+use roundtable_core::time::Cursor;
 use serde_json::{Value, json};
 
 use super::super::encode::{self, shapes};
@@ -14,12 +14,13 @@ use super::super::input::part;
 use super::super::wire::{BROADCASTS, Saying};
 use super::{Answer, Answered, Call, Failure, digest, fields};
 use crate::cursor;
-use crate::rest::Desk;
+use crate::pages::MOST_ITEMS;
+use crate::rest::{Desk, Page, PageOf};
 use crate::session::{Ask, Budget, Token, query_value};
 
 /// Messages of a page if nobody says otherwise, and at most.
-const PAGE: u32 = 50;
-const MOST: u32 = 200;
+const PAGE: usize = 50;
+const MOST: usize = MOST_ITEMS;
 
 /// `GET channels/:id/history` and `…/messages`: the newest, oldest first; `next` is the `before` of the page before it.
 pub(super) async fn page<D: Desk>(call: &Call<'_, D>, id: &str) -> Answered {
@@ -40,10 +41,11 @@ pub(super) async fn page<D: Desk>(call: &Call<'_, D>, id: &str) -> Answered {
             Some(cursor.ok_or_else(|| Failure::new(400, "before must be the cursor of a message"))?)
         }
     };
-    let page = call.desk.page(&call.who, &room, before, limit).await?;
+    let asked = PageOf { before, limit, ..PageOf::default() };
+    let Page { records: page, more } = call.desk.page(&call.who, &room, asked).await?;
     let messages: Vec<Value> = page.iter().filter_map(|record| encode::shown(record, &room)).collect();
     let oldest = page.first().map(|record| Cursor { epoch: 0, offset: record.offset }.to_string());
-    let next = oldest.filter(|_| page.len() >= limit as usize);
+    let next = oldest.filter(|_| more);
     let count = messages.len();
     Ok(Answer::data(200, json!({"channelId": id, "messages": messages, "count": count, "next": next})))
 }
@@ -88,7 +90,8 @@ fn message_of(outcome: &Outcome) -> Option<MessageId> {
 /// The words of the newest messages of a channel, oldest first.
 async fn newest<D: Desk>(call: &Call<'_, D>, id: &str) -> Result<Vec<Record>, Failure> {
     let room = call.inside(id)?.id.clone();
-    Ok(call.desk.page(&call.who, &room, None::<Offset>, MOST).await?)
+    let asked = PageOf { limit: MOST, ..PageOf::default() };
+    Ok(call.desk.page(&call.who, &room, asked).await?.records)
 }
 
 fn words(page: &[Record]) -> Vec<&str> {

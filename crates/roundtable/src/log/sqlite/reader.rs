@@ -245,12 +245,34 @@ pub fn places(
     }
 }
 
-/// See [`super::super::Log::read_at`]; with a kind, those of other kinds are passed over without a look at their bodies.
+/// Which of the records at some places are read.
+pub struct Picked<'a> {
+    /// Those of this kind only.
+    pub kind: Option<&'a str>,
+    /// So many of them are passed over first.
+    pub skip: usize,
+    limit: usize,
+    allowance: Allowance,
+}
+
+impl Picked<'_> {
+    /// Of all kinds, at most so many and so many bytes.
+    pub const fn all(limit: usize, bytes: usize) -> Self {
+        Self { kind: None, skip: 0, limit, allowance: Allowance::of(bytes) }
+    }
+
+    /// Whether nothing more is wanted.
+    pub const fn is_full(&self) -> bool {
+        self.limit == 0 || self.allowance.is_full()
+    }
+}
+
+/// See [`super::super::Log::read_at`]. What is passed over is not looked into.
 pub fn read_at(
     connection: &Connection,
     workspace: &WorkspaceId,
     places: &[Offset],
-    (kind, limit, allowance): (Option<&str>, usize, &mut Allowance),
+    wanted: &mut Picked<'_>,
 ) -> Result<Vec<Record>, Fault> {
     let missing = || Error::new(ErrorKind::Internal, "the log names a record that is not there");
     let Some((number, _)) = known(connection, workspace)? else { return Ok(Vec::new()) };
@@ -258,19 +280,23 @@ pub fn read_at(
     let mut statement = connection.prepare_cached(sql)?;
     let mut found = Vec::new();
     for place in places {
-        if found.len() >= limit || allowance.is_full() {
+        if wanted.is_full() {
             break;
         }
-        let mut rows = statement.query((schema::id(number, place.0), kind))?;
+        let mut rows = statement.query((schema::id(number, place.0), wanted.kind))?;
         match rows.next()? {
+            Some(_) if wanted.skip > 0 => wanted.skip -= 1,
             Some(row) => {
                 let (numbers, columns) = parts(row)?;
-                if !allowance.takes(columns.bytes()) {
+                if !wanted.allowance.takes(columns.bytes()) {
+                    // Nothing behind it shall come in its place.
+                    wanted.limit = 0;
                     break;
                 }
+                wanted.limit -= 1;
                 found.push(codec::record(numbers, &columns)?);
             }
-            None if kind.is_none() => return Err(missing().into()),
+            None if wanted.kind.is_none() => return Err(missing().into()),
             None => {}
         }
     }
