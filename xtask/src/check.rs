@@ -63,5 +63,11 @@ fn licences(root: &Path) -> Result<(), String> {
         println!("left out: cargo-deny is not installed (`cargo install --locked cargo-deny`)");
         return Ok(());
     }
-    run(Command::new("cargo-deny").current_dir(root).args(["--workspace", "check", "--show-stats"]))
+    run(Command::new("cargo-deny").current_dir(root).args([
+        "--workspace",
+        "check",
+        "bans",
+        "licenses",
+        "sources",
+    ]))
 }

@@ -56,6 +56,9 @@ impl NodeLeft {
     }
 }
 
+/// The kind of nodes that are server processes.
+pub const SERVER: &str = "server";
+
 /// Event and command: a node id belongs to a key from now on. A node binds its own id once, and to what it has proved; the
 /// server alone binds it anew.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -152,7 +152,7 @@ pub(crate) fn disconnect(state: &State, ctx: &Context) -> Decision {
     }
     // Here and not in a command of its own: of two connections that end at once, only the engine knows the last.
     let node = if let (Principal::Node(id), true) = (&principal, last) { state.node(id) } else { None };
-    let node = node.filter(|node| node.joined.kind != "server");
+    let node = node.filter(|node| node.joined.kind != cluster::SERVER);
     decision.event(Event::PresenceDisconnected(Disconnected { principal, connection, last, platform }));
     if let Some(node) = node {
         decision.event(cluster::gone(node, "leave", ctx.at));

@@ -441,7 +441,9 @@ pub(crate) fn update(
     }
     check_words(changes.name.as_ref(), changes.description.as_ref(), changes.metadata.as_ref())?;
     let mut decision = Decision::default();
-    decision.in_room(room, Event::RoomUpdated(changes.clone()));
+    if *changes != RoomUpdated::default() {
+        decision.in_room(room, Event::RoomUpdated(changes.clone()));
+    }
     Ok(decision)
 }
 

@@ -87,6 +87,19 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// In words, for whoever reads the server's own log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientClose => "the client closed",
+            Self::ServerClose => "the server closed",
+            Self::TransportClosed => "the connection was cut",
+            Self::PingTimeout => "no sign of life",
+            Self::InvalidPacket => "a packet that no client sends",
+            Self::Overlap => "two requests at the same time",
+            Self::TooLarge => "a body that is too large",
+        }
+    }
+
     /// How the post is answered whose packets ended the session; `None` means 200 `ok`.
     pub fn post_error(self) -> Option<RequestError> {
         match self {

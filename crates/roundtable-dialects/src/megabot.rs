@@ -100,6 +100,8 @@ pub struct MegaBotSession {
     resumed: bool,
     /// Some of what was missed is not sent any more; the client is still to be told.
     lost_some: bool,
+    /// The client asked for a name that no guest may have; it is still to be told.
+    misnamed: bool,
     /// The seat is in the log, so that the client can come back to it.
     seat_kept: bool,
     /// Rooms of the seat that could not be entered again yet, and when that is tried next.
@@ -128,6 +130,8 @@ pub struct MegaBotSession {
     rooms: BTreeMap<RoomId, Heard>,
     feed: Heard,
     said: VecDeque<Said>,
+    /// Since the client asked for one.
+    acks: Option<Box<Acks>>,
     probes: Probes,
     kept: Kept,
     armed: Option<Time>,
@@ -187,6 +191,16 @@ struct Asked {
     room: RoomId,
     agent: Option<AgentId>,
     topic: reply::Topic,
+    ack: bool,
+}
+
+/// Messages of this connection whose sender wants to know when they are on the disk.
+#[derive(Default)]
+struct Acks {
+    /// The newest that came by on its way to the others: where it is in the log.
+    passed: Option<(MessageId, Offset)>,
+    /// Those that are in the log and have not come by yet, since the room is still read from the log; with their requests.
+    behind: VecDeque<(MessageId, String)>,
 }
 
 /// A chat message of this connection that is in the log.
@@ -234,6 +248,7 @@ impl MegaBotSession {
             verified: false,
             resumed: false,
             lost_some: false,
+            misnamed: false,
             seat_kept: false,
             again: (Vec::new(), None),
             key: false,
@@ -254,6 +269,7 @@ impl MegaBotSession {
             rooms: BTreeMap::new(),
             feed: Heard::default(),
             said: VecDeque::new(),
+            acks: None,
             probes: Probes::default(),
             kept: Kept::default(),
             armed: None,

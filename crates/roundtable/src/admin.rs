@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{FromRequestParts, Request, State as Shared};
+use axum::http::Method;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::middleware::{self, Next};
@@ -28,6 +29,7 @@ use crate::auth::first_start::FirstCredentials;
 use crate::auth::secrets::Held;
 use crate::config::Config;
 use crate::log::{Epochs, Shown, Verified};
+use crate::transport::http::From;
 use crate::transport::report::Listed;
 use crate::watch::Standing;
 
@@ -196,13 +198,24 @@ async fn only_operators<O: Office>(
     next: Next,
 ) -> Response {
     let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    match header.and_then(bearer) {
-        Some(token) if admin.secrets.is_admin(token) => next.run(request).await,
-        Some(_) => Refused::from(Error::new(ErrorKind::InvalidCredential, "this is not the admin token"))
+    let known = header.and_then(bearer).map(|token| admin.secrets.is_admin(token));
+    // The path alone: a query may hold anything.
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let peer = request.extensions().get::<From>().map(|from| from.peer);
+    let response = match known {
+        Some(true) => next.run(request).await,
+        Some(false) => Refused::from(Error::new(ErrorKind::InvalidCredential, "this is not the admin token"))
             .into_response(),
         None => Refused::from(Error::new(ErrorKind::Unauthenticated, "the admin token is missing"))
             .into_response(),
+    };
+    let status = response.status().as_u16();
+    if method == Method::GET && known == Some(true) {
+        tracing::debug!(%method, path, status, ?peer, "the operator asked");
+    } else {
+        tracing::info!(%method, path, status, ?peer, "the operator asked");
     }
+    response
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use crate::config;
 pub mod challenges;
 pub mod failures;
 pub mod first_start;
+pub mod jwt;
 pub mod keys;
 pub mod logins;
 pub mod passwords;

@@ -81,7 +81,15 @@ pub struct Target {
     #[arg(long, global = true, value_name = "URL", env = "ROUNDTABLE_SERVER")]
     pub server: Option<String>,
     /// The admin token, instead of the one in the data directory.
-    #[arg(long, global = true, value_name = "TOKEN", env = "ROUNDTABLE_TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "TOKEN",
+        env = "ROUNDTABLE_TOKEN",
+        hide_env_values = true,
+        // Drawn ones may begin so.
+        allow_hyphen_values = true
+    )]
     pub token: Option<String>,
     /// The workspace that a command about users, agents, keys, tokens, rooms or the log is for, instead of the default one;
     /// of connections and of what is checked only those of this workspace.

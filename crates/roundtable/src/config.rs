@@ -10,6 +10,7 @@ pub mod dialects;
 pub mod example;
 pub mod listen;
 pub mod load;
+pub mod reload;
 pub mod section;
 pub mod values;
 
@@ -24,6 +25,8 @@ section! {
         node: NodeName = NodeName::default(),
         /// Where to listen: `ADDRESS:PORT=MEANING`, MEANING being what a bare `/ws` is there: `hive`, `megabot` or `auto`
         /// (MegaBot if the request carries a token, a key or MegaBot's query values, else Hive). Port 0 takes a free one.
+        /// `=metrics` makes a listener for Prometheus and watchdogs: `/livez`, `/readyz` and `/metrics` for everybody who
+        /// reaches it, and nothing else.
         /// `/no-guests` at the end asks for a credential there although the address is a loopback one; so does
         /// `{ address = "127.0.0.1:3000", bare_ws = "megabot", anonymous = false }`. With
         /// `tls = { certificate = "FILE", key = "FILE" }` in it, both in PEM form, it speaks TLS and nothing else; new files are
@@ -83,7 +86,9 @@ section! {
 section! {
     /// What the server tells about itself on standard error.
     Logging {
-        /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,roundtable::log=debug`. Tokens and keys never appear.
+        /// `error`, `warn`, `info`, `debug`, `trace`, and levels of parts, such as `info,log=debug,transport=debug`; parts are
+        /// `admin`, `auth`, `config`, `jobs`, `log`, `probes`, `runner`, `server`, `telemetry`, `tls`, `transport` and `watch`.
+        /// A filter of Rust's `tracing` does too. Tokens and keys never appear.
         level: LogLevel = LogLevel::default(),
         /// `text` for people, `json` for programs.
         format: LogFormat = LogFormat::Text,

@@ -90,7 +90,7 @@ impl Desk for Counter {
     }
 
     fn spend(&self, what: Limited, peer: IpAddr) -> Result<(), u64> {
-        let spent = self.desks.hub.rates.spend(what, peer);
+        let spent = self.desks.hub.rates.load().spend(what, peer);
         if let Err(ms) = spent {
             static LINES: Sparse = Sparse::new();
             if let Some(left_out) = LINES.turn() {
@@ -142,7 +142,7 @@ impl Desk for Counter {
     }
 
     fn messages_per_minute(&self) -> Option<u32> {
-        self.desks.hub.rates.messages_per_minute()
+        self.desks.hub.rates.load().messages_per_minute()
     }
 
     fn issue(&self, order: TokenOrder) -> Result<IssuedToken, Error> {

@@ -10,8 +10,9 @@ use crate::auth::Identifier;
 use crate::auth::secrets::Held;
 use crate::config::dialects::Dialects;
 use crate::config::{BareWs, Config};
+use crate::live::Live;
 use crate::transport::http::{From, Reach};
-use crate::transport::{Doors, Entry, Farewell, Head, Hub, Listener, Way};
+use crate::transport::{Doors, Entry, Farewell, Head, Hub, Listener, Settings, Way};
 use crate::watch::Watch;
 
 /// Query values that only MegaBot clients send (protocol of the bare `/ws` on listeners that serve both).
@@ -23,10 +24,15 @@ pub struct FrontDoors {
     watch: Arc<Watch>,
     router: axum::Router,
     secrets: Held,
-    largest: usize,
-    strangers: usize,
     /// What a bare `/ws` means, by the number of the listener.
     bare: Vec<BareWs>,
+    now: Live<Now>,
+}
+
+/// What new sessions begin with.
+struct Now {
+    largest: usize,
+    strangers: usize,
     ping_ms: u64,
     aiwm_ping_ms: u64,
     mxf: Arc<mxf::Settings>,
@@ -39,52 +45,48 @@ pub struct FrontDoors {
 impl FrontDoors {
     /// Doors by the settings.
     pub fn new(config: &Config, hub: &Hub, router: axum::Router, secrets: Held) -> Self {
-        let dialects = Dialects::of(config);
         Self {
             identity: Arc::clone(&hub.identity),
             watch: Arc::clone(&hub.watch),
             router,
             secrets,
-            largest: hub.settings.max_body,
-            strangers: hub.settings.stranger_body,
             bare: config.server.listen.as_slice().iter().map(|listener| listener.bare_ws).collect(),
-            ping_ms: config.websocket.ping_interval.ms(),
-            aiwm_ping_ms: config.aiwm.ping_interval.ms(),
-            mxf: Arc::new(dialects.mxf),
-            aiwm: Arc::new(dialects.aiwm),
-            hive: Arc::new(dialects.hive),
-            open_agi: Arc::new(dialects.open_agi),
-            megabot: Arc::new(dialects.megabot),
+            now: Live::new(Now::of(config)),
         }
+    }
+
+    /// New sessions begin with other settings from now on.
+    pub fn reload(&self, config: &Config) {
+        self.now.replace(Now::of(config));
     }
 
     fn hive(&self) -> Entry {
         Entry {
             name: "hive",
-            session: Box::new(hive::HiveSession::new(Arc::clone(&self.hive))),
+            session: Box::new(hive::HiveSession::new(Arc::clone(&self.now.hive))),
             encode: hive::encode,
             farewell: Farewell::Restart,
-            ping_ms: self.ping_ms,
+            ping_ms: self.now.ping_ms,
         }
     }
 
     fn megabot(&self) -> Entry {
         Entry {
             name: "megabot",
-            session: Box::new(megabot::MegaBotSession::new(Arc::clone(&self.megabot))),
+            session: Box::new(megabot::MegaBotSession::new(Arc::clone(&self.now.megabot))),
             encode: megabot::encode,
             farewell: Farewell::Cut,
-            ping_ms: self.ping_ms,
+            ping_ms: self.now.ping_ms,
         }
     }
 
     fn open_agi(&self) -> Entry {
         Entry {
             name: "open-agi",
-            session: Box::new(open_agi::OpenAgiSession::new(Arc::clone(&self.open_agi))),
+            session: Box::new(open_agi::OpenAgiSession::new(Arc::clone(&self.now.open_agi))),
             encode: open_agi::encode,
             farewell: Farewell::Restart,
-            ping_ms: self.ping_ms,
+            ping_ms: self.now.ping_ms,
         }
     }
 
@@ -96,20 +98,20 @@ impl FrontDoors {
     fn aiwm(&self) -> Entry {
         Entry {
             name: "aiwm",
-            session: Box::new(aiwm::AiwmSession::new(Arc::clone(&self.aiwm))),
+            session: Box::new(aiwm::AiwmSession::new(Arc::clone(&self.now.aiwm))),
             encode: aiwm::encode,
             farewell: Farewell::Restart,
-            ping_ms: self.aiwm_ping_ms,
+            ping_ms: self.now.aiwm_ping_ms,
         }
     }
 
     fn mxf(&self) -> Entry {
         Entry {
             name: "mxf",
-            session: Box::new(mxf::MxfSession::new(Arc::clone(&self.mxf))),
+            session: Box::new(mxf::MxfSession::new(Arc::clone(&self.now.mxf))),
             encode: mxf::encode,
             farewell: Farewell::Restart,
-            ping_ms: self.ping_ms,
+            ping_ms: self.now.ping_ms,
         }
     }
 
@@ -124,7 +126,7 @@ impl FrontDoors {
             BareWs::Hive => self.hive(),
             BareWs::MegaBot => self.megabot(),
             BareWs::Auto if looks_like_megabot() => self.megabot(),
-            BareWs::Auto => self.hive(),
+            BareWs::Auto | BareWs::Metrics => self.hive(),
         }
     }
 
@@ -204,8 +206,28 @@ impl FrontDoors {
     }
 }
 
+impl Now {
+    fn of(config: &Config) -> Self {
+        let (dialects, settings) = (Dialects::of(config), Settings::of(config));
+        Self {
+            largest: settings.max_body,
+            strangers: settings.stranger_body,
+            ping_ms: config.websocket.ping_interval.ms(),
+            aiwm_ping_ms: config.aiwm.ping_interval.ms(),
+            mxf: Arc::new(dialects.mxf),
+            aiwm: Arc::new(dialects.aiwm),
+            hive: Arc::new(dialects.hive),
+            open_agi: Arc::new(dialects.open_agi),
+            megabot: Arc::new(dialects.megabot),
+        }
+    }
+}
+
 impl Doors for FrontDoors {
     fn way(&self, head: &Head, upgrade: bool, from: &From) -> Way {
+        if from.listener.watch_only {
+            return if matches!(head.path.as_str(), "/livez" | "/readyz") { Way::AtOnce } else { Way::Rest };
+        }
         match head.path.trim_end_matches('/') {
             "/socket.io" | "/dev/aiwm/chat/socket.io" | "/dev/aiwm/ws/socket.io" => Way::SocketIo,
             "/ws" => Way::WebSocket(self.bare_ws(head, &from.listener)),
@@ -225,7 +247,7 @@ impl Doors for FrontDoors {
 
     fn reach(&self, head: &Head, from: &From) -> Reach {
         let proven = !logs_in(&head.path) && self.has_proof(head, from);
-        Reach { limit: if proven { self.largest } else { self.strangers }, proven }
+        Reach { limit: if proven { self.now.largest } else { self.now.strangers }, proven }
     }
 
     fn namespace(&self, opening: &Opening<'_>) -> Option<Entry> {

@@ -29,6 +29,7 @@ pub mod desk;
 pub mod doors;
 pub mod jobs;
 mod line;
+mod live;
 pub mod log;
 mod probes;
 pub mod rates;

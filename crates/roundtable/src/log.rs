@@ -202,6 +202,10 @@ pub trait Log: Send + Sync + 'static {
     /// Copies everything that is synced, of one moment, into a new file, while writing goes on. Fails with `Conflict` when the
     /// file exists.
     fn backup(&self, to: &Path) -> Result<(), Error>;
+
+    /// The end: what was asked for before is done, and everything is brought into the one file that is the log. Waits for the
+    /// disk. Nothing is written afterwards.
+    fn close(&self) {}
 }
 
 /// Messages of a page that were not taken back, oldest first.

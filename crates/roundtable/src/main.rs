@@ -4,7 +4,10 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use roundtable::cli::place::Bound;
-use roundtable::cli::{self, serve::Ready};
+use roundtable::cli::{
+    self,
+    serve::{Again, Ready},
+};
 use roundtable::config::Config;
 use roundtable::{descriptors, server};
 
@@ -12,7 +15,7 @@ use roundtable::{descriptors, server};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-fn serve(config: Config, ready: Ready) -> Result<(), Box<dyn Error + Send + Sync>> {
+fn serve(config: Config, ready: Ready, again: Again) -> Result<(), Box<dyn Error + Send + Sync>> {
     // Every connection is one.
     descriptors::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -31,7 +34,7 @@ fn serve(config: Config, ready: Ready) -> Result<(), Box<dyn Error + Send + Sync
             tracing::error!(%error, "the command line will not find this server");
         }
     };
-    Ok(runtime.block_on(server::run(&config, told))?)
+    Ok(runtime.block_on(server::run(&config, told, &again))?)
 }
 
 fn main() -> ExitCode {

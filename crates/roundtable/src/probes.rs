@@ -1,6 +1,7 @@
 //! What watches a server: `/livez`, `/readyz`, `/metrics` for Prometheus; and `/openapi.json`, which says what can be asked.
 //!
-//! A listener on a loopback address answers everybody; any other wants the admin token.
+//! A listener on a loopback address answers everybody. On any other, strangers learn yes or no; the rest wants the admin token.
+//! A listener for metrics shows figures to everybody who reaches it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -61,8 +62,9 @@ type Watch = Shared<Watched>;
 struct Live {
     /// `live`.
     status: &'static str,
-    /// The server's version.
-    version: &'static str,
+    /// The server's version; strangers are not told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'static str>,
 }
 
 /// Answer of `GET /readyz`.
@@ -70,18 +72,19 @@ struct Live {
 struct Ready {
     /// `ready` or `not ready`.
     status: &'static str,
-    /// Why not.
+    /// Why not; strangers are not told.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
 
 /// The paths, with what answers them.
 fn table() -> [(Call, MethodRouter<Watched>); 4] {
-    let call = |path, summary| Call::open(Verb::Get, path, summary).refuses(401);
+    let open = |path, summary| Call::open(Verb::Get, path, summary);
+    let call = |path, summary| open(path, summary).refuses(401);
     [
-        (call("/livez", "Whether the process answers.").answers::<Live>(200), get(live)),
+        (open("/livez", "Whether the process answers.").answers::<Live>(200), get(live)),
         (
-            call("/readyz", "Whether every workspace runs and its log takes what it is given.")
+            open("/readyz", "Whether every workspace runs and its log takes what it is given.")
                 .answers::<Ready>(200)
                 .or::<Ready>(503),
             get(ready),
@@ -104,18 +107,26 @@ pub fn router(watched: Watched, secrets: Held) -> Router {
     routes.layer(middleware::from_fn_with_state(secrets, admitted)).with_state(watched)
 }
 
+/// Whether who asks may see more than yes or no.
+#[derive(Clone, Copy)]
+struct Knows(bool);
+
 async fn admitted(
     Shared(secrets): Shared<Held>,
     Extension(from): Extension<From>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    if may_watch(from.listener.address.ip(), header, &secrets) {
-        return next.run(request).await;
+    let (path, listener) = (request.uri().path(), &from.listener);
+    let knows = may_watch(listener.address.ip(), header, &secrets);
+    let open = matches!(path, "/livez" | "/readyz") || (listener.watch_only && path == "/metrics");
+    if !knows && !open {
+        let message = "this listener is not on a loopback address: the admin token is needed";
+        return Refused::from(Error::new(ErrorKind::Unauthenticated, message)).into_response();
     }
-    let message = "this listener is not on a loopback address: the admin token is needed";
-    Refused::from(Error::new(ErrorKind::Unauthenticated, message)).into_response()
+    request.extensions_mut().insert(Knows(knows));
+    next.run(request).await
 }
 
 fn may_watch(listener: IpAddr, authorization: Option<&str>, secrets: &Held) -> bool {
@@ -123,8 +134,8 @@ fn may_watch(listener: IpAddr, authorization: Option<&str>, secrets: &Held) -> b
         || authorization.and_then(bearer).is_some_and(|token| secrets.is_admin(token))
 }
 
-async fn live() -> Response {
-    json_response(200, &Live { status: "live", version: env!("CARGO_PKG_VERSION") })
+async fn live(Extension(Knows(knows)): Extension<Knows>) -> Response {
+    json_response(200, &Live { status: "live", version: knows.then_some(env!("CARGO_PKG_VERSION")) })
 }
 
 async fn document(Shared(watched): Watch) -> Response {
@@ -133,12 +144,12 @@ async fn document(Shared(watched): Watch) -> Response {
     response
 }
 
-async fn ready(Shared(Watched { hub, .. }): Watch) -> Response {
+async fn ready(Shared(Watched { hub, .. }): Watch, Extension(Knows(knows)): Extension<Knows>) -> Response {
     let home = hub.workspaces.get(hub.workspaces.default_id());
     let others = || hub.workspaces.all().iter().find_map(|other| obstacle(Some(other)));
     match obstacle(home.as_ref()).or_else(others) {
         None => json_response(200, &Ready { status: "ready", reason: None }),
-        reason => json_response(503, &Ready { status: "not ready", reason }),
+        reason => json_response(503, &Ready { status: "not ready", reason: reason.filter(|_| knows) }),
     }
 }
 
@@ -295,7 +306,6 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use roundtable_core::command::Command;
     use roundtable_core::ids::{Principal, WorkspaceId};
@@ -317,7 +327,7 @@ mod tests {
     #[tokio::test]
     async fn a_server_is_ready_as_long_as_its_log_takes_what_it_is_given() {
         let (log, id) = (Arc::new(MemoryLog::default()), WorkspaceId::new("w").unwrap());
-        let pace = Pace { relaxed_sync: Duration::from_secs(1), snapshot: Duration::from_secs(60) };
+        let pace = Pace::default();
         let workspaces = Workspaces::new(Arc::clone(&log) as _, Arc::new(Deaf), pace, id.clone());
         assert!(obstacle(None).unwrap().contains("does not run"));
         let runner = tokio::spawn(workspaces.start(&id).unwrap());

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State as Shared;
@@ -36,7 +35,7 @@ use crate::transport::http::{From, Unread};
 use crate::transport::report::{Listed, ListedSession};
 use crate::transport::{Hub, Shards};
 use crate::watch::{Standing, address_of, source_of};
-use crate::workspaces::{Announcement, EngineThread, ask};
+use crate::workspaces::{Announcement, EngineThread, ask_system};
 
 /// The operator's office: one workspace of the running server.
 #[derive(Clone)]
@@ -86,7 +85,7 @@ impl Office for FrontOffice {
         let home = tokio::task::spawn_blocking(move || engine.run(&hub.workspaces, &workspace))
             .await
             .unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "the workspace could not begin")))?;
-        ask(&home, Command::CreateWorkspace(WorkspaceCreated { name, domain_key_hash })).await?;
+        ask_system(&home, Command::CreateWorkspace(WorkspaceCreated { name, domain_key_hash })).await?;
         // The workspace is there: its founder must learn the key.
         if let Err(error) = self.node.begin(&home).await {
             tracing::warn!(workspace = %home.workspace(), %error, "the new workspace knows no server yet");
@@ -164,7 +163,7 @@ impl Office for FrontOffice {
             accounts
                 .map(|((address, who), until)| standing(address, Some(who), "auth.failures", Some(until))),
         );
-        let limits = rates.reached().into_iter();
+        let limits = rates.load().reached().into_iter();
         all.extend(limits.map(|(address, rule, until)| standing(address, None, rule, Some(until))));
         let full = crowd.full().into_iter();
         all.extend(full.map(|address| standing(address, None, "server.connections_per_address", None)));
@@ -177,7 +176,7 @@ impl Office for FrontOffice {
         watch.forgive(source);
         if let Some(address) = address_of(source) {
             identity.forgive(address);
-            rates.forgive(address);
+            rates.load().forgive(address);
             crowd.forgive(address);
         }
     }
@@ -199,12 +198,27 @@ pub fn router(office: FrontOffice, secrets: Held, config: &Config) -> Router {
         document: Bytes::from(document.to_string()),
     };
     let watching = probes::router(watching, secrets.clone()).layer(for_programs);
-    let config = Arc::new(ArcSwap::from_pointee(config.clone()));
+    let config = Arc::clone(&hub.config);
     let admin = Admin { office, identifier: (*hub.identity).clone(), secrets, config };
     let watched = middleware::from_fn_with_state(hub, guarded);
     let own = admin::router(Arc::new(admin)).merge(watching).layer(watched);
     let all = own.fallback_service(Router::new().fallback(dialects).with_state(desks.clone()));
-    all.layer(middleware::from_fn_with_state(desks, read_whole))
+    all.layer(middleware::from_fn_with_state(desks, read_whole)).layer(middleware::from_fn(only_watching))
+}
+
+/// A listener that is for whoever watches the server has nothing else.
+async fn only_watching(
+    axum::Extension(from): axum::Extension<From>,
+    request: axum::extract::Request,
+    next: Next,
+) -> Response {
+    let watches = matches!(request.uri().path(), "/livez" | "/readyz" | "/metrics");
+    if from.listener.watch_only && !watches {
+        let message = "this listener serves /livez, /readyz and /metrics";
+        let error = Error::new(ErrorKind::InvalidField, message);
+        return Refused { status: 404, error }.into_response();
+    }
+    next.run(request).await
 }
 
 /// Beginnings of paths, each with the dialect that says there why nothing is served; the first one that fits counts.

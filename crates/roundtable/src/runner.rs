@@ -6,12 +6,14 @@
 pub mod batch;
 mod budget;
 pub mod counters;
+mod ends;
 mod filter;
 pub mod find;
 pub mod latency;
 pub mod log_time;
 pub mod quotas;
 pub mod repeats;
+mod taking;
 mod view;
 
 use std::collections::HashMap;
@@ -20,6 +22,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use imbl::Vector;
+use roundtable_core::command::Command;
 use roundtable_core::delivery::Topics;
 use roundtable_core::engine::Outcome;
 use roundtable_core::error::{Error, ErrorKind};
@@ -34,6 +37,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::auth::Directory;
 use crate::clock;
 use crate::log::{Append, Appended, Epochs, Log};
+use crate::telemetry::recurring::Recurring;
 use batch::{Batch, Question, Step};
 use budget::Budgets;
 use counters::Counters;
@@ -66,11 +70,17 @@ pub struct Pace {
     pub relaxed_sync: Duration,
     /// How often the state is kept beside the log.
     pub snapshot: Duration,
+    /// How long the last one may take, at a stop.
+    pub last_snapshot: Duration,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { relaxed_sync: Duration::from_secs(1), snapshot: Duration::from_secs(60) }
+        Self {
+            relaxed_sync: Duration::from_secs(1),
+            snapshot: Duration::from_secs(60),
+            last_snapshot: Duration::from_secs(1),
+        }
     }
 }
 
@@ -254,6 +264,8 @@ impl Workspaces {
             questions,
             budgets: Budgets::new(self.quotas),
             repeats: Repeats::load(&*self.log, workspace)?,
+            opening: Vec::new(),
+            trouble: Recurring::default(),
             unsynced: Vector::new(),
             pace: self.pace,
             synced: (0, 0),
@@ -334,6 +346,10 @@ struct Runner {
     questions: mpsc::UnboundedReceiver<Asked>,
     budgets: Budgets,
     repeats: Repeats,
+    /// That this process began, if the log has not taken it yet.
+    opening: Vec<Command>,
+    /// That the log takes nothing.
+    trouble: Recurring,
     /// Records of relaxed rooms that were handed out and are not in the log yet, oldest first.
     unsynced: Vector<Arc<Record>>,
     pace: Pace,
@@ -388,12 +404,12 @@ impl Runner {
                     let (asked_at, questions): (Vec<u64>, Vec<_>) = waiting.drain(..).unzip();
                     self.answer(questions).await;
                     self.counters.answered(&asked_at, clock::monotonic_us());
-                    self.snapshot(false);
+                    self.snapshot();
                 }
             }
         }
         self.sync().await;
-        self.snapshot(true);
+        self.last_snapshot().await;
         if self.may_be_early
             && self.unsynced.is_empty()
             && let Err(error) = self.log.settle(&self.workspace)
@@ -427,6 +443,7 @@ impl Runner {
 
     /// Decides a batch, which begins with what is due, makes it durable as far as it must be, hands it out.
     async fn answer(&mut self, questions: Vec<Question<ReplyTo>>) {
+        let questions = self.opened(questions);
         self.counters.batch(questions.len());
         loop {
             let now = Moment { t: self.log_time.now(clock::monotonic_ms()), at: clock::now() };
@@ -457,7 +474,7 @@ impl Runner {
                 }
                 Appended::Failed(error) => {
                     self.budgets.pay_back(paid);
-                    tracing::error!(workspace = %self.workspace, %error, "the log refused a batch");
+                    self.opening = ends::opening(&questions);
                     return self.refuse(questions, &error.into());
                 }
             }
@@ -488,9 +505,9 @@ impl Runner {
             Appended::Committed => {
                 self.unsynced.clear();
                 self.repeats.synced(all.last().map_or(self.state.head, |last| last.offset));
-                self.counters.took(clock::monotonic_us() - began);
+                self.took(all.len(), clock::monotonic_us() - began);
             }
-            Appended::Failed(error) => self.counters.refused_append(error.to_string()),
+            Appended::Failed(error) => self.refused_append(error),
             Appended::Behind(_) => {}
         }
         appended
@@ -498,9 +515,7 @@ impl Runner {
 
     /// Brings relaxed records to the disk. If the disk refuses, they stay and are tried again.
     async fn sync(&mut self) {
-        if let Appended::Failed(error) = self.append(Arc::from([]), self.may_be_early).await {
-            tracing::error!(workspace = %self.workspace, %error, "relaxed records could not be synced yet");
-        }
+        let _ = self.append(Arc::from([]), self.may_be_early).await;
     }
 
     /// Somebody else wrote to the log: take that in and hand it out, then decide again.
@@ -572,24 +587,6 @@ impl Runner {
         self.head_at.send_if_modified(|head| std::mem::replace(head, state.head) != state.head);
         self.audience.committed(Arc::new(Committed { workspace: self.workspace.clone(), view, news }));
         state
-    }
-
-    /// Keeps a snapshot now and then, and at the end, so that the next start reads little. Not needed for being right.
-    fn snapshot(&mut self, last: bool) {
-        let (head, at) = self.snapshot;
-        let (records, now) = (self.state.head.0 - head.0, clock::monotonic_ms());
-        let due = records >= SNAPSHOT_RECORDS || now >= at + millis(self.pace.snapshot);
-        if records == 0 || !self.unsynced.is_empty() || !(last || due) {
-            return;
-        }
-        self.snapshot = (self.state.head, now);
-        let (log, workspace, state) = (Arc::clone(&self.log), self.workspace.clone(), self.state.clone());
-        let keep = move || {
-            if let Err(error) = log.snapshot(&workspace, &state) {
-                tracing::warn!(%workspace, %error, "no snapshot could be kept; the next start reads more of the log");
-            }
-        };
-        if last { keep() } else { drop(tokio::task::spawn_blocking(keep)) }
     }
 }
 

@@ -14,20 +14,23 @@ use crate::auth::first_start::{self, WORKSPACE};
 use crate::auth::secrets::Held;
 use crate::auth::{Directory, Identifier};
 use crate::clock;
-use crate::config::{self, Config};
+use crate::config::reload::Reloaded;
+use crate::config::{self, BareWs, Config, Problems};
 use crate::doors::FrontDoors;
+use crate::live::Live;
 use crate::log::Log;
 use crate::log::sqlite::{OpenError, SqliteLog};
 use crate::rates::Rates;
 use crate::routes::FrontOffice;
 use crate::runner::quotas::Quotas;
-use crate::runner::{Pace, Workspaces};
+use crate::runner::{Handle, Pace, Workspaces};
+use crate::telemetry;
 use crate::telemetry::figures::{Counts, Sampler};
 use crate::tls::{self, Pairs};
 use crate::transport::listen::{Bound, Crowd, Door, bind};
 use crate::transport::workers::Workers;
 use crate::transport::{Doors, Hub, Settings, Shards, Started, Watched};
-use crate::workspaces::{Announcement, EngineThread, ask};
+use crate::workspaces::{Announcement, Begun, EngineThread, ask_system, knock};
 
 use crate::jobs::{self, components, summaries};
 use crate::routes;
@@ -62,9 +65,12 @@ pub struct Server {
     /// What the shards and the REST handlers use.
     pub hub: Arc<Hub>,
     node: Announcement,
+    doors: Arc<FrontDoors>,
     started: Started,
     engine: Arc<EngineThread>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    /// How long a stop may take.
+    within: Duration,
 }
 
 /// Threads without which nothing works. (A shard whose own loop fails ends the process by itself.)
@@ -76,11 +82,12 @@ impl Server {
     /// An address that cannot be opened is reported and left out; it is an error only if all of them fail.
     pub async fn start(config: &Config) -> Result<Self, ServeError> {
         let dir: PathBuf = config.storage.dir.clone();
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), dir = %dir.display(), "the server starts");
         let log: Arc<dyn Log> = Arc::new(SqliteLog::open(&dir)?);
         let default = WorkspaceId::new(WORKSPACE)?;
         let settings = Settings::of(config);
         let prepared = Shards::prepare(settings.shards);
-        let pace = pace_of(&config.storage);
+        let pace = pace_of(config);
         let (audience, due) = summaries::listen(prepared.shards());
         let workspaces: Arc<Workspaces> =
             Workspaces::new(Arc::clone(&log), Arc::new(audience), pace, default.clone())
@@ -91,15 +98,10 @@ impl Server {
         for id in log.workspaces()? {
             engine.run(&workspaces, &id)?;
         }
-        let first = first_start::prepare(&dir, &home.view().state)?;
-        for command in first.commands {
-            ask(&home, command).await?;
-        }
-        let secrets = Held::new(&dir, first.secrets);
+        let (secrets, wrote_credentials) = begin(&dir, &home).await?;
         let identity = identifier(&workspaces, &secrets, &config.auth)?;
         let (watch, news) = Watch::new(&config.security, Arc::clone(&workspaces));
-        let pairs = Pairs::open(&config.server.listen).map_err(|found| ServeError::Tls(found.join("\n")))?;
-        pairs.note(&dir)?;
+        let pairs = pairs_of(config, &dir)?;
         let bound = open_addresses(config)?;
         let addresses = addresses_of(&bound);
         let node = Announcement {
@@ -114,18 +116,17 @@ impl Server {
             figures: Arc::new(ArcSwap::from_pointee(sampler.sample(jobs::present(), Counts::default()))),
             history: Mutex::default(),
             watch: Arc::clone(&watch),
-            rates: Rates::of(config),
             crowd: Crowd::new(config.server.connections_per_address.most()),
             connections: 0.into(),
             watched: Watched::default(),
             workers: Workers::start(&settings)?,
-            settings,
+            settings: Live::new(settings),
+            rates: ArcSwap::from_pointee(Rates::of(config)),
+            config: Arc::new(ArcSwap::from_pointee(config.clone())),
             tls: Arc::new(pairs),
             ports: ports(config, &addresses),
         });
-        for home in workspaces.all() {
-            node.begin(&home).await?;
-        }
+        let unknown = announce(&node, &workspaces).await?;
         let office = FrontOffice {
             hub: Arc::clone(&hub),
             home,
@@ -134,29 +135,59 @@ impl Server {
             shards: prepared.shards(),
         };
         let router = routes::router(office, secrets.clone(), config);
-        let doors: Arc<dyn Doors> = Arc::new(FrontDoors::new(config, &hub, router, secrets));
-        let started = prepared.start(&hub, &doors)?;
+        let doors = Arc::new(FrontDoors::new(config, &hub, router, secrets));
+        let started = prepared.start(&hub, &(Arc::clone(&doors) as Arc<dyn Doors>))?;
         let mut tasks = serve_addresses(config, bound, &started.shards, &hub);
         tasks.push(tokio::spawn(watch::tell(watch, news)));
         tasks.extend(jobs::start(config, &hub, sampler));
+        tasks.push(tokio::spawn(knock(Arc::clone(&workspaces), unknown)));
         tasks.push(summaries::work(due, workspaces));
-        Ok(Self { addresses, wrote_credentials: first.wrote_credentials, hub, node, started, engine, tasks })
+        let within = config.server.drain_timeout.duration();
+        Ok(Self { addresses, wrote_credentials, hub, node, doors, started, engine, tasks, within })
+    }
+
+    /// Takes what may change of new settings; says so in the log. Certificates are [looked after](crate::tls::renewal) on their
+    /// own.
+    pub fn reload(&self, new: &Config) {
+        let before = self.hub.config.load();
+        let Reloaded { config, taken, left } = before.reloaded(new);
+        if config.logging.level != before.logging.level
+            && let Err(error) = telemetry::set_level(&config.logging.level)
+        {
+            tracing::error!(%error, "the level of the log stays as it was");
+        }
+        if taken.iter().any(|name| name.ends_with("_per_minute") || name.ends_with("_per_hour")) {
+            self.hub.rates.store(Arc::new(Rates::of(&config)));
+        }
+        self.hub.settings.replace(Settings::of(&config));
+        self.doors.reload(&config);
+        self.hub.config.store(Arc::new(config));
+        tracing::info!(changed = taken.join(", "), "the settings were read again");
+        if !left.is_empty() {
+            tracing::warn!(settings = left.join(", "), "these hold from the next start on");
+        }
     }
 
     /// Ends everything in order: nobody new comes in, connections end in their dialects' ways, what they still asked is
-    /// decided and synced, then the log is closed.
+    /// decided and synced, then the log is closed. Connections have three fifths of the time that a stop may take.
     pub async fn stop(self) {
+        let began = clock::monotonic_ms();
         for task in &self.tasks {
             task.abort();
         }
         let started = self.started;
         let _ = tokio::task::spawn_blocking(move || started.stop()).await;
+        // They hold the operator's way to a runner, which ends when nobody can ask it any more.
+        drop(self.doors);
         for home in self.hub.workspaces.all() {
             if let Err(error) = self.node.end(&home).await {
                 tracing::warn!(%error, "the end could not be noted");
             }
         }
-        self.engine.stop(&self.hub.workspaces).await;
+        let log = Arc::clone(self.hub.workspaces.log());
+        self.engine.stop(&self.hub.workspaces, self.within.saturating_sub(since(began))).await;
+        let _ = tokio::task::spawn_blocking(move || log.close()).await;
+        tracing::info!(ms = since(began).as_millis(), "the server has stopped");
     }
 }
 
@@ -169,6 +200,43 @@ fn identifier(
     let directory = Arc::clone(workspaces) as Arc<dyn Directory>;
     let identity = Identifier::new(directory, &secrets.signing(), settings)?;
     Ok(identity.beside_operator(secrets.clone()))
+}
+
+/// Makes what the first start makes, or finishes it. Gives the secrets, and whether credentials were written just now.
+async fn begin(dir: &std::path::Path, home: &Handle) -> Result<(Held, bool), ServeError> {
+    let mut first = first_start::prepare(dir, &home.view().state)?;
+    for command in first.commands {
+        ask_system(home, command).await?;
+    }
+    if let Err(error) = first.secrets.begin(dir) {
+        tracing::warn!(%error, "that the log has begun could not be noted with its secrets");
+    }
+    Ok((Held::new(dir, first.secrets), first.wrote_credentials))
+}
+
+/// The certificates of all listeners, noted for the command line.
+fn pairs_of(config: &Config, dir: &std::path::Path) -> Result<Pairs, ServeError> {
+    let pairs = Pairs::open(&config.server.listen).map_err(|found| ServeError::Tls(found.join("\n")))?;
+    if let Err(error) = pairs.note(dir) {
+        tracing::error!(%error, "the command line will not know this server's certificate");
+    }
+    Ok(pairs)
+}
+
+/// Tells every workspace that the process began; gives those whose logs take nothing at present.
+async fn announce(node: &Announcement, workspaces: &Workspaces) -> Result<Vec<WorkspaceId>, Error> {
+    let mut unknown = Vec::new();
+    for home in workspaces.all() {
+        if node.begin(&home).await? == Begun::Waits {
+            unknown.push(home.workspace().clone());
+        }
+    }
+    Ok(unknown)
+}
+
+/// How long ago a moment is, in monotonic milliseconds.
+fn since(began: u64) -> Duration {
+    Duration::from_millis(clock::monotonic_ms().saturating_sub(began))
 }
 
 /// Opens what can be opened; the others are reported.
@@ -190,10 +258,11 @@ fn open_addresses(config: &Config) -> Result<Vec<std::io::Result<Bound>>, ServeE
     Ok(bound)
 }
 
-fn pace_of(settings: &config::Storage) -> Pace {
+fn pace_of(config: &Config) -> Pace {
     Pace {
-        relaxed_sync: Duration::from_millis(settings.relaxed_sync.ms()),
-        snapshot: Duration::from_millis(settings.snapshot_interval.ms()),
+        relaxed_sync: config.storage.relaxed_sync.duration(),
+        snapshot: config.storage.snapshot_interval.duration(),
+        last_snapshot: config.server.drain_timeout.duration() / 5,
     }
 }
 
@@ -233,6 +302,7 @@ fn serve_addresses(
                 number,
                 anonymous,
                 tls,
+                watch_only: listener.bare_ws == BareWs::Metrics,
                 crowd: Arc::clone(&hub.crowd),
                 watch: Arc::clone(&hub.watch),
                 trusted: config.server.trusted_proxies.clone(),
@@ -310,7 +380,12 @@ fn node_id(config: &Config, dir: &std::path::Path) -> Result<NodeId, ServeError>
 
 /// Serves until the process is told to end (interrupt or terminate), then ends in order. `ready` is called once every
 /// address is served.
-pub async fn run(config: &Config, ready: impl FnOnce(&Server)) -> Result<(), ServeError> {
+/// `again` reads the settings once more, which SIGHUP asks for.
+pub async fn run(
+    config: &Config,
+    ready: impl FnOnce(&Server),
+    again: &(dyn Fn() -> Result<Config, Problems> + Send + Sync),
+) -> Result<(), ServeError> {
     use tokio::signal::unix::{SignalKind, signal};
     std::panic::set_hook(Box::new(|fault| {
         tracing::error!(%fault, "a fault of the server's own");
@@ -321,12 +396,26 @@ pub async fn run(config: &Config, ready: impl FnOnce(&Server)) -> Result<(), Ser
         }
     }));
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    // A file that gets too long is a disk that is full, and no reason to end.
+    let _too_long = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let server = Server::start(config).await?;
     ready(&server);
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
+    let by = loop {
+        tokio::select! {
+            _ = interrupt.recv() => break "SIGINT",
+            _ = terminate.recv() => break "SIGTERM",
+            _ = hangup.recv() => match again() {
+                Ok(config) => server.reload(&config),
+                Err(problems) => {
+                    for problem in problems.0 {
+                        tracing::error!(problem, "the settings stay as they were");
+                    }
+                }
+            },
+        }
+    };
+    tracing::info!(by, "the server stops");
     server.stop().await;
     Ok(())
 }

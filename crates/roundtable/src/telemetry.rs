@@ -1,24 +1,27 @@
 //! What the server tells about itself: log lines without secrets, and figures of the process and its machine.
 
 use std::io;
+use std::sync::OnceLock;
 
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
+use crate::config::values::LogLevel;
 use crate::config::{LogFormat, Logging};
 
 mod descriptors;
 pub mod figures;
 pub mod recent;
+pub mod recurring;
 pub mod redact;
 pub mod sparse;
 
 /// Sends log lines to standard error from now on, and keeps the newest of them in [`recent`]. Every line passes
 /// [`redact::redacted`], whoever wrote it. Fails when logging was set up before.
 pub fn begin(settings: &Logging) -> Result<(), String> {
-    let filter = EnvFilter::try_new(settings.level.as_str()).map_err(|error| error.to_string())?;
+    let (filter, handle) = reload::Layer::new(settings.level.filter()?);
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(Redacting(io::stderr))
         .with_ansi(false)
@@ -28,7 +31,19 @@ pub fn begin(settings: &Logging) -> Result<(), String> {
         LogFormat::Text => kept.with(lines).try_init(),
         LogFormat::Json => kept.with(lines.json().flatten_event(true)).try_init(),
     };
-    done.map_err(|error| error.to_string())
+    done.map_err(|error| error.to_string())?;
+    let _ = FILTER.set(handle);
+    Ok(())
+}
+
+/// The process has one log, and so one filter of it.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+/// Logs with another level from now on. Fails where logging was not [begun](begin), or when the level is none.
+pub fn set_level(level: &LogLevel) -> Result<(), String> {
+    let filter = level.filter()?;
+    let Some(handle) = FILTER.get() else { return Err("nothing is logged".into()) };
+    handle.reload(filter).map_err(|error| error.to_string())
 }
 
 /// A writer whose every write loses its secrets. `tracing` writes whole lines.

@@ -38,6 +38,7 @@ use roundtable_dialects::pace::Limit;
 use roundtable_dialects::session::{Form, Messages, Opening, Scene, Session};
 use roundtable_dialects::{engineio, socketio};
 
+use crate::live::Live;
 pub use shard::{Prepared, Shards, Started};
 pub use turn::Allowance;
 
@@ -147,6 +148,8 @@ pub struct Listener {
     pub tls: Option<Arc<crate::tls::Pair>>,
     /// Each connection begins with a header of the PROXY protocol.
     pub proxy_protocol: bool,
+    /// It is for whoever watches the server, and for nothing else.
+    pub watch_only: bool,
 }
 
 /// Limits and intervals of all connections. Times in milliseconds.
@@ -264,7 +267,8 @@ impl Settings {
             close_wait: config.websocket.close_timeout.ms(),
             missed_pings: u8::try_from(config.websocket.missed_pings.get()).unwrap_or(u8::MAX),
             compress_from: config.websocket.compression.then(|| config.websocket.compress_from.bytes()),
-            drain: config.server.drain_timeout.ms(),
+            // The rest of the time is for what they asked, and for the log.
+            drain: config.server.drain_timeout.ms() / 5 * 3,
             requests_each: config.server.requests_per_address.get(),
             max_body: config.server.max_body.bytes(),
             stranger_body: config.limits.unauthenticated_message.bytes().min(config.server.max_body.bytes()),
@@ -284,8 +288,6 @@ pub struct Hub {
     pub identity: Arc<crate::auth::Identifier>,
     /// Who counts signs of attacks and refuses those who are blocked.
     pub watch: Arc<crate::watch::Watch>,
-    /// How often one address may ask over REST.
-    pub rates: crate::rates::Rates,
     /// How many connections one address has.
     pub crowd: Arc<listen::Crowd>,
     /// The newest figures.
@@ -297,7 +299,11 @@ pub struct Hub {
     /// How many connections watch each feed.
     pub watched: Watched,
     /// Limits and intervals.
-    pub settings: Settings,
+    pub settings: Live<Settings>,
+    /// How often one address may ask over REST.
+    pub rates: arc_swap::ArcSwap<crate::rates::Rates>,
+    /// The settings in force.
+    pub config: Arc<arc_swap::ArcSwap<crate::config::Config>>,
     /// Who works on REST requests.
     pub workers: workers::Workers,
     /// The certificates that listeners present.

@@ -204,6 +204,7 @@ impl Watch {
             return Some(Err(refused(spot, proof, ms)));
         }
         let result = identity.try_identify_now(credentials, spot.0)?;
+        note_refusal(&result, proof, spot);
         if guest || !result.as_ref().is_err_and(is_wrong) {
             return Some(result);
         }
@@ -229,6 +230,7 @@ impl Watch {
         }
         let proof = credentials.proof.clone();
         let result = identity.identify(credentials, spot.0, self.refuses(spot)).await;
+        note_refusal(&result, &proof, spot);
         match result {
             Err(Refusal::TooManyFailures(ms)) => return Err(refused(spot, &proof, ms)),
             Err(refusal) if is_wrong(&refusal) => self.failed(spot),
@@ -399,6 +401,13 @@ pub async fn tell(watch: Arc<Watch>, mut news: News) {
         if !watch.holds(&found) {
             continue;
         }
+        let (source, place, rule) = (&found.source, &found.place, found.attack.name());
+        match found.step {
+            Step::Intrusion(Some(until)) => {
+                tracing::warn!(source, listener = place, rule, until = iso(until), "an address is blocked");
+            }
+            _ => tracing::info!(source, listener = place, rule, "an address is suspicious"),
+        }
         let workspaces = &watch.workspaces;
         if let Some(handle) = workspaces.get(workspaces.default_id()) {
             let ask = Ask::new(Token(0), Command::Notice(notice_of(&found)));
@@ -408,6 +417,20 @@ pub async fn tell(watch: Arc<Watch>, mut news: News) {
         }
         watch.told(&found);
     }
+}
+
+/// Whom the server does not let in, in its own log; never what was shown.
+fn note_refusal(result: &Result<Identity, Refusal>, proof: &Proof, (peer, listener): Spot<'_>) {
+    let Err(refusal) = result else { return };
+    let shown = match proof {
+        Proof::Token(..) => "a token",
+        Proof::Bearer(..) => "a token or key",
+        Proof::ApiKey(_) | Proof::ChannelKey { .. } => "a key",
+        Proof::Password { .. } => "a password",
+        Proof::AgentSecret { .. } => "an agent's secret",
+        Proof::Guest(_) => "nothing",
+    };
+    tracing::debug!(%peer, listener = %listener.address, ?refusal, shown, "somebody was not let in");
 }
 
 fn notice_of(found: &Found) -> SecurityNoticed {

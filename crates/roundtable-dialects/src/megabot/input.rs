@@ -185,7 +185,10 @@ impl MegaBotSession {
             ..Post::text(room.clone(), who, chat.content)
         };
         let client = client_id(&id);
-        let asked = Asked { request: id, room, agent: chat.agent, topic };
+        if chat.ack {
+            self.acks.get_or_insert_default();
+        }
+        let asked = Asked { request: id, room, agent: chat.agent, topic, ack: chat.ack };
         let token = self.expect(Waiting::Chat(Box::new(asked)));
         out.push(Output::Ask(Ask { client, ..Ask::new(token, Command::Post(Box::new(post))) }));
         Ok(())

@@ -59,7 +59,7 @@ impl MegaBotSession {
     }
 
     /// The name a guest asks for; one that comes back with its session and no name gets its former name.
-    fn guest_name(&self, asked: Option<String>, scene: Scene<'_>) -> Option<String> {
+    fn guest_name(&mut self, asked: Option<String>, scene: Scene<'_>) -> Option<String> {
         if asked.is_none()
             && let Some((_, seat)) = self.wanted.as_ref().and_then(|secret| opened_by(secret, scene))
             && let Principal::Guest(name) = &seat.owner
@@ -67,7 +67,9 @@ impl MegaBotSession {
             return Some(name.as_str().to_owned());
         }
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        asked.filter(|name| (1..=MAX_GUEST_CHARS).contains(&name.len()) && name.chars().all(plain))
+        let fits = |name: &String| (1..=MAX_GUEST_CHARS).contains(&name.len()) && name.chars().all(plain);
+        self.misnamed = asked.as_ref().is_some_and(|name| !fits(name));
+        asked.filter(fits)
     }
 
     /// Says why not, and closes.
@@ -168,6 +170,10 @@ impl MegaBotSession {
         self.send("connection_established", payload, scene, out);
         if self.since.is_some() && self.place(scene).is_none() {
             let wrong = "since must be a cursor EPOCH:OFFSET or the sequence of a frame";
+            self.error(None, &Fault::validation(wrong), scene, out);
+        }
+        if self.misnamed {
+            let wrong = "user_id cannot be a guest's name: it has 1 to 64 characters of A-Z a-z 0-9 . _ -";
             self.error(None, &Fault::validation(wrong), scene, out);
         }
         if std::mem::take(&mut self.lost_some) {

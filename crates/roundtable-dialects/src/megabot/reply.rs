@@ -5,9 +5,9 @@ use roundtable_core::delivery;
 use roundtable_core::engine::Outcome;
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::ids::{MessageId, Principal, RoomId};
-use roundtable_core::rooms::Room;
+use roundtable_core::rooms::{Durability, Room};
 use roundtable_core::state::State;
-use roundtable_core::time::{Cursor, Time};
+use roundtable_core::time::{Cursor, Offset, Time};
 use serde::Serialize;
 
 use super::errors::Fault;
@@ -85,7 +85,13 @@ impl MegaBotSession {
             (Waiting::Rejoin(room), Err(error)) if passing(error) => self.rejoin_later(room, scene, out),
             (Waiting::Rejoin(room), Err(_)) => self.lost(&room, scene, out),
             (Waiting::OwnRoom, reply) => self.own_room(reply.is_ok(), scene, out),
-            (Waiting::Join(..) | Waiting::Chat(_), Ok(Outcome::Repeated(_))) => {}
+            (Waiting::Join(..), Ok(Outcome::Repeated(_))) => {}
+            (Waiting::Chat(asked), Ok(Outcome::Repeated(first))) => {
+                if let Outcome::Message(id) = &**first {
+                    let at = last_in(&asked.room, id, scene.state);
+                    self.acknowledge((&asked.request, &asked.room, id), (at, true), scene, out);
+                }
+            }
             (Waiting::Join(_, room), Ok(_)) => self.joined(&room, scene, out),
             (Waiting::Join(request, room), Err(error)) => {
                 // Who asks again for a room that it is in stays there, whatever comes of it.
@@ -202,6 +208,9 @@ impl MegaBotSession {
     /// command agent does. A session for several people may be silent.
     fn spoken(&mut self, asked: Asked, id: &MessageId, scene: Scene<'_>, out: &mut Outputs) {
         let Some(room) = scene.state.room(&asked.room) else { return };
+        if asked.ack {
+            self.acknowledge_new(&asked, id, scene, out);
+        }
         let own = self.own.as_ref() == Some(&asked.room);
         let agents = room.members.keys().any(|who| who.agent().is_some());
         if own && !agents && room.members.len() == 1 {
@@ -220,6 +229,40 @@ impl MegaBotSession {
             answered: false,
             due,
         });
+    }
+
+    /// Tells the sender that its message is on the disk, and where in the log; in ephemeral rooms, that it was handed out.
+    fn acknowledge_new(&mut self, asked: &Asked, id: &MessageId, scene: Scene<'_>, out: &mut Outputs) {
+        let passed = self.acks.as_ref().and_then(|acks| acks.passed.as_ref());
+        let at = passed.filter(|(passed, _)| passed == id).map(|(_, at)| *at);
+        let at = at.or_else(|| last_in(&asked.room, id, scene.state));
+        let ephemeral = |room: &Room| room.card.durability == Durability::Ephemeral;
+        if at.is_some() || scene.state.room(&asked.room).is_some_and(ephemeral) {
+            return self.acknowledge((&asked.request, &asked.room, id), (at, false), scene, out);
+        }
+        let behind = &mut self.acks.get_or_insert_default().behind;
+        behind.push_back((id.clone(), asked.request.clone()));
+    }
+
+    /// `chat_sent` (MegaBot notes §2).
+    pub(super) fn acknowledge(
+        &mut self,
+        (request, room, id): (&str, &RoomId, &MessageId),
+        (at, repeated): (Option<Offset>, bool),
+        scene: Scene<'_>,
+        out: &mut Outputs,
+    ) {
+        #[derive(Serialize)]
+        struct Sent<'a> {
+            message_id: &'a MessageId,
+            request_id: &'a str,
+            session_id: &'a RoomId,
+            cursor: Option<String>,
+            repeated: bool,
+        }
+        let cursor = at.map(|offset| Cursor { epoch: scene.epoch, offset }.to_string());
+        let sent = Sent { message_id: id, request_id: request, session_id: room, cursor, repeated };
+        self.send("chat_sent", sent, scene, out);
     }
 
     fn command_agent(&mut self, asked: &Asked, room: &Room, scene: Scene<'_>, out: &mut Outputs) {
@@ -257,6 +300,12 @@ impl MegaBotSession {
             self.error(Some(&request), &Fault::no_answer(), scene, out);
         }
     }
+}
+
+/// Where a message is in the log, if it is the newest of its room.
+fn last_in(room: &RoomId, id: &MessageId, state: &State) -> Option<Offset> {
+    let last = state.room(room)?.last.as_ref()?;
+    (last.id == *id).then_some(last.offset)
 }
 
 /// Whether the same question may find another answer in a moment.

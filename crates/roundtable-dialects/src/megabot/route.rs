@@ -27,6 +27,7 @@ impl MegaBotSession {
             };
             let Some(heard) = heard else { return Route::Skip };
             heard.sent = record.offset;
+            self.passes(record, delivery.origin);
         }
         let wanted = self.wanted(delivery, scene);
         let begins =
@@ -36,6 +37,20 @@ impl MegaBotSession {
             Route::Shared(_) => Route::Shared(self.form),
             other => other,
         }
+    }
+
+    /// Notes where an own message is in the log, for who wants to know.
+    fn passes(&mut self, record: &Record, origin: Option<ConnectionId>) {
+        if let (Some(acks), Event::MessagePosted(said), true) =
+            (&mut self.acks, &record.event, origin == Some(self.connection))
+        {
+            acks.passed = Some((said.id.clone(), record.offset));
+        }
+    }
+
+    /// Whether an own message comes by whose sender waits to be told where it is in the log.
+    fn awaited(&self, said: &Message) -> bool {
+        self.acks.as_ref().is_some_and(|acks| acks.behind.iter().any(|(id, _)| *id == said.id))
     }
 
     /// What would reach this connection of a delivery, whether or not it has begun.
@@ -94,7 +109,7 @@ impl MegaBotSession {
 
     fn wants_said(&self, said: &Message, room: &RoomId, origin: Option<ConnectionId>) -> Route {
         if self.is_own(origin, said.via) || !encode::shown(said) {
-            return Route::Skip;
+            return if self.awaited(said) { Route::Own } else { Route::Skip };
         }
         if self.asked_by(said, room).is_some() { Route::Own } else { shares(true) }
     }
@@ -126,6 +141,16 @@ impl MegaBotSession {
         {
             out.push(Output::Unsubscribe(delivery.topic.clone()));
             return self.lost(room, scene, out);
+        }
+        if let (Item::Record(record), Topic::Room(room)) = (delivery.item, delivery.topic)
+            && let Event::MessagePosted(said) = &record.event
+            && self.awaited(said)
+        {
+            let behind = self.acks.as_mut().map(|acks| &mut acks.behind);
+            let found = behind.and_then(|all| all.remove(all.iter().position(|(id, _)| *id == said.id)?));
+            return found.into_iter().for_each(|(id, request)| {
+                self.acknowledge((&request, room, &id), (Some(record.offset), false), scene, out);
+            });
         }
         if let (Topic::Principal(_), Some(own)) = (delivery.topic, self.own.clone()) {
             // All that was said there came after this connection did.

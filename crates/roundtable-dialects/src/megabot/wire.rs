@@ -64,6 +64,8 @@ pub struct Chat {
     pub hint: Option<RoomId>,
     /// Who shall answer.
     pub agent: Option<AgentId>,
+    /// The sender wants to know when it is on the disk.
+    pub ack: bool,
 }
 
 /// Something done together.
@@ -145,6 +147,7 @@ fn chat(payload: &Fields<'_>, metadata: &Fields<'_>) -> Result<Chat, Fault> {
         session: session.transpose()?,
         hint,
         agent: agent.transpose()?,
+        ack: given(metadata, "ack").is_some_and(|raw| raw.get() == "true"),
     })
 }
 

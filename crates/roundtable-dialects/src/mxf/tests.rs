@@ -370,6 +370,18 @@ fn channels_are_changed_by_their_owner_only() {
 }
 
 #[test]
+fn a_change_of_nothing_is_accepted_and_changes_nothing() {
+    let (mut rig, ann, bob) = lobby();
+    rig.ask(ann, "channel:update", json!({"channelId": "lobby", "updates": {}}), 1);
+    rig.ask(ann, "agent:update", json!({"agentId": "a1", "updates": {}}), 2);
+    assert_eq!((&rig.ack(ann, 1)["success"], &rig.ack(ann, 2)["success"]), (&json!(true), &json!(true)));
+    assert_eq!(rig.payload(ann, "agent:updated")["updates"], json!({}));
+    assert!(rig.seen(bob).is_empty(), "{:?}", rig.seen(bob));
+    rig.ask(bob, "channel:update", json!({"channelId": "lobby", "updates": {}}), 3);
+    assert_eq!(rig.ack(bob, 3)["code"], "PERMISSION_DENIED");
+}
+
+#[test]
 fn agents_change_themselves_and_others_see_it() {
     let (mut rig, ann, bob) = lobby();
     rig.ask(

@@ -157,9 +157,6 @@ impl AgentUpdate {
             ..AgentChanges::default()
         };
         let status = updates.one_of("status", &STATUSES)?;
-        if status.is_none() && changes == AgentChanges::default() {
-            return Err(fields.wrong("updates", "must have name, status, capabilities or metadata"));
-        }
         let updates = fields.carried("updates", fields.required("updates")?)?;
         Ok(Self { agent, changes, status, updates })
     }
@@ -202,9 +199,6 @@ impl ChannelUpdate {
             metadata: updates.json_object("metadata")?,
             status: None,
         };
-        if changes == RoomUpdated::default() {
-            return Err(fields.wrong("updates", "must have name, description or metadata"));
-        }
         Ok(Self { room, changes })
     }
 }
@@ -331,10 +325,10 @@ mod tests {
     }
 
     #[test]
-    fn updates_must_change_something() {
+    fn updates_may_change_nothing() {
         let update = |json| field(json, AgentUpdate::read);
         assert_eq!(update(r#"{"agentId":"a","updates":{"status":"busy"}}"#), None);
-        assert_eq!(update(r#"{"agentId":"a","updates":{}}"#).as_deref(), Some("updates"));
+        assert_eq!(update(r#"{"agentId":"a","updates":{}}"#), None);
         assert_eq!(update(r#"{"agentId":"a","updates":[]}"#).as_deref(), Some("updates"));
         assert_eq!(
             update(r#"{"agentId":"a","updates":{"status":"gone"}}"#).as_deref(),

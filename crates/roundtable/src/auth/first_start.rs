@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::secrets::{Secrets, make_private_dir, write_private};
 use crate::auth::{keys, passwords};
+use crate::log::sqlite::FILE as LOG;
 
 /// Name of the file that tells a person what to know.
 pub const CREDENTIALS: &str = "credentials.json";
@@ -96,6 +97,14 @@ pub fn prepare(dir: &Path, state: &State) -> io::Result<Prepared> {
     make_private_dir(dir)?;
     let found = (Secrets::read(dir)?, FirstCredentials::read(dir)?);
     let begun = state.head.0 > 0;
+    if !begun && found.0.as_ref().is_some_and(|secrets| secrets.begun) {
+        let message = format!(
+            "{dir}: there are secrets and no log; restore `{LOG}` from a backup. It is whole alone after a stop; after a crash \
+             `{LOG}-wal` belongs to it. To begin anew, remove `secrets` and `{CREDENTIALS}`",
+            dir = dir.display()
+        );
+        return Err(io::Error::other(message));
+    }
     let (secrets, credentials, wrote_credentials) = match found {
         (Some(secrets), Some(credentials)) if secrets.is_admin(&credentials.admin_token) => {
             (secrets, Some(credentials), false)
@@ -238,6 +247,18 @@ mod tests {
         let fourth = prepare(dir.path(), &State::default()).unwrap();
         assert!(fourth.wrote_credentials && fourth.commands.len() == 2, "cut off between the two files");
         assert_eq!(fourth.secrets.signing, first.secrets.signing);
+    }
+
+    #[test]
+    fn secrets_without_their_log_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut secrets = prepare(dir.path(), &State::default()).unwrap().secrets;
+        assert!(prepare(dir.path(), &State::default()).is_ok(), "a start that was cut off is done again");
+        secrets = prepare(dir.path(), &State::default()).map(|again| again.secrets).unwrap_or(secrets);
+        secrets.begin(dir.path()).unwrap();
+        let refused = prepare(dir.path(), &State::default()).unwrap_err().to_string();
+        assert!(refused.contains("no log") && refused.contains("roundtable.db"), "{refused}");
+        assert_eq!(Secrets::read(dir.path()).unwrap(), Some(secrets), "nothing new is made over old secrets");
     }
 
     #[test]

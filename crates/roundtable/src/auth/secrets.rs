@@ -24,18 +24,23 @@ pub struct Secrets {
     pub signing: [u8; 32],
     /// SHA-256 of the admin token, 64 hex digits.
     pub admin_token_hash: String,
+    /// The log that they belong to has begun: without it they open nothing.
+    pub begun: bool,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Wire {
     signing: String,
     admin_token_hash: String,
+    #[serde(default)]
+    begun: bool,
 }
 
 impl Secrets {
     /// Fresh ones, for an admin token that was drawn elsewhere.
     pub fn draw(admin_token: &str) -> Self {
-        Self { signing: clock::random_bytes(), admin_token_hash: keys::sha256_hex(admin_token.as_bytes()) }
+        let admin_token_hash = keys::sha256_hex(admin_token.as_bytes());
+        Self { signing: clock::random_bytes(), admin_token_hash, begun: false }
     }
 
     /// Those of a data directory; `None` before the first start. Fails when the file cannot be read or is damaged.
@@ -50,14 +55,23 @@ impl Secrets {
         let wire: Wire = serde_json::from_str(&text).map_err(|_| damaged())?;
         let signing = STANDARD.decode(&wire.signing).map_err(|_| damaged())?;
         let signing = <[u8; 32]>::try_from(signing).map_err(|_| damaged())?;
-        Ok(Some(Self { signing, admin_token_hash: wire.admin_token_hash }))
+        Ok(Some(Self { signing, admin_token_hash: wire.admin_token_hash, begun: wire.begun }))
     }
 
     /// Writes them into a data directory.
     pub fn write(&self, dir: &Path) -> io::Result<()> {
-        let wire =
-            Wire { signing: STANDARD.encode(self.signing), admin_token_hash: self.admin_token_hash.clone() };
+        let (signing, begun) = (STANDARD.encode(self.signing), self.begun);
+        let wire = Wire { signing, admin_token_hash: self.admin_token_hash.clone(), begun };
         write_private(&dir.join(FILE), &wire)
+    }
+
+    /// Notes that the log has begun. Waits for the disk.
+    pub fn begin(&mut self, dir: &Path) -> io::Result<()> {
+        if !self.begun {
+            Self { begun: true, ..self.clone() }.write(dir)?;
+            self.begun = true;
+        }
+        Ok(())
     }
 
     /// Whether this is the admin token.
@@ -109,8 +123,8 @@ impl Held {
         FirstCredentials::change(&self.0.dir, |noted| {
             before = Some(std::mem::replace(&mut noted.admin_token, token.clone()));
         })?;
-        let signing = self.0.now.load().signing;
-        let secrets = Secrets { signing, admin_token_hash: keys::sha256_hex(token.as_bytes()) };
+        let admin_token_hash = keys::sha256_hex(token.as_bytes());
+        let secrets = Secrets { admin_token_hash, ..(**self.0.now.load()).clone() };
         if let Err(error) = secrets.write(&self.0.dir) {
             if let Some(before) = before {
                 FirstCredentials::change(&self.0.dir, |noted| noted.admin_token = before)?;

@@ -92,14 +92,18 @@ impl Place {
 
     /// Where requests of the command line go, such as `http://127.0.0.1:3001`: a loopback listener if there is one.
     pub fn address(&self) -> Option<String> {
-        let loopback = self.listeners.iter().find(|bound| bound.reachable().ip().is_loopback());
-        loopback.or(self.listeners.first()).map(|bound| bound.url("http"))
+        let loopback = self.for_clients().find(|bound| bound.reachable().ip().is_loopback());
+        loopback.or(self.for_clients().next()).map(|bound| bound.url("http"))
+    }
+
+    fn for_clients(&self) -> impl Iterator<Item = &Bound> {
+        self.listeners.iter().filter(|bound| bound.bare_ws != BareWs::Metrics)
     }
 
     /// The address of each dialect, in the words of its clients.
     pub fn dialects(&self) -> Vec<(&'static str, String)> {
         let first = |wanted: BareWs| self.listeners.iter().find(|bound| bound.bare_ws == wanted);
-        let any = self.listeners.first();
+        let any = self.for_clients().next();
         let at = |bound: Option<&Bound>, scheme: &str, path: &str| {
             bound.map(|bound| bound.url(scheme) + path).unwrap_or_default()
         };
@@ -166,6 +170,13 @@ mod tests {
                 "ws://127.0.0.1:9000/api/v1/ws",
             ]
         );
+    }
+
+    #[test]
+    fn a_listener_for_metrics_is_nobodys_address() {
+        let place = place(&[("127.0.0.1:9", BareWs::Metrics), ("127.0.0.1:1", BareWs::Auto)]);
+        assert_eq!(place.address().unwrap(), "http://127.0.0.1:1");
+        assert!(place.dialects().into_iter().all(|(_, address)| address.contains("127.0.0.1:1")));
     }
 
     #[test]

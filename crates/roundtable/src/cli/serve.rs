@@ -11,14 +11,18 @@ use crate::auth::first_start::CREDENTIALS;
 use crate::auth::secrets::{self, make_private_dir};
 use crate::cli::place::{Bound, Place};
 use crate::cli::{Exit, Target, Terminal};
-use crate::config::{Config, Networks, Sources};
+use crate::config::{Config, Networks, Problems, Sources};
+use crate::log::sqlite::release_reserve;
 use crate::{telemetry, tls};
 
 /// Called once when the listeners are open and everything may come in.
 pub type Ready = Box<dyn FnOnce(&[Bound]) -> io::Result<()> + Send>;
 
 /// Runs the server until it is stopped. The data directory is `config.storage.dir`.
-pub type Serve = fn(Config, Ready) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+pub type Serve = fn(Config, Ready, Again) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+/// Reads the settings again, from where they came.
+pub type Again = Box<dyn Fn() -> Result<Config, Problems> + Send + Sync>;
 
 /// Where settings come from, beside the environment.
 #[derive(Args, Debug)]
@@ -28,8 +32,12 @@ pub struct SettingArgs {
     config: Option<PathBuf>,
     /// Listen here instead of where the settings say, with what a bare /ws means there; may be repeated. Port 0 takes a free
     /// port, which is printed.
-    #[arg(long, value_name = "ADDRESS:PORT[=hive|megabot|auto]")]
+    #[arg(long, value_name = "ADDRESS:PORT[=hive|megabot|auto|metrics]")]
     listen: Vec<String>,
+    /// How much the process logs: a level (error, warn, info, debug, trace), or that of one part, such as log=debug; may be
+    /// repeated.
+    #[arg(long, value_name = "[PART=]LEVEL")]
+    log: Vec<String>,
     /// How the log of the process is written: lines for people, or a JSON object for each event.
     #[arg(long, value_name = "FORMAT", value_parser = ["text", "json"])]
     log_format: Option<String>,
@@ -44,6 +52,7 @@ fn sources(args: &SettingArgs, target: &Target) -> Sources {
         file: args.config.clone(),
         set: args.set.iter().cloned().chain(format).collect(),
         listen: args.listen.clone(),
+        log: args.log.clone(),
         data: target.data.clone(),
         ..Sources::from_environment()
     }
@@ -76,7 +85,8 @@ pub(super) fn check(args: &SettingArgs, target: &Target, terminal: &mut Terminal
 }
 
 pub(super) fn start(args: &SettingArgs, target: &Target, terminal: &mut Terminal<'_>, serve: Serve) -> Exit {
-    let config = match Config::load(&sources(args, target)) {
+    let sources = sources(args, target);
+    let config = match Config::load(&sources) {
         Ok(config) => config,
         Err(problems) => {
             terminal.note(&problems.to_string());
@@ -99,15 +109,19 @@ pub(super) fn start(args: &SettingArgs, target: &Target, terminal: &mut Terminal
     let noted = dir.clone();
     let ready: Ready = Box::new(move |listeners| {
         let place = Place::here(listeners);
-        place.write(&noted)?;
+        // A full disk has room kept for this.
+        let written = place.write(&noted).or_else(|error| match release_reserve(&noted) {
+            true => place.write(&noted),
+            false => Err(error),
+        });
         let text = if json { as_json(&place, &noted) } else { in_words(&place, &noted, &trusted) };
         // The server is there for its clients, whether or not somebody reads this.
         if let Err(error) = io::Write::write_all(&mut io::stdout(), format!("{text}\n").as_bytes()) {
             tracing::warn!(%error, "where the server listens could not be written to its output");
         }
-        Ok(())
+        written
     });
-    let ended = serve(config, ready);
+    let ended = serve(config, ready, Box::new(move || Config::load(&sources)));
     Place::forget(&dir);
     match ended {
         Ok(()) => Exit::Done,

@@ -6,10 +6,10 @@ use serde_json::Value;
 use super::{Exit, Terminal, run};
 use crate::admin::tests::{Served, TOKEN};
 use crate::cli::client::encoded;
-use crate::cli::serve::Ready;
+use crate::cli::serve::{Again, Ready};
 use crate::config::Config;
 
-fn no_server(_: Config, _: Ready) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+fn no_server(_: Config, _: Ready, _: Again) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     Err("no server in tests".into())
 }
 

@@ -20,6 +20,8 @@ pub enum BareWs {
     /// MegaBot if the request carries a credential or MegaBot's query values, else Hive.
     #[default]
     Auto,
+    /// Nothing: the listener is for whoever watches the server, and serves `/livez`, `/readyz` and `/metrics` to everybody.
+    Metrics,
 }
 
 impl BareWs {
@@ -29,6 +31,7 @@ impl BareWs {
             Self::Hive => "hive",
             Self::MegaBot => "megabot",
             Self::Auto => "auto",
+            Self::Metrics => "metrics",
         }
     }
 }
@@ -61,14 +64,17 @@ pub struct TlsFiles {
 impl Listener {
     /// Whether clients without credentials may come in here: a loopback address, and nobody has switched it off.
     pub fn lets_guests_in(&self, everywhere: bool) -> bool {
-        everywhere && self.anonymous && self.address.ip().to_canonical().is_loopback()
+        everywhere
+            && self.anonymous
+            && self.bare_ws != BareWs::Metrics
+            && self.address.ip().to_canonical().is_loopback()
     }
 }
 
 impl FromStr for Listener {
     type Err = String;
 
-    /// Reads `ADDRESS:PORT[=hive|megabot|auto][/no-guests]`; `localhost` is 127.0.0.1.
+    /// Reads `ADDRESS:PORT[=hive|megabot|auto|metrics][/no-guests]`; `localhost` is 127.0.0.1.
     fn from_str(text: &str) -> Result<Self, String> {
         let (rest, anonymous) = text.strip_suffix("/no-guests").map_or((text, true), |rest| (rest, false));
         let (address, meaning) = rest.split_once('=').unwrap_or((rest, "auto"));
@@ -76,7 +82,8 @@ impl FromStr for Listener {
             "hive" => BareWs::Hive,
             "megabot" => BareWs::MegaBot,
             "auto" => BareWs::Auto,
-            other => return Err(format!("`{other}` is not hive, megabot or auto")),
+            "metrics" => BareWs::Metrics,
+            other => return Err(format!("`{other}` is not hive, megabot, auto or metrics")),
         };
         let local = address.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
         let address = local.as_deref().unwrap_or(address).parse().map_err(|_| {
@@ -180,8 +187,8 @@ impl Listeners {
     /// What is wrong with the list as a whole.
     pub(crate) fn problems(&self) -> Vec<String> {
         let mut found = Vec::new();
-        if self.read.is_empty() && self.wrong.is_empty() {
-            found.push("server.listen names no listener".into());
+        if self.wrong.is_empty() && self.read.iter().all(|listener| listener.bare_ws == BareWs::Metrics) {
+            found.push("server.listen names no listener for clients".into());
         }
         for (n, listener) in self.read.iter().enumerate() {
             let same = |other: &Listener| other.address == listener.address && other.address.port() != 0;

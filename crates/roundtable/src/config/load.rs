@@ -3,9 +3,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::config::Config;
 use crate::config::listen::{Listener, Listeners};
 use crate::config::section::Given;
-use crate::config::{Config, values::LogLevel};
 use crate::tls::Pairs;
 
 /// Where settings come from, in rising precedence.
@@ -19,6 +19,8 @@ pub struct Sources {
     pub set: Vec<String>,
     /// `ADDRESS[=MEANING]`; any replace the list of listeners.
     pub listen: Vec<String>,
+    /// Levels of what is logged, `LEVEL` or `PART=LEVEL`, laid over those of the settings.
+    pub log: Vec<String>,
     /// The data directory.
     pub data: Option<PathBuf>,
 }
@@ -166,16 +168,15 @@ pub(super) fn load(sources: &Sources) -> Result<Config, Problems> {
     for text in &sources.set {
         filling.argument(text);
     }
+    if !sources.log.is_empty() {
+        let before = filling.config.logging.level.as_str().to_owned();
+        let all = [vec![before], sources.log.clone()].concat().join(",");
+        filling.set("--log", ("logging", "level"), &Given::Text(&all));
+    }
     filling.listeners(&sources.listen);
     if let Some(dir) = &sources.data {
         filling.config.storage.dir.clone_from(dir);
     }
     filling.whole();
     if filling.problems.is_empty() { Ok(filling.config) } else { Err(Problems(filling.problems)) }
-}
-
-impl From<&LogLevel> for tracing_subscriber::EnvFilter {
-    fn from(level: &LogLevel) -> Self {
-        Self::new(level.as_str())
-    }
 }

@@ -274,15 +274,56 @@ pub enum LogFormat {
     Json,
 }
 
-/// What is logged: a filter of `tracing`.
+/// Parts of the server whose lines can be asked for by name.
+const PARTS: [&str; 12] = [
+    "admin",
+    "auth",
+    "config",
+    "jobs",
+    "log",
+    "probes",
+    "runner",
+    "server",
+    "telemetry",
+    "tls",
+    "transport",
+    "watch",
+];
+/// Others that write lines.
+const BELOW: [&str; 8] = [
+    "roundtable",
+    "roundtable_core",
+    "roundtable_dialects",
+    "hyper",
+    "hyper_util",
+    "axum",
+    "tokio",
+    "rustls",
+];
+
+/// What is logged: levels of the whole and of its parts, `info,log=debug`, or a filter of `tracing`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(transparent)]
 pub struct LogLevel(String);
 
 impl LogLevel {
-    /// The filter's text.
+    /// The text as it was given.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The same as a filter of `tracing`: a part is a path there.
+    pub fn filter(&self) -> Result<tracing_subscriber::EnvFilter, String> {
+        let directive = |word: &str| match word.trim().split_once('=') {
+            Some((part, level)) if PARTS.contains(&part) => format!("roundtable::{part}={level}"),
+            _ => word.trim().to_owned(),
+        };
+        let text = if self.0.contains('{') {
+            self.0.clone()
+        } else {
+            self.0.split(',').map(directive).collect::<Vec<_>>().join(",")
+        };
+        tracing_subscriber::EnvFilter::try_new(text).map_err(|error| error.to_string())
     }
 }
 
@@ -298,10 +339,19 @@ impl<'de> Deserialize<'de> for LogLevel {
         // A filter takes a bare word for the name of a part whose every line is wanted: a misspelt level would be silence.
         let level = |word: &str| word.contains(['=', '[']) || word.trim().parse::<LevelFilter>().is_ok();
         let words = text.contains('{') || text.split(',').all(level);
-        match tracing_subscriber::EnvFilter::try_new(&text) {
-            Ok(_) if words && !text.is_empty() => Ok(Self(text)),
+        let parts = || text.split(',').filter_map(|word| Some(word.split_once('=')?.0.trim()));
+        let unknown = |part: &&str| {
+            !part.contains([':', '[', '{', '"']) && !PARTS.contains(part) && !BELOW.contains(part)
+        };
+        if let Some(part) = parts().find(unknown).filter(|_| !text.contains('{')) {
+            let known = PARTS.join(", ");
+            return Err(D::Error::custom(format!("there is no part `{part}`; parts are {known}")));
+        }
+        let level = Self(text);
+        match level.filter() {
+            Ok(_) if words && !level.0.is_empty() => Ok(level),
             _ => Err(D::Error::custom(
-                "must be error, warn, info, debug, trace or a filter such as info,part=debug",
+                "must be error, warn, info, debug, trace or a filter such as info,log=debug",
             )),
         }
     }

@@ -2,6 +2,7 @@
 
 mod postings;
 mod reader;
+mod reserve;
 mod schema;
 mod writer;
 
@@ -9,7 +10,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use super::{
 };
 use postings::{AllPending, CHUNK, Gathered};
 use reader::{Picked, Readers};
+use reserve::Reserve;
 use writer::{Answer, Job, Prepared, Writer};
 
 /// The file in the data directory.
@@ -37,6 +39,8 @@ pub const LOCK_FILE: &str = "roundtable.lock";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Places of a room that are looked up at once, at least: not all are messages.
 const LEAST_LOOKED_UP: usize = 64;
+/// Bytes that the write-ahead log keeps on the disk once they are in the file itself.
+const MAX_WAL_BYTES: u64 = 16 << 20;
 /// Snapshots kept of each workspace.
 const SNAPSHOTS: u32 = 2;
 
@@ -77,12 +81,18 @@ pub enum OpenError {
     },
 }
 
+/// Gives back the room on the disk that a data directory keeps for a start. Says whether there was any.
+pub fn release_reserve(dir: &Path) -> bool {
+    Reserve::of(dir).release()
+}
+
 /// See the module. Dropping it finishes what was asked for and releases the directory.
 pub struct SqliteLog {
     jobs: Sender<Job>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
     /// Where records are looked up for runners, which must not wait for the disk.
-    lookups: Option<(Sender<Lookup>, JoinHandle<()>)>,
+    lookups: Mutex<Option<(Sender<Lookup>, JoinHandle<()>)>>,
+    reserve: Reserve,
     readers: Arc<Readers>,
     pending: AllPending,
     _lock: File,
@@ -103,8 +113,21 @@ impl SqliteLog {
         let file = dir.join(FILE);
         private(OpenOptions::new().create(true).append(true)).open(&file).map_err(io(&file))?;
         let sqlite = |source| OpenError::Sqlite { file: file.clone(), source };
+        let reserve = Reserve::of(dir);
         let mut connection = Connection::open(&file).map_err(sqlite)?;
-        prepare(&connection).map_err(sqlite)?;
+        match prepare(&connection) {
+            // What is kept for this: the room it needs is little.
+            Err(error) if writer::failure(&error) == AppendError::Full && reserve.release() => {
+                tracing::warn!(dir = %dir.display(), "the disk is full: what was kept for a start is used up");
+                prepare(&connection)
+            }
+            Ok(()) => {
+                reserve.keep();
+                Ok(())
+            }
+            failed => failed,
+        }
+        .map_err(sqlite)?;
         if let Err(version) = schema::migrate(&mut connection).map_err(sqlite)? {
             return Err(OpenError::Newer { file, version });
         }
@@ -112,7 +135,7 @@ impl SqliteLog {
         let writer = Writer::new(connection).map_err(sqlite)?;
         let pending = writer.pending();
         let thread = std::thread::Builder::new().name("log".into()).spawn(move || writer.work(&waiting));
-        let thread = Some(thread.map_err(io(dir))?);
+        let thread = Mutex::new(Some(thread.map_err(io(dir))?));
         let readers = Arc::new(Readers::new(file));
         let (lookups, asked) = mpsc::channel::<Lookup>();
         let reading = Arc::clone(&readers);
@@ -122,7 +145,8 @@ impl SqliteLog {
             }
         };
         let looking = std::thread::Builder::new().name("lookups".into()).spawn(look_up).map_err(io(dir))?;
-        Ok(Self { jobs, thread, lookups: Some((lookups, looking)), readers, pending, _lock: lock })
+        let lookups = Mutex::new(Some((lookups, looking)));
+        Ok(Self { jobs, thread, lookups, reserve, readers, pending, _lock: lock })
     }
 
     /// Lets the writer do something between two groups, and waits for it.
@@ -180,7 +204,10 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
         private(options.create(true).read(true).write(true).truncate(false)).open(&path).map_err(io)?;
     match file.try_lock() {
         Ok(()) => {
-            file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(io)?;
+            // The lock holds without the number, which is only for people: a full disk does not keep the server from starting.
+            if let Err(error) = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())) {
+                tracing::warn!(%error, "the process could not be noted in {}", path.display());
+            }
             Ok(file)
         }
         Err(TryLockError::WouldBlock) => {
@@ -192,30 +219,30 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
     }
 }
 
+/// Why a copy was not made. The log itself is only read for it, so what cannot be written is the copy.
+fn uncopied(to: &Path, error: &rusqlite::Error) -> Error {
+    let to = to.display();
+    let why = match writer::failure(error) {
+        AppendError::Full => format!("the disk with {to} is full"),
+        _ => format!("the copy {to} cannot be written: {error}"),
+    };
+    Error::new(ErrorKind::Unavailable, format!("{why}; nothing of it is left"))
+}
+
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(Duration::from_secs(5))?;
     connection.set_prepared_statement_cache_capacity(32);
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "full")?;
+    // What a long reader let it grow to is given back when the log begins anew.
+    connection.pragma_update(None, "journal_size_limit", MAX_WAL_BYTES)?;
     // 16 MiB: four times the largest transaction.
     connection.pragma_update(None, "cache_size", -16 * 1024)
 }
 
 impl Drop for SqliteLog {
     fn drop(&mut self) {
-        let _ = self.jobs.send(Job::Stop);
-        if let Some(thread) = self.thread.take()
-            && thread.thread().id() != std::thread::current().id()
-            && thread.join().is_err()
-        {
-            tracing::error!("the log's writer ended by a fault");
-        }
-        if let Some((asked, looking)) = self.lookups.take() {
-            drop(asked);
-            if looking.thread().id() != std::thread::current().id() && looking.join().is_err() {
-                tracing::error!("the log's lookups ended by a fault");
-            }
-        }
+        self.close();
     }
 }
 
@@ -313,7 +340,7 @@ impl Log for SqliteLog {
 
     fn look_up(&self, workspace: &WorkspaceId, wanted: Vec<Wanted>, found: Found) {
         // A thread that is gone drops the question, and with it what waits for the answer.
-        if let Some((lookups, _)) = &self.lookups {
+        if let Some((lookups, _)) = &*self.lookups.lock().unwrap_or_else(PoisonError::into_inner) {
             let _ = lookups.send((workspace.clone(), wanted, found));
         }
     }
@@ -348,6 +375,27 @@ impl Log for SqliteLog {
         self.readers.ask(|connection| reader::verify(connection, workspace))
     }
 
+    fn close(&self) {
+        let _ = self.jobs.send(Job::Stop);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((asked, looking)) = self.lookups.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            drop(asked);
+            if looking.thread().id() != std::thread::current().id() && looking.join().is_err() {
+                tracing::error!("the log's lookups ended by a fault");
+            }
+        }
+        // Readers first: the last connection that closes takes the write-ahead log away.
+        self.readers.close();
+        if let Some(thread) = thread
+            && thread.thread().id() != std::thread::current().id()
+        {
+            if thread.join().is_err() {
+                tracing::error!("the log's writer ended by a fault");
+            }
+            self.reserve.keep();
+        }
+    }
+
     fn backup(&self, to: &Path) -> Result<(), Error> {
         let told = |error: std::io::Error| {
             let kind = match error.kind() {
@@ -357,10 +405,15 @@ impl Log for SqliteLog {
             Error::new(kind, format!("{}: {error}", to.display()))
         };
         private(OpenOptions::new().create_new(true).write(true)).open(to).map_err(told)?;
-        let copied = self.readers.ask(|connection| Ok(reader::copy(connection, to)?));
+        let copied = self.readers.ask(|connection| Ok(reader::copy(connection, to)));
+        let copied = copied.and_then(|copied| copied.map_err(|error| uncopied(to, &error)));
         if copied.is_err() {
-            // Half a copy must not be taken for a whole one.
-            let _ = std::fs::remove_file(to);
+            // Half a copy must not be taken for a whole one, nor its journal for another one's.
+            for beside in ["", "-journal", "-wal", "-shm"] {
+                let mut file = to.as_os_str().to_owned();
+                file.push(beside);
+                let _ = std::fs::remove_file(file);
+            }
         }
         copied
     }
@@ -446,11 +499,47 @@ mod tests {
     }
 
     #[test]
+    fn the_file_alone_is_the_whole_log_after_the_end() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let log = SqliteLog::open(dir.path()).unwrap();
+        assert_eq!(append(&log, 0, 10), Appended::Committed);
+        let w = WorkspaceId::new("w").unwrap();
+        assert_eq!(log.read(&w, Span::after(Offset(0))).unwrap().len(), 2, "a reader was there too");
+        log.close();
+        assert!(!dir.path().join("roundtable.db-wal").exists());
+        std::fs::copy(dir.path().join(super::FILE), other.path().join(super::FILE)).unwrap();
+        let copy = SqliteLog::open(other.path()).unwrap();
+        assert_eq!(copy.verify(&w).unwrap().sound, 2);
+    }
+
+    #[test]
+    fn a_long_reader_lets_the_write_ahead_log_grow_only_for_as_long_as_it_reads() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = SqliteLog::open(dir.path()).unwrap();
+        assert_eq!(append(&log, 0, 10), Appended::Committed);
+        let length = || std::fs::metadata(dir.path().join("roundtable.db-wal")).unwrap().len();
+        let mut head = 2;
+        let mut write = |pairs: u64| {
+            for _ in 0..pairs {
+                assert_eq!(append(&log, head, 1 << 19), Appended::Committed);
+                head += 2;
+            }
+        };
+        let reader = rusqlite::Connection::open(dir.path().join(super::FILE)).unwrap();
+        let moment = reader.unchecked_transaction().unwrap();
+        moment.query_row("SELECT count(*) FROM records", (), |row| row.get::<_, u64>(0)).unwrap();
+        write(24);
+        assert!(length() > super::MAX_WAL_BYTES, "{}", length());
+        drop(moment);
+        write(8);
+        assert!(length() <= super::MAX_WAL_BYTES, "{}", length());
+    }
+
+    #[test]
     fn who_waits_when_the_log_is_closed_is_told() {
         let dir = tempfile::tempdir().unwrap();
-        let mut log = SqliteLog::open(dir.path()).unwrap();
-        log.jobs.send(super::Job::Stop).unwrap();
-        log.thread.take().unwrap().join().unwrap();
+        let log = SqliteLog::open(dir.path()).unwrap();
+        log.close();
         assert_eq!(append(&log, 0, 10), Appended::Failed(AppendError::Closed));
         assert!(log.settle(&WorkspaceId::new("w").unwrap()).is_err());
     }

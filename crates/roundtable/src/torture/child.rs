@@ -86,10 +86,9 @@ impl Site {
         self.dir.join("stderr.log")
     }
 
-    /// Starts the server and waits until it is ready. A write over a limit on the size of files fails instead of ending it.
+    /// Starts the server and waits until it is ready.
     pub async fn start(&self) -> Attempt<Server> {
-        let mut command = Command::new("sh");
-        command.args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#]).arg(std::env::current_exe()?);
+        let mut command = Command::new(std::env::current_exe()?);
         command.args(["serve", "--json", "--data"]).arg(self.data());
         for bare_ws in LISTENERS {
             command.args(["--listen", &format!("127.0.0.1:0={}", bare_ws.as_str())]);

@@ -8,6 +8,7 @@ use roundtable_core::ids::WorkspaceId;
 
 use super::{Doors, Hub, Settings, Shards, Started, listen};
 use crate::auth::{Directory, Identifier};
+use crate::config::Config;
 use crate::log::memory::MemoryLog;
 use crate::runner::{Pace, Workspaces};
 use crate::watch::Watch;
@@ -23,9 +24,8 @@ pub async fn serve(address: SocketAddr, doors: Arc<dyn Doors>, settings: Setting
         Arc::new(Workspaces::new(Arc::new(MemoryLog::default()), audience, Pace::default(), default.clone()));
     tokio::spawn(workspaces.start(&default)?);
     let directory = Arc::clone(&workspaces) as Arc<dyn Directory>;
-    let identity =
-        Identifier::new(directory, &crate::clock::random_bytes(), &crate::config::Auth::default())?;
-    let (watch, news) = Watch::new(&crate::config::Security::default(), Arc::clone(&workspaces));
+    let identity = Identifier::new(directory, &crate::clock::random_bytes(), &Config::default().auth)?;
+    let (watch, news) = Watch::new(&Config::default().security, Arc::clone(&workspaces));
     tokio::spawn(crate::watch::tell(Arc::clone(&watch), news));
     let bound = listen::bind(address).map_err(internal)?;
     let hub = Arc::new(Hub {
@@ -33,21 +33,28 @@ pub async fn serve(address: SocketAddr, doors: Arc<dyn Doors>, settings: Setting
         workspaces,
         identity: Arc::new(identity),
         watch: Arc::clone(&watch),
-        rates: crate::rates::Rates::of(&crate::config::Config::default()),
         crowd: listen::Crowd::new(None),
         figures: Arc::default(),
         history: std::sync::Mutex::default(),
         connections: 0.into(),
         watched: super::Watched::default(),
-        settings,
+        settings: crate::live::Live::new(settings),
+        rates: arc_swap::ArcSwap::from_pointee(crate::rates::Rates::of(&Config::default())),
+        config: Arc::default(),
         tls: Arc::default(),
         ports: vec![bound.address.port()],
     });
     let started = prepared.start(&hub, &doors).map_err(internal)?;
-    let crowd = Arc::clone(&hub.crowd);
-    let trusted = hub.settings.trusted_proxies.clone();
-    let door =
-        listen::Door { number: 0, anonymous: true, tls: None, crowd, watch, trusted, proxy_protocol: false };
+    let door = listen::Door {
+        number: 0,
+        anonymous: true,
+        tls: None,
+        watch_only: false,
+        crowd: Arc::clone(&hub.crowd),
+        watch,
+        trusted: hub.settings.trusted_proxies.clone(),
+        proxy_protocol: false,
+    };
     bound.serve(started.shards.clone(), door);
     Ok(started)
 }

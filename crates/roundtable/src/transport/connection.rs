@@ -55,6 +55,8 @@ pub struct Connection {
     pub draining: Cell<bool>,
     /// How far its end has come.
     pub ending: Cell<Ending>,
+    /// Why the server ends it, in words; nothing where the client does.
+    pub why: RefCell<Option<Box<str>>>,
     /// Protocol pings of a plain WebSocket.
     pub pings: Cell<Pings>,
     /// When the wheel asks next, in monotonic milliseconds.
@@ -160,6 +162,7 @@ impl Connection {
             answered: Cell::new(false),
             draining: Cell::new(false),
             ending: Cell::new(Ending::No),
+            why: RefCell::default(),
             pings: Cell::new(Pings { every: 0, next: u64::MAX, unanswered: 0 }),
             due: Cell::new(u64::MAX),
             reads: Cell::new(false),
@@ -167,6 +170,11 @@ impl Connection {
             lost: Cell::new(0),
             relief: Notify::new(),
         })
+    }
+
+    /// Notes why it ends; the first reason is the one.
+    pub fn because(&self, why: &str) {
+        self.why.borrow_mut().get_or_insert_with(|| why.into());
     }
 
     /// Whether input still counts.

@@ -224,7 +224,10 @@ impl Shard {
                 self.carry_probes_over(connection);
             }
             Action::AbandonUpgrade => self.abandon_probe(connection),
-            Action::Closed(reason) => self.engine_closed(connection, reason),
+            Action::Closed(reason) => {
+                connection.because(reason.as_str());
+                self.engine_closed(connection, reason);
+            }
         }
         self.engine_time_set(connection);
     }
@@ -298,6 +301,7 @@ impl Shard {
 
     /// Puts a client out of namespaces, then ends its transport.
     pub fn kick(self: &Rc<Self>, connection: &Rc<Connection>, slots: std::ops::Range<u8>) {
+        connection.because("put out");
         for slot in slots {
             let packet = connection.engine.borrow_mut().as_mut().and_then(|side| {
                 let namespaces = side.namespaces.as_mut()?;

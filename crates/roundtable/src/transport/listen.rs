@@ -12,6 +12,7 @@ use super::Listener;
 use super::shard::{Shards, ToShard};
 use crate::auth::failures::counted_address;
 use crate::config::Networks;
+use crate::telemetry::recurring::{Recurring, Told};
 use crate::telemetry::sparse::Sparse;
 use crate::tls::Pair;
 use crate::watch::{Spot, Watch};
@@ -144,6 +145,8 @@ pub struct Door {
     pub anonymous: bool,
     /// What it presents, if it speaks TLS.
     pub tls: Option<Arc<Pair>>,
+    /// It is for whoever watches the server.
+    pub watch_only: bool,
     /// How many may come from one address.
     pub crowd: Arc<Crowd>,
     /// Who may not come.
@@ -157,11 +160,20 @@ pub struct Door {
 impl Bound {
     /// Accepts until the returned task is aborted.
     pub fn serve(self, shards: Shards, door: Door) -> tokio::task::JoinHandle<()> {
-        let Door { number, anonymous, tls, crowd, watch, trusted, proxy_protocol } = door;
-        let listener = Arc::new(Listener { address: self.address, number, anonymous, tls, proxy_protocol });
+        let Door { number, anonymous, tls, watch_only, crowd, watch, trusted, proxy_protocol } = door;
+        let address = self.address;
+        let encrypted = tls.is_some();
+        let listener = Arc::new(Listener { address, number, anonymous, tls, proxy_protocol, watch_only });
+        tracing::info!(%address, guests = anonymous, encrypted, watch_only, "listening");
         tokio::spawn(async move {
+            let mut trouble = Recurring::default();
             loop {
                 let accepted = self.socket.accept().await;
+                if accepted.is_ok()
+                    && let Some(times) = trouble.over()
+                {
+                    tracing::info!(address = %listener.address, times, "connections are accepted again");
+                }
                 match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer.ip()))) {
                     // Its clients are counted one by one, as soon as it says who they are.
                     Ok((stream, peer)) if trusted.contains(peer) => {
@@ -180,7 +192,14 @@ impl Bound {
                     },
                     Err(error) => {
                         // Out of file descriptors, mostly: others must end before somebody new can come.
-                        tracing::warn!(address = %listener.address, %error, "a connection could not be accepted");
+                        let address = listener.address;
+                        match trouble.came() {
+                            Told::First => tracing::warn!(%address, %error, "no connection can be accepted"),
+                            Told::Again(times) => {
+                                tracing::warn!(%address, %error, times, "still no connection can be accepted");
+                            }
+                            Told::Nothing => {}
+                        }
                         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                     }
                 }

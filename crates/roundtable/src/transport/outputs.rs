@@ -191,7 +191,7 @@ impl Shard {
                 (home.handle.workspace().clone(), limit as usize, Arc::clone(&view.state));
             let read = move |log: &dyn Log| {
                 // What is wrong with the log is told to the session, which has an answer to give.
-                let page = Page { before, limit, bytes: MOST_ANSWERED };
+                let page = Page { bytes: MOST_ANSWERED, ..Page::of(before, limit) };
                 Ok(read_shown(log, (&of, &state), &room, page))
             };
             let Some(page) = self.read_log(&connection, read).await else { return };
@@ -262,6 +262,7 @@ impl Shard {
     /// Says good-bye with a close frame; the client has a moment to answer.
     pub fn close_socket(self: &Rc<Self>, connection: &Rc<Connection>, code: Option<u16>, reason: &str) {
         if connection.lives() {
+            connection.because(reason);
             self.queue(connection, Frame::close(code, reason));
             self.mark_dirty(connection);
             let until = clock::monotonic_ms() + self.hub.settings.close_wait;
@@ -297,6 +298,7 @@ impl Shard {
     }
 
     fn turn_away(self: &Rc<Self>, connection: &Rc<Connection>, reason: &str) {
+        connection.because(reason);
         if connection.engine.borrow().is_some() {
             return self.close_engine(connection);
         }
@@ -305,6 +307,7 @@ impl Shard {
 
     /// The server stops: each connection ends the way its dialect's clients expect.
     pub fn farewell(self: &Rc<Self>, connection: &Rc<Connection>) {
+        connection.because("the server stops");
         if connection.engine.borrow().is_some() {
             if connection.wire.borrow().stream.is_none() {
                 // A polling client takes a close packet for final, and an error for a reason to come back.

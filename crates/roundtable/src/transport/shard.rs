@@ -384,6 +384,8 @@ impl Shard {
     /// Takes a connection in.
     pub fn admit(&self, connection: &Rc<Connection>) {
         self.connections.borrow_mut().insert(connection.id, Rc::clone(connection));
+        let (id, peer, listener) = (connection.id.0, connection.from.peer, connection.from.listener.address);
+        tracing::debug!(id, %peer, %listener, "a connection opened");
         self.hub.connections.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -502,6 +504,28 @@ impl Shard {
         }
     }
 
+    /// Says in the process's own log who has gone, and why.
+    fn note_end(&self, connection: &Connection) {
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return;
+        }
+        let sessions: Vec<String> = connection
+            .slots
+            .borrow()
+            .iter()
+            .flatten()
+            .map(|slot| {
+                let who = slot.identity.as_ref().map(|identity| identity.principal.to_string());
+                format!("{} {}", slot.tally.name, who.as_deref().unwrap_or("nobody"))
+            })
+            .collect();
+        let why = connection.why.borrow();
+        let (id, reason) = (connection.id.0, why.as_deref().unwrap_or("the client went"));
+        let lasted_ms = clock::now().since(connection.since);
+        let peer = connection.from.peer;
+        tracing::debug!(id, %peer, sessions = sessions.join(", "), lasted_ms, reason, "a connection ended");
+    }
+
     /// The connection is gone: its sessions say their last words, nothing of it stays.
     pub fn forget(self: &Rc<Self>, connection: &Rc<Connection>) {
         if connection.ending.replace(Ending::Gone) == Ending::Gone {
@@ -510,6 +534,7 @@ impl Shard {
         if self.connections.borrow_mut().remove(&connection.id).is_some() {
             self.hub.connections.fetch_sub(1, Ordering::Relaxed);
         }
+        self.note_end(connection);
         for slot in 0..connection.slot_count() {
             self.end_session(connection, slot);
         }

@@ -338,6 +338,7 @@ impl Shard {
                 pings.unanswered = 0;
             }
             if pings.unanswered >= self.hub.settings.missed_pings {
+                connection.because("no sign of life");
                 let stream = connection.wire.borrow().stream.clone();
                 return stream.iter().for_each(|stream| stream.shut());
             }

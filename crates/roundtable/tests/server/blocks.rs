@@ -272,8 +272,8 @@ async fn every_kind_of_refusal_is_listed_and_lifted() {
         assert_eq!(house.http(0, "POST /api/auth/login", "", &login).await.0, 401);
     }
     let hub = &house.server.hub;
-    while hub.rates.spend(Limited::Requests(Dialect::OpenAgi), far).is_ok() {}
-    while hub.rates.spend(Limited::Status, far).is_ok() {}
+    while hub.rates.load().spend(Limited::Requests(Dialect::OpenAgi), far).is_ok() {}
+    while hub.rates.load().spend(Limited::Status, far).is_ok() {}
     let place = hub.crowd.enter(far).unwrap();
     assert!(hub.crowd.enter(far).is_none());
     let listener = house.listener(0);
@@ -294,7 +294,7 @@ async fn every_kind_of_refusal_is_listed_and_lifted() {
         assert_eq!(lift().await.0, 404);
     }
     assert!(hub.watch.comes((far, &listener)) && hub.crowd.enter(far).is_some());
-    assert!(hub.rates.spend(Limited::Status, far).is_ok());
+    assert!(hub.rates.load().spend(Limited::Status, far).is_ok());
     drop(place);
     house.close().await;
 }

@@ -121,6 +121,7 @@ impl House {
             anonymous: true,
             tls: None,
             proxy_protocol: false,
+            watch_only: false,
         }
     }
 

@@ -173,7 +173,7 @@ impl World {
             let (log, audience) = (Arc::clone(&self.log) as _, Arc::clone(&ears) as _);
             // Relaxed records are synced with the next durable ones or at the end, so that time plays no part.
             let hour = Duration::from_secs(3600);
-            let pace = Pace { relaxed_sync: hour, snapshot: hour };
+            let pace = Pace { relaxed_sync: hour, snapshot: hour, ..Pace::default() };
             let workspaces = Workspaces::new(log, audience, pace, id(0));
             let mut runners = Vec::new();
             for workspace in 0..WORKSPACES.len() {

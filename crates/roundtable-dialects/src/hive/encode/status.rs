@@ -120,6 +120,11 @@ pub fn health(state: &State) -> &'static str {
     health_word(alerts.chain(parts).max().unwrap_or_default())
 }
 
+/// How the server's own parts are: a busy machine, and alerts that people set, do not touch it.
+pub fn own_health(state: &State) -> &'static str {
+    health_word(state.components().map(|part| part.changed.new).max().unwrap_or_default())
+}
+
 /// A name for the whole that never changes.
 pub fn hive_id(state: &State) -> String {
     uuid("hive", &[state.domain_key_hash.as_bytes()])

@@ -2,6 +2,7 @@
 
 use roundtable_core::alerts::{AlertRaised, Level};
 use roundtable_core::command::Command;
+use roundtable_core::components::{Health, SetHealth};
 use roundtable_core::ids::{AlertId, UserId};
 use roundtable_core::json::Json;
 use roundtable_core::users::{UserAdded, UserRole};
@@ -32,26 +33,43 @@ fn made(counter: &Counter, body: &str) -> String {
 }
 
 #[test]
-fn an_empty_hive_is_healthy_and_a_critical_alert_makes_it_ill() {
+fn health_is_that_of_the_servers_own_parts() {
     let mut stage = Stage::new(encode);
     let (status, answer) = call(&Counter::of(&stage), "GET", "/health", "");
     assert_eq!((status, &answer["status"], &answer["success"]), (200, &json!("healthy"), &json!(true)));
     assert_eq!((&answer["data"]["status"], &answer["request_id"]), (&json!("healthy"), &json!("r1")));
-    stage.system(Command::RaiseAlert(AlertRaised {
-        alert: AlertId::new("a").unwrap(),
-        source: "log".into(),
-        level: Level::Critical,
-        title: "T".into(),
-        message: "M".into(),
-        value: None,
-        threshold: None,
-        details: Json::empty_object(),
-        feed: None,
-    }));
-    let (status, answer) = call(&Counter::of(&stage), "GET", "/health", "");
-    assert_eq!((status, &answer["status"]), (503, &json!("unhealthy")));
-    let (status, answer) = call(&Counter::of(&stage), "GET", "/api/health", "");
-    assert_eq!((status, &answer["status"]), (200, &json!("unhealthy")));
+    // A busy machine, and what people want to be alerted about.
+    for source in ["cpu", "threshold:t1"] {
+        stage.system(Command::RaiseAlert(AlertRaised {
+            alert: AlertId::new("a").unwrap(),
+            source: source.into(),
+            level: Level::Critical,
+            title: "T".into(),
+            message: "M".into(),
+            value: None,
+            threshold: None,
+            details: Json::empty_object(),
+            feed: None,
+        }));
+        let (status, answer) = call(&Counter::of(&stage), "GET", "/health", "");
+        assert_eq!((status, &answer["status"]), (200, &json!("healthy")), "{source}");
+    }
+    for (health, word, expected) in [
+        (Health::Degraded, "degraded", 503),
+        (Health::Unhealthy, "unhealthy", 503),
+        (Health::Healthy, "healthy", 200),
+    ] {
+        let is = SetHealth { component: "log".into(), health, reason: String::new(), affects: Vec::new() };
+        stage.system(Command::SetHealth(is));
+        let (status, answer) = call(&Counter::of(&stage), "GET", "/health", "");
+        assert_eq!((status, &answer["status"]), (expected, &json!(word)));
+        let (status, answer) = call(&Counter::of(&stage), "GET", "/api/health", "");
+        assert_eq!(
+            (status, &answer["status"]),
+            (200, &json!(word)),
+            "the front-end gives up on anything else"
+        );
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ const MIB: u64 = 1 << 20;
 pub(super) fn health(desk: &impl Desk, known: bool) -> Result<Answer, Fault> {
     let state = desk.state(&desk.default_workspace()).ok_or_else(unavailable)?;
     let (figures, now) = (desk.figures(), desk.now());
-    let word = status::health(&state);
+    let word = status::own_health(&state);
     let status = if word == "healthy" { 200 } else { 503 };
     if !known {
         return Ok(Answer::new(status, json!({"status": word, "timestamp": iso(now)})).top("status", word));

@@ -28,7 +28,13 @@ fn a_guest_is_greeted_and_named() {
     assert_eq!(frame["timestamp"], 1_700_000_000);
     assert_eq!(frame["metadata"], json!({"user_id": "ada", "session_id": room, "platform": "mobile"}));
     let n = world.connect("user_id=no+spaces");
-    assert_eq!(world.heard(n)[0]["payload"]["user_id"], "guest_0a1b2c3d");
+    let heard = world.heard(n);
+    assert_eq!(heard[0]["payload"]["user_id"], "guest_0a1b2c3d");
+    assert_eq!(
+        heard[1]["payload"]["error"], "validation_error",
+        "who becomes another one is told: {heard:?}"
+    );
+    assert!(heard[1]["payload"]["message"].as_str().unwrap().starts_with("user_id"));
 }
 
 #[test]

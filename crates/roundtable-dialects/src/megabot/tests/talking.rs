@@ -32,6 +32,42 @@ fn others_in_the_session_see_what_is_said_and_the_sender_sees_nothing() {
 }
 
 #[test]
+fn who_asks_for_it_learns_that_a_message_is_on_the_disk_and_a_repeat_is_always_told() {
+    let mut world = World::new();
+    let (ann, _) = world.enter("token=for-ann");
+    let say = |world: &mut World, id: &str, ack: bool, session: Option<&str>| {
+        let mut payload = json!({"content": "Hi"});
+        if let Some(session) = session {
+            payload["session_id"] = session.into();
+        }
+        let metadata = json!({"ack": ack});
+        let frame = json!({"id": id, "type": "chat_send", "payload": payload, "metadata": metadata});
+        world.say(ann, &frame.to_string());
+        let sent: Vec<Value> =
+            world.told(ann).into_iter().filter(|(kind, _)| kind == "chat_sent").map(|(_, p)| p).collect();
+        let last = world.log.iter().rev().find(|record| matches!(record.event, Event::MessagePosted(_)));
+        (sent, last.map(|record| record.offset.0).unwrap())
+    };
+    // The first message makes the room: it comes by only after the room is followed.
+    let (sent, at) = say(&mut world, "m1", true, None);
+    assert_eq!(sent.len(), 1, "{sent:?}");
+    assert_eq!(sent[0]["request_id"], "m1");
+    assert!(
+        sent[0]["session_id"].as_str().unwrap().starts_with("chat_"),
+        "the room, not the secret: {sent:?}"
+    );
+    assert_eq!((&sent[0]["cursor"], &sent[0]["repeated"]), (&json!(format!("1:{at}")), &json!(false)));
+    assert_eq!(sent[0]["message_id"].as_str().unwrap().len(), 24);
+    let (silent, _) = say(&mut world, "m2", false, None);
+    assert!(silent.is_empty(), "clients that do not ask never see it: {silent:?}");
+    let (again, at) = say(&mut world, "m2", false, None);
+    assert_eq!((&again[0]["repeated"], &again[0]["cursor"]), (&json!(true), &json!(format!("1:{at}"))));
+    world.send(ann, "join", "session_join", json!({"session_id": "lobby"}));
+    let (sent, at) = say(&mut world, "m3", true, Some("lobby"));
+    assert_eq!((&sent[0]["cursor"], &sent[0]["session_id"]), (&json!(format!("1:{at}")), &json!("lobby")));
+}
+
+#[test]
 fn another_connection_of_the_same_user_gets_a_copy() {
     let mut world = World::new();
     let (one, _) = world.enter("token=for-ann");

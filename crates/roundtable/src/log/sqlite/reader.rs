@@ -63,18 +63,24 @@ impl From<Fault> for Error {
 /// Read-only connections to one file.
 pub struct Readers {
     path: PathBuf,
-    idle: Mutex<Vec<Connection>>,
+    /// Those that nobody uses; none are kept any more once the log is closed.
+    idle: Mutex<Option<Vec<Connection>>>,
 }
 
 impl Readers {
     /// Opens none yet.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, idle: Mutex::default() }
+        Self { path, idle: Mutex::new(Some(Vec::new())) }
+    }
+
+    /// Closes those that nobody uses, and the others when they are given back.
+    pub fn close(&self) {
+        *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Lets `question` read a moment's state of the file.
     pub fn ask<T>(&self, question: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, Error> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).as_mut().and_then(Vec::pop);
         let connection = match idle {
             Some(connection) => connection,
             None => open(&self.path).map_err(Fault::Sqlite)?,
@@ -84,7 +90,7 @@ impl Readers {
             question(&moment)
         })()?;
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < KEPT {
+        if let Some(idle) = idle.as_mut().filter(|idle| idle.len() < KEPT) {
             idle.push(connection);
         }
         Ok(answer)

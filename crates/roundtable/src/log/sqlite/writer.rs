@@ -99,13 +99,20 @@ pub struct Writer {
 
 /// What SQLite says, in the log's words.
 pub fn failure(error: &rusqlite::Error) -> AppendError {
-    /// The shared index of the write-ahead log could not grow; it is a file like the others.
-    const SHMSIZE: i32 = rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
-    match error {
-        rusqlite::Error::SqliteFailure(e, _) if e.code == ErrorCode::DiskFull => AppendError::Full,
-        rusqlite::Error::SqliteFailure(e, _) if e.extended_code == SHMSIZE => AppendError::Full,
-        other => AppendError::Io(other.to_string()),
+    use rusqlite::ffi::{SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_TRUNCATE, SQLITE_IOERR_WRITE};
+    let rusqlite::Error::SqliteFailure(code, _) = error else { return AppendError::Io(error.to_string()) };
+    match code.extended_code {
+        _ if code.code == ErrorCode::DiskFull => AppendError::Full,
+        // The shared index of the write-ahead log could not grow; it is a file like the others.
+        SQLITE_IOERR_SHMSIZE => AppendError::Full,
+        // The system may also limit how long a file gets, and says it in other words than a full disk.
+        SQLITE_IOERR_WRITE | SQLITE_IOERR_TRUNCATE if files_are_limited() => AppendError::Full,
+        _ => AppendError::Io(error.to_string()),
     }
+}
+
+fn files_are_limited() -> bool {
+    rustix::process::getrlimit(rustix::process::Resource::Fsize).current.is_some()
 }
 
 impl Writer {
@@ -149,9 +156,21 @@ impl Writer {
             self.commit(&mut group);
             match other {
                 Some(Job::Run(run)) => run(&mut self),
-                Some(Job::Stop) => return,
+                Some(Job::Stop) => return self.finish(),
                 Some(Job::Append(..)) | None => {}
             }
+        }
+    }
+
+    /// Brings everything from the write-ahead log into the file, so that the file alone is the log. Readers that are still at
+    /// work are waited for a moment; what is left then is taken in by the next start.
+    fn finish(self) {
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let left = self.connection.query_row(sql, (), |row| row.get::<_, bool>(0));
+        match left {
+            Ok(false) => {}
+            Ok(true) => tracing::warn!("readers are still at work: copy {}-wal with the log", super::FILE),
+            Err(error) => tracing::warn!(%error, "the write-ahead log stays beside the log"),
         }
     }
 
