@@ -214,8 +214,8 @@ async fn every_list_comes_in_pages_and_is_whole() {
     let mut lists = of_aiwm(&aiwm, &agent);
     lists.extend(of_others(&mxf));
     lists.extend(of_the_operator(&house.first.admin_token));
-    let alert = json!({"name": "Memory", "metric": "process_memory", "threshold": 1e18});
-    let alerts = json!({"alerts": [alert.clone(), alert.clone(), alert]});
+    let alert = |name: &str| json!({"name": name, "metric": "process_memory", "threshold": 1e18});
+    let alerts = json!({"alerts": [alert("one"), alert("two"), alert("three")]});
     assert_eq!(house.http(0, "POST /metrics/alerts", "", &alerts).await.0, 201);
     let node = house.node_token("watcher").await;
     let peers = Goes::Member("/next", "skip");
