@@ -120,7 +120,6 @@ pub struct Committed {
 
 /// One thing in a batch.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are records, and a box for each would cost more")]
 pub enum News {
     /// A record for the subscribers of some topics.
     Record(Arc<Record>, Topics, Option<ConnectionId>),
