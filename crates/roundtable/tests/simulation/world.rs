@@ -140,6 +140,7 @@ impl World {
         // A node learns what the other one wrote when it writes itself.
         world.announce();
         world.hush().await;
+        world.read_on(|_| 100_000);
         world.look_back();
     }
 
