@@ -38,7 +38,7 @@ pub struct RenewedDomainKey {
 pub async fn admin_token<O: Office>(Shared(admin): Whole<O>, bytes: Bytes) -> Result<Response, Refused> {
     let AdminToken { admin_token } = body(&bytes)?;
     if !admin.secrets.is_admin(&admin_token) {
-        return Err(Error::invalid("admin_token", "must be the present one").into());
+        return Err(Error::forbidden("admin_token must be the present one").into());
     }
     let secrets = admin.secrets.clone();
     let written = tokio::task::spawn_blocking(move || secrets.renew_admin_token()).await;

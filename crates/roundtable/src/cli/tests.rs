@@ -1,5 +1,8 @@
 //! Tests of the command line against a live operator's interface, and of its exit codes.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use roundtable_core::time::Offset;
 use serde_json::Value;
 
@@ -216,9 +219,10 @@ fn a_tail_begins_with_what_was_said_last_and_says_that_it_waits() {
         served.cli(&["send", "lobby", &format!("number {n}")]);
     }
     // It has no end: the output is closed after ten lines.
-    struct Lines(Vec<u8>, usize);
+    struct Lines(Vec<u8>, usize, Arc<AtomicBool>);
     impl std::io::Write for Lines {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.2.store(true, Ordering::Relaxed);
             if self.0.iter().filter(|byte| **byte == b'\n').count() >= self.1 {
                 return Err(std::io::ErrorKind::BrokenPipe.into());
             }
@@ -228,7 +232,9 @@ fn a_tail_begins_with_what_was_said_last_and_says_that_it_waits() {
             Ok(())
         }
     }
-    let (mut out, mut err, mut input) = (Lines(Vec::new(), 10), Vec::new(), &b""[..]);
+    let began = Arc::new(AtomicBool::new(false));
+    let lines = Lines(Vec::new(), 10, Arc::clone(&began));
+    let (mut out, mut err, mut input) = (lines, Vec::new(), &b""[..]);
     let mut terminal = Terminal { out: &mut out, err: &mut err, input: &mut input, interactive: false };
     let server = format!("http://{}", served.address);
     let words = ["roundtable", "tail", "lobby", "--server", &server, "--token", TOKEN];
@@ -236,6 +242,10 @@ fn a_tail_begins_with_what_was_said_last_and_says_that_it_waits() {
         let later = scope.spawn(|| {
             // Said again until the tail has ended: what comes after its first ten lines ends it.
             while !served.done() {
+                if !began.load(Ordering::Relaxed) {
+                    std::thread::yield_now();
+                    continue;
+                }
                 served.cli(&["send", "lobby", "later"]);
             }
         });
