@@ -155,7 +155,7 @@ describe('refusals', () => {
     assert.deepEqual([wrong.status, wrong.body.message], [401, 'Invalid credentials'])
     assert.equal((await connect(agentId, {})).status, 400)
     const unknown = await connect('nobody', { secret: 'x' })
-    assert.deepEqual([unknown.status, unknown.body.message], [404, 'Agent with ID nobody not found'])
+    assert.deepEqual([unknown.status, unknown.body.message], [401, 'Invalid credentials'], 'nobody learns who exists')
   })
 })
 
