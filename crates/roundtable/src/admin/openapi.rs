@@ -184,6 +184,7 @@ impl Call {
             &json!({"type": "string"}),
         )
         .query("limit", "At most so many.", &limit)
+        .refuses(410)
     }
 
     /// It takes a cursor in its query.

@@ -1,6 +1,6 @@
 //! Pages of the operator's lists: at most so many items and bytes, and what the next page comes after.
 
-use roundtable_core::error::Error;
+use roundtable_core::error::{Error, ErrorKind};
 use roundtable_dialects::pages::{Filling, MOST_ITEMS};
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,8 @@ pub struct PageQuery {
 impl PageQuery {
     /// What the page comes after, read as an id.
     pub fn after<T>(&self, read: impl FnOnce(&str) -> Result<T, Error>) -> Result<Option<T>, Error> {
-        self.after.as_deref().map(read).transpose()
+        let unknown = |_| Error::new(ErrorKind::CannotResume, "after must be the next of another page");
+        self.after.as_deref().map(read).transpose().map_err(unknown)
     }
 
     /// What the page comes after, read as a number.

@@ -221,7 +221,8 @@ fn of_server<O: Office>() -> Vec<Mounted<O>> {
         mount(
             Call::new(Post, "/nodes", "Bind a node id to a key, its first or a new one.")
                 .takes::<BindNode>()
-                .answers::<BoundNode>(200),
+                .answers::<BoundNode>(200)
+                .refuses(409),
             nodes::bind::<O>,
         ),
         mount(
