@@ -86,7 +86,7 @@ pub async fn list<O: Office>(
     let only = asked.workspace.as_ref().map(|_| admin.office.workspace());
     let all = admin.office.connections(only).await.into_iter();
     let rest = all.filter(|listed| after.is_none_or(|after| listed.id.0 > after));
-    let (connections, next) = asked.of(rest.map(shown), |connection| connection.id.to_string())?;
+    let (connections, next) = asked.of(rest.map(shown), |connection| connection.id.to_string());
     Ok(json_response(200, &Connections { connections, next }))
 }
 

@@ -24,7 +24,7 @@ pub async fn users<O: Office>(
         online: state.online(&Principal::User(user.id.clone())),
         created_at: iso(user.created_at),
     });
-    let (users, next) = asked.of(users, |user| user.username.clone())?;
+    let (users, next) = asked.of(users, |user| user.username.clone());
     Ok(json_response(200, &Users { users, next }))
 }
 
@@ -43,7 +43,7 @@ pub async fn agents<O: Office>(
         owner: agent.owner.as_ref().map(ToString::to_string),
         created_at: iso(agent.created_at),
     });
-    let (agents, next) = asked.of(agents, |agent| agent.agent_id.clone())?;
+    let (agents, next) = asked.of(agents, |agent| agent.agent_id.clone());
     Ok(json_response(200, &Agents { agents, next }))
 }
 
@@ -69,7 +69,7 @@ pub async fn keys<O: Office>(
             created_at: iso(key.created_at),
         }
     });
-    let (keys, next) = asked.of(keys, |key| key.key_id.clone())?;
+    let (keys, next) = asked.of(keys, |key| key.key_id.clone());
     Ok(json_response(200, &Keys { keys, next }))
 }
 
@@ -88,6 +88,6 @@ pub async fn rooms<O: Office>(
         messages: room.messages,
         created_at: iso(room.created_at),
     });
-    let (rooms, next) = asked.of(rooms, |room| room.room.clone())?;
+    let (rooms, next) = asked.of(rooms, |room| room.room.clone());
     Ok(json_response(200, &Rooms { rooms, next }))
 }

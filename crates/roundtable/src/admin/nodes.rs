@@ -61,8 +61,7 @@ pub async fn list<O: Office>(
         public_key: Some(bound.key.clone()),
         approved: bound.approved.is_some(),
     };
-    let (nodes, next) =
-        asked.of(state.node_keys_after(after.as_ref()).map(one), |node| node.node_id.clone())?;
+    let (nodes, next) = asked.of(state.node_keys_after(after.as_ref()).map(one), |node| node.node_id.clone());
     Ok(json_response(200, &BoundNodes { nodes, next }))
 }
 

@@ -88,7 +88,7 @@ pub async fn show<O: Office>(
         read: part.read.as_ref().map(|(offset, _)| cursor(*offset)),
     };
     let members = state.room(&id).into_iter().flat_map(|room| room.members.range::<_, Principal>(span));
-    let (members, next) = asked.of(members.map(member), |member| member.member.clone())?;
+    let (members, next) = asked.of(members.map(member), |member| member.member.clone());
     let shown = state.room(&id).map(|room| ShownRoom {
         room: id.to_string(),
         name: room.card.name.clone(),

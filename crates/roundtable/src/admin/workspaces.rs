@@ -43,6 +43,6 @@ pub async fn list<O: Office>(
         })
         .collect();
     workspaces.sort_by(|a, b| a.workspace.cmp(&b.workspace));
-    let (workspaces, next) = asked.of(workspaces, |one| one.workspace.clone())?;
+    let (workspaces, next) = asked.of(workspaces, |one| one.workspace.clone());
     Ok(json_response(200, &ListedWorkspaces { workspaces, next }))
 }
