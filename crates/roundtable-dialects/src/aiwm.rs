@@ -107,6 +107,8 @@ pub struct AiwmSession {
     /// Own messages that were delivered and not yet confirmed.
     sent: Vec<(MessageId, Time, String)>,
     held: VecDeque<Held>,
+    /// What was missed is still on its way: what the client says waits, so that nothing it causes overtakes that.
+    catching_up: bool,
     reach: Reach,
     probes: Probes,
 }
@@ -133,6 +135,7 @@ impl AiwmSession {
             typing: Vec::new(),
             sent: Vec::new(),
             held: VecDeque::new(),
+            catching_up: false,
             reach: Reach::default(),
             probes: Probes::default(),
         }
@@ -193,6 +196,7 @@ impl AiwmSession {
     fn hear(&mut self, room: &RoomId, from: Option<Cursor>, missed_to: Offset, out: &mut Outputs) {
         if !self.hears(room) {
             self.rooms.push((room.clone(), missed_to));
+            self.catching_up |= from.is_some();
             out.push(Output::Subscribe(Topic::Room(room.clone()), from));
         }
     }
@@ -348,6 +352,8 @@ impl Session for AiwmSession {
 
     fn caught_up(&mut self, scene: Scene<'_>, out: &mut Outputs) {
         self.probe_all(scene, out);
+        self.catching_up = false;
+        self.release(scene, out);
     }
 
     fn proven(&mut self, probe: u32, scene: Scene<'_>, out: &mut Outputs) {

@@ -480,7 +480,8 @@ pub trait Session: Send {
     /// The connection's own messages for a delivery it answered with [`Route::Own`].
     fn deliver(&mut self, _delivery: &Delivery<'_>, _scene: Scene<'_>, _out: &mut Outputs) {}
 
-    /// All that was missed was handed out: what happens now comes as it happens.
+    /// All that was missed was handed out: what happens now comes as it happens. Follows every subscription with a cursor, at
+    /// once if nothing was missed.
     fn caught_up(&mut self, _scene: Scene<'_>, _out: &mut Outputs) {}
 
     /// A log time asked for with [`Output::WakeAt`] has come.

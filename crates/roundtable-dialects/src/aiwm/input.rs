@@ -349,7 +349,9 @@ impl AiwmSession {
 
     /// Whether events have to wait for something that came before them.
     fn must_wait(&self) -> bool {
-        self.arriving() || self.seeking.iter().any(|(_, seeking)| matches!(seeking, Seeking::Parent(_)))
+        self.arriving()
+            || self.catching_up
+            || self.seeking.iter().any(|(_, seeking)| matches!(seeking, Seeking::Parent(_)))
     }
 
     /// Events that waited go on, until one of them makes the rest wait again.

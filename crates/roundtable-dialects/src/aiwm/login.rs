@@ -191,7 +191,7 @@ impl AiwmSession {
     }
 
     /// Presence is in the log, and everything is ready: the reply and the own presence. Then it is found out where what was
-    /// missed begins; the client may not speak before that, so that nothing overtakes it.
+    /// missed begins, and that is handed over; what the client says meanwhile waits, so that nothing overtakes it.
     pub(super) fn come_in(&mut self, scene: Scene<'_>, out: &mut Outputs) {
         let (Some(me), Some(arrival)) = (self.me.clone(), &mut self.arrival) else { return };
         let (since, unread) = (arrival.since, arrival.asked.take());

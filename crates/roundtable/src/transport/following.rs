@@ -67,7 +67,7 @@ impl Shard {
         let view = home.view.borrow().clone();
         if !connection.lives() || !access::may_receive(&view.state, &who, topic) {
             tracing::debug!(?topic, "a subscription was refused");
-            return;
+            return self.nothing_missed(connection, number, since);
         }
         let key = (connection.id, number);
         let newly = home
@@ -85,12 +85,21 @@ impl Shard {
         let from = since.filter(|_| lost.is_none()).map(|cursor| cursor.offset);
         connection.with_slot(number, |slot| slot.following.subscribe(topic, from, now));
         self.read_for(connection, number);
+        self.nothing_missed(connection, number, since);
         if lost.is_some() {
             // The rest of the batch that is being handed out is still to come.
             let first = Cursor { epoch: view.epochs.current(), offset: now };
             self.with_session(connection, number, |session, scene, out| {
                 session.cannot_resume(topic, first, scene, out);
             });
+        }
+    }
+
+    /// Tells a session that asked for what it missed that it has everything, if it has: nobody reads for it then.
+    fn nothing_missed(self: &Rc<Self>, connection: &Rc<Connection>, number: u8, since: Option<Cursor>) {
+        let live = connection.with_slot(number, |slot| !slot.following.is_behind());
+        if since.is_some() && live == Some(true) {
+            self.with_session(connection, number, |session, scene, out| session.caught_up(scene, out));
         }
     }
 
