@@ -401,18 +401,19 @@ pub async fn tell(watch: Arc<Watch>, mut news: News) {
         if !watch.holds(&found) {
             continue;
         }
-        let (source, place, rule) = (&found.source, &found.place, found.attack.name());
-        match found.step {
-            Step::Intrusion(Some(until)) => {
-                tracing::warn!(source, listener = place, rule, until = iso(until), "an address is blocked");
-            }
-            _ => tracing::info!(source, listener = place, rule, "an address is suspicious"),
-        }
         let workspaces = &watch.workspaces;
         if let Some(handle) = workspaces.get(workspaces.default_id()) {
+            let (source, rule) = (&found.source, found.attack.name());
             let ask = Ask::new(Token(0), Command::Notice(notice_of(&found)));
             if let Err(error) = handle.ask(&Principal::System, ask).await {
-                tracing::warn!(source = found.source, rule = found.attack.name(), %error, "a finding could not be noted");
+                tracing::warn!(source, rule, %error, "a finding could not be noted");
+            }
+            // The operator forgave it on its way into the log.
+            if !watch.holds(&found) {
+                let ask = Ask::new(Token(0), Command::LiftBlocks(source.clone()));
+                if let Err(error) = handle.ask(&Principal::System, ask).await {
+                    tracing::warn!(source, rule, %error, "a block could not be lifted");
+                }
             }
         }
         watch.told(&found);
