@@ -9,7 +9,7 @@ use roundtable::auth::keys;
 use roundtable::auth::tokens::Signer;
 use roundtable::telemetry::redact::redacted;
 use roundtable_core::ids::{Principal, WorkspaceId};
-use roundtable_core::time::{Offset, Time};
+use roundtable_core::time::Time;
 use roundtable_dialects::rest::TokenOrder;
 use roundtable_dialects::session::{Family, Refusal, bearer};
 use sha2::Sha256;
@@ -27,7 +27,7 @@ static SIGNER: LazyLock<(Signer, String)> = LazyLock::new(|| {
         ttl_s: 60,
         claims: serde_json::Value::Null,
     };
-    let token = signer.issue(&order, (NOW, Offset(1)), 1).unwrap().token;
+    let token = signer.issue(&order, NOW, 1).unwrap().token;
     (signer, token)
 });
 
@@ -114,7 +114,7 @@ fn ordered(text: &str) {
         ttl_s: 60,
         claims,
     };
-    let Ok(issued) = signer.issue(&order, (NOW, Offset(9)), 9) else { return };
+    let Ok(issued) = signer.issue(&order, NOW, 9) else { return };
     match signer.read(Family::Aiwm, &issued.token, NOW) {
         Ok(read) => {
             assert_eq!((read.principal, read.workspace), (order.subject, order.workspace));

@@ -9,6 +9,8 @@
 
 #[path = "rules/rights.rs"]
 mod rights;
+#[path = "rules/rights_page.rs"]
+mod rights_page;
 #[path = "rules/script.rs"]
 mod script;
 

@@ -21,6 +21,8 @@ mod desk;
 mod identity;
 #[path = "transcripts/rights.rs"]
 mod rights;
+#[path = "../../roundtable-core/tests/rules/rights_page.rs"]
+mod rights_page;
 #[path = "transcripts/world.rs"]
 mod world;
 

@@ -7,7 +7,7 @@ use roundtable_core::error::Error;
 use roundtable_core::ids::{AgentId, GuestId, KeyId, Principal, UserId, WorkspaceId};
 use roundtable_core::names;
 use roundtable_core::state::State;
-use roundtable_core::time::{Moment, Offset, Time};
+use roundtable_core::time::{Moment, Time};
 use roundtable_core::users::{Incarnation, Key, KeyFor};
 use roundtable_dialects::rest::{IssuedToken, TokenOrder};
 use roundtable_dialects::session::{Credential, Credentials, Family, Identity, Proof, Refusal};
@@ -137,8 +137,7 @@ impl Identifier {
 
     /// Makes a token. Fails with `Internal` only.
     pub fn issue(&self, order: &TokenOrder) -> Result<IssuedToken, Error> {
-        let head = self.directory.state(&order.workspace).map_or(Offset(0), |state| state.head);
-        self.signer.issue(order, (clock::now(), head), clock::random_u128())
+        self.signer.issue(order, clock::now(), clock::random_u128())
     }
 
     /// What a token of any family says, whoever it was made for; `None` if it is not good.

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::path::Path;
 
+use super::rights_page::show;
 use super::script::Play;
 use roundtable_core::command::Command;
 use roundtable_core::state::State;
@@ -369,18 +369,4 @@ fn every_command_is_for_whom_the_table_says() {
     let missing: Vec<_> = COMMANDS.iter().filter(|name| !seen.contains(*name)).collect();
     assert!(missing.is_empty(), "commands without a row: {missing:?}");
     show("commands", &shown);
-}
-
-/// Puts a part into `docs/rights.md`; fails if it was another one.
-fn show(part: &str, text: &str) {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/rights.md");
-    let before = std::fs::read_to_string(&file).unwrap();
-    let (begin, end) = (format!("<!-- {part}: written by a test -->\n"), format!("<!-- end of {part} -->\n"));
-    let (head, rest) = before.split_once(&begin).expect("the beginning of the part");
-    let (_, tail) = rest.split_once(&end).expect("the end of the part");
-    let after = format!("{head}{begin}{text}\n{end}{tail}");
-    if after != before {
-        std::fs::write(&file, after).unwrap();
-        panic!("docs/rights.md was written anew: look at what changed, and commit it");
-    }
 }

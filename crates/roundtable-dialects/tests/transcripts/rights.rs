@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
 
 use roundtable_core::command::Command;
 use roundtable_core::engine::Outcome;
@@ -22,6 +21,7 @@ use roundtable_dialects::{aiwm, hive, megabot, mxf, open_agi};
 use super::cast::Cast;
 use super::desk;
 use super::identity::workspace;
+use super::rights_page::show;
 
 /// The kinds of those who ask: the columns.
 const WHO: [(&str, &str); 9] = [
@@ -407,18 +407,4 @@ fn every_path_is_for_whom_the_table_says() {
     assert!(missing.is_empty(), "paths without a row: {missing:#?}");
     assert!(wrong.is_empty(), "these rows are played otherwise:\n{wrong}");
     show("paths", &shown);
-}
-
-/// Puts a part into `docs/rights.md`; fails if it was another one.
-fn show(part: &str, text: &str) {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/rights.md");
-    let before = std::fs::read_to_string(&file).unwrap();
-    let (begin, end) = (format!("<!-- {part}: written by a test -->\n"), format!("<!-- end of {part} -->\n"));
-    let (head, rest) = before.split_once(&begin).expect("the beginning of the part");
-    let (_, tail) = rest.split_once(&end).expect("the end of the part");
-    let after = format!("{head}{begin}{text}\n{end}{tail}");
-    if after != before {
-        std::fs::write(&file, after).unwrap();
-        panic!("docs/rights.md was written anew: look at what changed, and commit it");
-    }
 }

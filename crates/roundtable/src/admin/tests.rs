@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tower_service::Service as _;
 
+use rights_page::show;
+
 use super::{Admin, Office, router};
 use crate::auth::keys::sha256_hex;
 use crate::auth::secrets::{Held, Secrets};
@@ -26,6 +28,9 @@ use crate::clock;
 use crate::config::Auth;
 use crate::log::{Epochs, Shown, Verified};
 use crate::transport::report::Listed;
+
+#[path = "../../../roundtable-core/tests/rules/rights_page.rs"]
+mod rights_page;
 
 pub(crate) const TOKEN: &str = "the-admin-token";
 
@@ -255,20 +260,6 @@ impl Served {
 
 fn text(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
-}
-
-/// Puts a part into `docs/rights.md`; fails if it was another one.
-fn show(part: &str, text: &str) {
-    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/rights.md");
-    let before = std::fs::read_to_string(&file).unwrap();
-    let (begin, end) = (format!("<!-- {part}: written by a test -->\n"), format!("<!-- end of {part} -->\n"));
-    let (head, rest) = before.split_once(&begin).expect("the beginning of the part");
-    let (_, tail) = rest.split_once(&end).expect("the end of the part");
-    let after = format!("{head}{begin}{text}\n{end}{tail}");
-    if after != before {
-        std::fs::write(&file, after).unwrap();
-        panic!("docs/rights.md was written anew: look at what changed, and commit it");
-    }
 }
 
 #[test]

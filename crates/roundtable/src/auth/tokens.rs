@@ -3,7 +3,7 @@
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::ids::{AgentId, Principal, VisitorId, WorkspaceId};
-use roundtable_core::time::{Offset, Time};
+use roundtable_core::time::Time;
 use roundtable_core::users::Incarnation;
 use roundtable_dialects::rest::{IssuedToken, TokenOrder};
 use roundtable_dialects::session::{Family, Refusal};
@@ -17,8 +17,8 @@ pub const ISSUER: &str = "roundtable";
 /// Longest token that is looked at, in bytes.
 const MAX_TOKEN_BYTES: usize = 8 << 10;
 /// Claims that are the server's alone, whatever an order says.
-const OWN_CLAIMS: [&str; 10] =
-    ["iss", "aud", "iat", "exp", "jti", "principal", "workspace", "made", "head", "incarnation"];
+const OWN_CLAIMS: [&str; 9] =
+    ["iss", "aud", "iat", "exp", "jti", "principal", "workspace", "made", "incarnation"];
 
 /// Every family there is.
 pub const FAMILIES: [Family; 5] =
@@ -48,9 +48,6 @@ pub struct Claims {
     pub jti: String,
     /// When it was made, by the wall clock of then.
     pub issued_at: Time,
-    /// The last record of the workspace's log when it was made, which a clock that is set cannot change. Tokens of 0.1.0 do
-    /// not say it.
-    pub head: Option<Offset>,
     /// Its end: from this second on it is worth nothing.
     pub expires_at: Time,
 }
@@ -71,8 +68,6 @@ struct Wire {
     /// The moment in milliseconds, where `iat` only says the second.
     #[serde(default)]
     made: Option<i64>,
-    #[serde(default)]
-    head: Option<u64>,
     #[serde(default)]
     incarnation: Option<Incarnation>,
 }
@@ -130,13 +125,8 @@ impl Signer {
         }
     }
 
-    /// Makes a token at a moment of the wall clock and of the log. `random` becomes its id. Fails with `Internal` when the claims are no object.
-    pub fn issue(
-        &self,
-        order: &TokenOrder,
-        (now, head): (Time, Offset),
-        random: u128,
-    ) -> Result<IssuedToken, Error> {
+    /// Makes a token at a moment of the wall clock. `random` becomes its id. Fails with `Internal` when the claims are no object.
+    pub fn issue(&self, order: &TokenOrder, now: Time, random: u128) -> Result<IssuedToken, Error> {
         let mut claims = match &order.claims {
             Value::Object(claims) => claims.clone(),
             Value::Null => serde_json::Map::new(),
@@ -154,7 +144,6 @@ impl Signer {
         own("iat", issued.into());
         own("exp", end.into());
         own("made", now.0.into());
-        own("head", head.0.into());
         own("jti", jti.as_str().into());
         own("principal", order.subject.to_string().into());
         own("incarnation", serde_json::json!(order.incarnation));
@@ -204,7 +193,6 @@ impl Signer {
             incarnation: wire.incarnation,
             jti: wire.jti,
             issued_at: Time(wire.made.unwrap_or_else(|| wire.iat.saturating_mul(1000))),
-            head: wire.head.map(Offset),
             expires_at: Time(wire.exp.saturating_mul(1000)),
         };
         if now >= claims.expires_at { Err(Refusal::Expired) } else { Ok(claims) }
@@ -225,12 +213,10 @@ mod tests {
     use serde_json::json;
 
     use super::{
-        FAMILIES, Family, Incarnation, Key, Offset, Principal, Refusal, Signer, Time, TokenOrder, Value,
-        WorkspaceId,
+        FAMILIES, Family, Incarnation, Key, Principal, Refusal, Signer, Time, TokenOrder, Value, WorkspaceId,
     };
 
     const NOW: Time = Time(1_800_000_000_000);
-    const THEN: (Time, Offset) = (NOW, Offset(5));
 
     fn order(family: Family, claims: Value) -> TokenOrder {
         TokenOrder {
@@ -252,12 +238,12 @@ mod tests {
     fn a_token_says_who_where_and_until_when() {
         let signer = Signer::new(&[7; 32]).unwrap();
         let issued =
-            signer.issue(&order(Family::Aiwm, json!({"type": "agent", "roles": []})), THEN, 255).unwrap();
+            signer.issue(&order(Family::Aiwm, json!({"type": "agent", "roles": []})), NOW, 255).unwrap();
         assert_eq!(issued.expires_at, NOW.plus(60_000));
         let claims = signer.read(Family::Aiwm, &issued.token, NOW).unwrap();
         assert_eq!(claims.principal.to_string(), "agent:a1");
         assert_eq!(claims.workspace.as_str(), "default");
-        assert_eq!((claims.jti, claims.issued_at, claims.head), (issued.jti, NOW, Some(Offset(5))));
+        assert_eq!((claims.jti, claims.issued_at), (issued.jti, NOW));
         assert_eq!(part(&issued.token, 0), json!({"typ": "JWT", "alg": "HS256"}));
         let body = part(&issued.token, 1);
         assert_eq!(body["sub"], "a1");
@@ -270,7 +256,7 @@ mod tests {
     fn a_token_of_one_family_fails_in_every_other() {
         let signer = Signer::new(&[7; 32]).unwrap();
         for made in FAMILIES {
-            let token = signer.issue(&order(made, Value::Null), THEN, 1).unwrap().token;
+            let token = signer.issue(&order(made, Value::Null), NOW, 1).unwrap().token;
             for read in FAMILIES {
                 let expected = if made == read { Ok(()) } else { Err(Refusal::Invalid) };
                 assert_eq!(signer.read(read, &token, NOW).map(drop), expected, "{made:?} as {read:?}");
@@ -281,7 +267,7 @@ mod tests {
     #[test]
     fn a_token_ends_to_the_second_without_leeway() {
         let signer = Signer::new(&[7; 32]).unwrap();
-        let token = signer.issue(&order(Family::Mxf, Value::Null), THEN, 1).unwrap().token;
+        let token = signer.issue(&order(Family::Mxf, Value::Null), NOW, 1).unwrap().token;
         assert!(signer.read(Family::Mxf, &token, NOW.plus(59_999)).is_ok());
         assert_eq!(signer.read(Family::Mxf, &token, NOW.plus(60_000)), Err(Refusal::Expired));
     }
@@ -289,14 +275,14 @@ mod tests {
     #[test]
     fn an_expired_forgery_is_a_forgery() {
         let (ours, theirs) = (Signer::new(&[7; 32]).unwrap(), Signer::new(&[8; 32]).unwrap());
-        let token = theirs.issue(&order(Family::Mxf, Value::Null), THEN, 1).unwrap().token;
+        let token = theirs.issue(&order(Family::Mxf, Value::Null), NOW, 1).unwrap().token;
         assert_eq!(ours.read(Family::Mxf, &token, NOW.plus(90_000)), Err(Refusal::Invalid));
     }
 
     #[test]
     fn a_forgery_is_told_from_a_wrong_word_and_from_an_old_token() {
         let (ours, theirs) = (Signer::new(&[7; 32]).unwrap(), Signer::new(&[8; 32]).unwrap());
-        let token = |signer: &Signer| signer.issue(&order(Family::Mxf, Value::Null), THEN, 1).unwrap().token;
+        let token = |signer: &Signer| signer.issue(&order(Family::Mxf, Value::Null), NOW, 1).unwrap().token;
         assert!(ours.is_forged(&token(&theirs)));
         assert!(!ours.is_forged(&token(&ours)), "of another family or past its end, it is ours");
         assert!(!ours.is_forged("not a token") && !ours.is_forged(""));
@@ -306,11 +292,11 @@ mod tests {
     fn orders_cannot_overwrite_what_is_the_servers() {
         let signer = Signer::new(&[7; 32]).unwrap();
         let claims = json!({"sub": "root", "exp": 9_999_999_999i64, "principal": "system", "workspace": "x", "jti": "y"});
-        let token = signer.issue(&order(Family::Login, claims), THEN, 1).unwrap().token;
+        let token = signer.issue(&order(Family::Login, claims), NOW, 1).unwrap().token;
         let read = signer.read(Family::Login, &token, NOW).unwrap();
         assert_eq!((read.principal.to_string().as_str(), read.workspace.as_str()), ("agent:a1", "default"));
         assert_eq!(part(&token, 1)["sub"], "a1");
-        assert!(signer.issue(&order(Family::Login, json!(["x"])), THEN, 1).is_err());
+        assert!(signer.issue(&order(Family::Login, json!(["x"])), NOW, 1).is_err());
     }
 
     /// Signs any claims with the right key.

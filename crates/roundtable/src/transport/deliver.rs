@@ -19,7 +19,6 @@ use super::connection::{Connection, Slot};
 use super::following::HELD_BYTES;
 use super::report::Tally;
 use super::shard::{Home, Shard};
-use crate::clock;
 use crate::runner::{Committed, News, View};
 
 /// The frames of one message or delivery; nearly always one.
@@ -120,13 +119,7 @@ impl Shard {
         record: Option<&Arc<Record>>,
     ) {
         let figures = self.hub.figures.load();
-        let scene = Scene {
-            now: view.now(),
-            at: clock::now(),
-            state: &view.state,
-            epoch: view.epochs.current(),
-            figures: &figures,
-        };
+        let scene = view.scene(&figures);
         let mut made: SmallVec<[(FrameKey, Frames); 4]> = SmallVec::new();
         let mut own: Vec<(Rc<Connection>, u8)> = Vec::new();
         let mut behind: Vec<(Rc<Connection>, u8)> = Vec::new();
@@ -230,13 +223,7 @@ impl Shard {
         let Some(home) = connection.with_slot(number, |slot| Rc::clone(&slot.home)) else { return };
         let view = home.view.borrow().clone();
         let figures = self.hub.figures.load();
-        let scene = Scene {
-            now: view.now(),
-            at: clock::now(),
-            state: &view.state,
-            epoch: view.epochs.current(),
-            figures: &figures,
-        };
+        let scene = view.scene(&figures);
         let routed = connection.with_slot(number, |slot| slot.route(delivery, scene));
         match routed {
             None | Some((Route::Skip, ..)) => {}
@@ -296,13 +283,7 @@ impl Shard {
         let figures = self.hub.figures.load();
         connection.with_slot(slot, |slot| {
             let view = slot.home.view.borrow().clone();
-            let scene = Scene {
-                now: view.now(),
-                at: clock::now(),
-                state: &view.state,
-                epoch: view.epochs.current(),
-                figures: &figures,
-            };
+            let scene = view.scene(&figures);
             run(&mut *slot.session, scene, &mut out);
         });
         self.carry_out(connection, slot, &mut out);

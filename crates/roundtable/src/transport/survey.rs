@@ -7,12 +7,11 @@ use roundtable_core::delivery::{Delivery, Item, Topic, read_back_topics, replays
 use roundtable_core::event::Record;
 use roundtable_core::ids::WorkspaceId;
 use roundtable_core::time::{Cursor, Offset};
-use roundtable_dialects::session::{Most, Scene};
+use roundtable_dialects::session::Most;
 
 use super::connection::Connection;
 use super::following::PLACES;
 use super::shard::Shard;
-use crate::clock;
 use crate::log::{Log, Sought};
 use crate::runner::View;
 
@@ -155,9 +154,7 @@ impl Shard {
             return true;
         }
         let figures = self.hub.figures.load();
-        let view = &survey.view;
-        let (now, at, epoch) = (view.now(), clock::now(), view.epochs.current());
-        let scene = Scene { now, at, state: &view.state, epoch, figures: &figures };
+        let scene = survey.view.scene(&figures);
         let missed = |topic: &Topic| {
             let place = topics.binary_search_by(|(known, _)| known.cmp(topic)).ok();
             place.and_then(|at| topics.get(at)).is_some_and(|(_, since)| record.offset > *since)
