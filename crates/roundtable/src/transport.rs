@@ -167,7 +167,7 @@ pub struct Settings {
     pub all_mailboxes_bytes: usize,
     /// How long a client may take nothing of what waits for it.
     pub stall: u64,
-    /// Work for one connection in a second; [`turn`] says what counts how much.
+    /// Work for one connection in a second; `turn` says what counts how much.
     pub pace: Limit,
     /// What somebody may take who has not shown who it is.
     pub strangers: Allowance,
