@@ -252,9 +252,6 @@ fn check_metadata(metadata: Option<&Json>) -> Result<(), Error> {
     if !json.as_str().trim_start().starts_with('{') {
         return Err(Error::invalid("metadata", "must be an object"));
     }
-    if json.as_str().len() > limits::MAX_METADATA_BYTES {
-        return Err(Error::invalid("metadata", "must be at most 64 KiB"));
-    }
     Ok(())
 }
 

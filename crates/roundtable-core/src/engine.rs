@@ -133,7 +133,8 @@ pub(crate) fn outcome_of(room: Option<&RoomId>, event: &Event) -> Outcome {
 /// Fails with the one error that the asker is to be told.
 pub fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Decision, Error> {
     crate::access::may_act_as(state, &ctx.by, &ctx.actor)?;
-    let anew = rule(state, command, ctx);
+    let anew = rule(state, command, ctx)
+        .and_then(|decision| crate::fits::check(state, &decision).map(|()| decision));
     match ctx.client.as_ref().and_then(|claim| Some((claim, claim.first(ctx.now)?))) {
         Some(repeat) => repeats::again(command, repeat, anew),
         None => anew,

@@ -39,6 +39,25 @@ impl Json {
         serde_json::from_str(&self.0).ok()
     }
 
+    /// How many arrays and objects stand in one another at its deepest.
+    pub fn depth(&self) -> usize {
+        let (mut depth, mut deepest, mut in_text, mut escaped) = (0_usize, 0, false, false);
+        for byte in self.0.bytes() {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' if in_text => escaped = true,
+                b'"' => in_text = !in_text,
+                b'[' | b'{' if !in_text => {
+                    depth += 1;
+                    deepest = deepest.max(depth);
+                }
+                b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+        deepest
+    }
+
     /// The members of `patch` laid over those of `self`; a side that is not an object counts as empty.
     pub fn merged(&self, patch: &Json) -> Self {
         type Object = serde_json::Map<String, serde_json::Value>;
@@ -94,6 +113,13 @@ mod tests {
         let text = r#"{"b":1.0,"a":[true,null]}"#;
         assert_eq!(Json::parse(text).unwrap().as_str(), text);
         assert!(Json::parse("{").is_err());
+    }
+
+    #[test]
+    fn depth_counts_what_stands_in_one_another_and_no_texts() {
+        for (text, depth) in [("1", 0), ("[]", 1), (r#"{"a":[{}],"b":[[]]}"#, 3), (r#"["[[\"[[", "{"]"#, 1)] {
+            assert_eq!(Json::parse(text).unwrap().depth(), depth, "{text}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod engine;
 pub mod error;
 pub mod event;
 pub mod feeds;
+mod fits;
 pub mod following;
 pub mod ids;
 pub mod json;

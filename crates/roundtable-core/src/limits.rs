@@ -8,6 +8,10 @@ pub const MAX_NAME_CHARS: usize = 200;
 pub const MAX_DESCRIPTION_BYTES: usize = 16 << 10;
 /// Largest metadata object in bytes: it is part of the state, so it must stay small.
 pub const MAX_METADATA_BYTES: usize = 64 << 10;
+/// Largest settings of an agent in bytes: its instruction and what tools it may use, not its documents.
+pub const MAX_CONFIG_BYTES: usize = 256 << 10;
+/// Deepest JSON: what is read back from the log, with what stands around it, may be 127 deep.
+pub const MAX_DEPTH: usize = 100;
 /// Most members of one room unless its owner says less; every one of them is part of the state.
 pub const MAX_MEMBERS: usize = 100_000;
 /// Most capabilities of one agent.

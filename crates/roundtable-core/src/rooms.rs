@@ -286,25 +286,14 @@ pub fn as_member<'a>(state: &'a State, room: &RoomId, who: &Principal) -> Result
     Err(Error::forbidden(format!("{} is not in room {room}", who.id())))
 }
 
+/// What a card carries for the clients are objects. (How large all of it may be is said in [`crate::fits`].)
 pub(crate) fn check_card(card: &RoomCard) -> Result<(), Error> {
-    check_words(Some(&card.name), Some(&card.description), Some(&card.metadata))?;
-    check_words(None, None, card.options.as_ref())
+    is_object(Some(&card.metadata)).and_then(|()| is_object(card.options.as_ref()))
 }
 
-fn check_words(name: Option<&String>, text: Option<&String>, metadata: Option<&Json>) -> Result<(), Error> {
-    if name.is_some_and(|n| n.chars().count() > limits::MAX_NAME_CHARS) {
-        return Err(Error::invalid("name", "must be at most 200 characters"));
-    }
-    if text.is_some_and(|t| t.len() > limits::MAX_DESCRIPTION_BYTES) {
-        return Err(Error::invalid("description", "must be at most 16 KiB"));
-    }
-    if let Some(json) = metadata {
-        if !json.as_str().trim_start().starts_with('{') {
-            return Err(Error::invalid("metadata", "must be an object"));
-        }
-        if json.as_str().len() > limits::MAX_METADATA_BYTES {
-            return Err(Error::invalid("metadata", "must be at most 64 KiB"));
-        }
+fn is_object(metadata: Option<&Json>) -> Result<(), Error> {
+    if metadata.is_some_and(|json| !json.as_str().trim_start().starts_with('{')) {
+        return Err(Error::invalid("metadata", "must be an object"));
     }
     Ok(())
 }
@@ -439,7 +428,7 @@ pub(crate) fn update(
     if !access::may_manage_room(state, found, &ctx.actor) {
         return Err(Error::forbidden(format!("{} may not change room {room}", ctx.actor.id())));
     }
-    check_words(changes.name.as_ref(), changes.description.as_ref(), changes.metadata.as_ref())?;
+    is_object(changes.metadata.as_ref())?;
     let mut decision = Decision::default();
     if *changes != RoomUpdated::default() {
         decision.in_room(room, Event::RoomUpdated(changes.clone()));
@@ -457,9 +446,6 @@ pub(crate) fn summarise(
     let found = visible(state, room, &ctx.actor)?;
     if !access::may_manage_room(state, found, &ctx.actor) {
         return Err(Error::forbidden(format!("{} may not sum up room {room}", ctx.actor.id())));
-    }
-    if summary.len() > limits::MAX_DESCRIPTION_BYTES {
-        return Err(Error::invalid("summary", "must be at most 16 KiB"));
     }
     let mut decision = Decision::default();
     if found.summary != summary {
@@ -561,7 +547,7 @@ impl Room {
         }
     }
 
-    fn change(&mut self, changes: &RoomUpdated) {
+    pub(crate) fn change(&mut self, changes: &RoomUpdated) {
         if let Some(name) = &changes.name {
             self.card.name.clone_from(name);
         }
