@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{Context, Decision};
 use crate::error::{Error, ErrorKind};
 use crate::event::Event;
+use crate::fits::is_object;
 use crate::ids::{AgentId, Principal, UserId};
 use crate::json::Json;
 use crate::rooms::RoomLeft;
@@ -241,23 +242,12 @@ fn check_card(name: Option<&String>, capabilities: Option<&Vec<Capability>>) -> 
             ));
         }
     }
-    if capabilities.is_some_and(|c| c.len() > limits::MAX_CAPABILITIES) {
-        return Err(Error::invalid("capabilities", "must be at most 256"));
-    }
-    Ok(())
-}
-
-fn check_metadata(metadata: Option<&Json>) -> Result<(), Error> {
-    let Some(json) = metadata else { return Ok(()) };
-    if !json.as_str().trim_start().starts_with('{') {
-        return Err(Error::invalid("metadata", "must be an object"));
-    }
     Ok(())
 }
 
 pub(crate) fn register(state: &State, ctx: &Context, command: &RegisterAgent) -> Result<Decision, Error> {
     check_card(Some(&command.card.name), Some(&command.card.capabilities))?;
-    check_metadata(Some(&command.card.metadata))?;
+    is_object(Some(&command.card.metadata))?;
     let mut decision = Decision::default();
     let Some(known) = state.agent(&command.agent) else {
         names::free(state, &ctx.actor, command.agent.as_str(), "agentId")?;
@@ -316,7 +306,7 @@ fn free(state: &State, ctx: &Context, agent: &AgentId) -> Result<(), Error> {
 
 pub(crate) fn host(state: &State, ctx: &Context, command: &RegisterAgent) -> Result<Decision, Error> {
     check_card(Some(&command.card.name), Some(&command.card.capabilities))?;
-    check_metadata(Some(&command.card.metadata))?;
+    is_object(Some(&command.card.metadata))?;
     if state.agent(&command.agent).is_some() {
         let message = format!("agent {} exists already", command.agent);
         return Err(Error::new(ErrorKind::Conflict, message).field("agentId"));
@@ -364,7 +354,7 @@ pub(crate) fn update(
         return Err(Error::forbidden("only operators suspend agents"));
     }
     check_card(changes.name.as_ref(), changes.capabilities.as_ref())?;
-    check_metadata(changes.metadata.as_ref())?;
+    is_object(changes.metadata.as_ref())?;
     let mut decision = Decision::default();
     if *changes != AgentChanges::default() {
         let event = AgentUpdated { agent: agent.clone(), changes: changes.clone() };

@@ -9,7 +9,7 @@ use crate::engine::Decision;
 use crate::error::Error;
 use crate::event::Event;
 use crate::ids::RoomId;
-use crate::json::Json;
+use crate::json::{Json, deeper_than};
 use crate::limits;
 use crate::messages::{Content, DirectMessage, Message};
 use crate::rooms::RoomCard;
@@ -19,6 +19,14 @@ use crate::thresholds::Threshold;
 /// Fails with `InvalidField` when something that a decision leaves in the state, or any JSON in it, is beyond its limit.
 pub(crate) fn check(state: &State, decision: &Decision) -> Result<(), Error> {
     decision.events.iter().try_for_each(|(room, event)| fits(state, room.as_ref(), event))
+}
+
+/// Fails unless what a client carries as metadata is an object.
+pub(crate) fn is_object(metadata: Option<&Json>) -> Result<(), Error> {
+    if metadata.is_some_and(|json| !json.as_str().trim_start().starts_with('{')) {
+        return Err(Error::invalid("metadata", "must be an object"));
+    }
+    Ok(())
 }
 
 fn fits(state: &State, room: Option<&RoomId>, event: &Event) -> Result<(), Error> {
@@ -143,24 +151,27 @@ fn object(field: &'static str, value: Option<&Json>, most: usize) -> Result<(), 
 }
 
 fn shallow(field: &'static str, json: &Json) -> Result<(), Error> {
-    if json.depth() <= limits::MAX_DEPTH {
-        return Ok(());
+    if deeper_than(json.as_str(), limits::MAX_DEPTH) {
+        return Err(Error::invalid(field, "must be nested at most 100 deep"));
     }
-    Err(Error::invalid(field, "must be nested at most 100 deep"))
+    Ok(())
+}
+
+fn content(content: &Content) -> Result<(), Error> {
+    match content {
+        Content::Json(json) => shallow("content", json),
+        Content::Text(_) | Content::Base64(_) => Ok(()),
+    }
 }
 
 fn posted(e: &Message) -> Result<(), Error> {
-    if let Content::Json(json) = &e.content {
-        shallow("content", json)?;
-    }
+    content(&e.content)?;
     object("parts", e.parts.as_ref(), usize::MAX)?;
     object("metadata", e.metadata.as_ref(), usize::MAX)
 }
 
 fn direct(e: &DirectMessage) -> Result<(), Error> {
-    if let Content::Json(json) = &e.content {
-        shallow("content", json)?;
-    }
+    content(&e.content)?;
     object("metadata", e.metadata.as_ref(), usize::MAX)
 }
 

@@ -7,6 +7,7 @@ use crate::access;
 use crate::engine::{Context, Decision, Outcome};
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Record};
+use crate::fits::is_object;
 use crate::ids::{AgentId, MessageId, Principal, RoomId};
 use crate::json::Json;
 use crate::limits;
@@ -289,13 +290,6 @@ pub fn as_member<'a>(state: &'a State, room: &RoomId, who: &Principal) -> Result
 /// What a card carries for the clients are objects. (How large all of it may be is said in [`crate::fits`].)
 pub(crate) fn check_card(card: &RoomCard) -> Result<(), Error> {
     is_object(Some(&card.metadata)).and_then(|()| is_object(card.options.as_ref()))
-}
-
-fn is_object(metadata: Option<&Json>) -> Result<(), Error> {
-    if metadata.is_some_and(|json| !json.as_str().trim_start().starts_with('{')) {
-        return Err(Error::invalid("metadata", "must be an object"));
-    }
-    Ok(())
 }
 
 pub(crate) fn create(state: &State, ctx: &Context, command: &CreateRoom) -> Result<Decision, Error> {

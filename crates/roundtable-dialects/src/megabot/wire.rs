@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 
 use roundtable_core::ids::{AgentId, RoomId};
-use roundtable_core::json::Json;
+use roundtable_core::json::{Json, deeper_than};
 use serde_json::value::RawValue;
 
 use super::errors::Fault;
@@ -193,27 +193,6 @@ fn string(raw: &RawValue) -> Option<String> {
 
 fn object(raw: &RawValue) -> Option<Fields<'_>> {
     serde_json::from_str(raw.get()).ok()
-}
-
-/// Whether valid JSON is nested deeper than `most` levels.
-fn deeper_than(json: &str, most: usize) -> bool {
-    let (mut depth, mut inside, mut escaped) = (0_usize, false, false);
-    for byte in json.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if inside => escaped = true,
-            b'"' => inside = !inside,
-            b'{' | b'[' if !inside => {
-                depth += 1;
-                if depth > most {
-                    return true;
-                }
-            }
-            b'}' | b']' if !inside => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    false
 }
 
 /// Unpacks a binary frame that begins like gzip. Fails with what the client is told; a text above `most` bytes is never
