@@ -376,8 +376,6 @@ impl Log for SqliteLog {
     }
 
     fn close(&self) {
-        let _ = self.jobs.send(Job::Stop);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((asked, looking)) = self.lookups.lock().unwrap_or_else(PoisonError::into_inner).take() {
             drop(asked);
             if looking.thread().id() != std::thread::current().id() && looking.join().is_err() {
@@ -386,6 +384,8 @@ impl Log for SqliteLog {
         }
         // Readers first: the last connection that closes takes the write-ahead log away.
         self.readers.close();
+        let _ = self.jobs.send(Job::Stop);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
             && thread.thread().id() != std::thread::current().id()
         {
