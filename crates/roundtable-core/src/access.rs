@@ -3,7 +3,7 @@
 use crate::delivery::Topic;
 use crate::error::Error;
 use crate::feeds::Feed;
-use crate::ids::Principal;
+use crate::ids::{AgentId, Principal, UserId};
 use crate::rooms::{Entry, Room};
 use crate::state::State;
 use crate::time::Offset;
@@ -108,15 +108,33 @@ pub fn may_mark(state: &State, who: &Principal, feed: Feed, report: bool) -> boo
     if report { may_operate(state, who) } else { may_receive(state, who, &Topic::Feed(feed)) }
 }
 
+/// Whether `who` is in the room: as a member, or a user through an agent that it may speak as.
+pub fn is_inside(state: &State, room: &Room, who: &Principal) -> bool {
+    room.members.contains_key(who)
+        || who.user().is_some_and(|user| is_inside_by_agent(state, room, (who, user)))
+}
+
+fn is_inside_by_agent(state: &State, room: &Room, (who, user): (&Principal, &UserId)) -> bool {
+    if may_operate(state, who) {
+        return room.agents().next().is_some();
+    }
+    // Whichever are fewer: the user's agents, or the room's.
+    let owned = state.holdings().of(who).agents as usize;
+    if owned < room.members.len() {
+        let mut agents = state.holdings().agents_of(who);
+        return agents.any(|agent| room.members.contains_key(&Principal::Agent(agent.clone())));
+    }
+    let is_owned =
+        |agent: &AgentId| state.agent(agent).is_some_and(|known| known.owner.as_ref() == Some(user));
+    room.agents().any(is_owned)
+}
+
 /// Whether a connection of `who` may receive what goes to `topic`. Asked at every subscription and resume.
 pub fn may_receive(state: &State, who: &Principal, topic: &Topic) -> bool {
     match topic {
         Topic::Room(id) => {
             let Some(room) = state.room(id) else { return false };
-            let through = |m: &Principal| may_act_as(state, who, m).is_ok() && m.agent().is_some();
-            room.members.contains_key(who)
-                || *who == Principal::System
-                || (who.user().is_some() && room.members.keys().any(through))
+            *who == Principal::System || is_inside(state, room, who)
         }
         Topic::Principal(addressee) => may_act_as(state, who, addressee).is_ok(),
         Topic::Feed(Feed::Activity) => {

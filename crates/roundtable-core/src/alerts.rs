@@ -212,7 +212,7 @@ pub(crate) fn notice(state: &State, ctx: &Context, event: &SecurityNoticed) -> R
 pub(crate) fn lift(state: &State, ctx: &Context, source: &str) -> Result<Decision, Error> {
     server_only(ctx)?;
     let mut decision = Decision::default();
-    for block in state.blocks().filter(|block| block.notice.source == source) {
+    for block in state.blocks_of(source) {
         let place = block.notice.place.clone();
         decision.event(Event::BlockEnded(BlockEnded { source: source.into(), place, lifted: true }));
     }

@@ -215,13 +215,15 @@ fn mark(state: &State, ctx: &Context, (feed, report): (Feed, bool)) -> Result<De
     Ok(Decision::of(Event::FeedMarked(FeedMarked { feed, report })))
 }
 
-/// What is due by itself: direct messages that waited for a week; pauses, blocks and bindings of nodes that are over.
+/// What is due by itself: direct messages that waited for a week; pauses, blocks and bindings of nodes that are over; rooms that
+/// nobody used.
 fn tick(state: &State, ctx: &Context) -> Decision {
     let mut decision = Decision::default();
     messages::expire(state, ctx, &mut decision);
     agents::go_on(state, ctx, &mut decision);
     alerts::tick(state, ctx, &mut decision);
     cluster::tick(state, ctx, &mut decision);
+    rooms::removal::end_unused(state, ctx, &mut decision);
     decision
 }
 

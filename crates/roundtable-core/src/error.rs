@@ -33,7 +33,8 @@ pub enum ErrorKind {
     Conflict,
     /// Too often; [`Error::retry_after_ms`] says when again.
     RateLimited,
-    /// What a workspace may keep on the disk is used up.
+    /// What the workspace may keep on the disk, or what it or somebody in it may have of something, is used up;
+    /// [`Error::field`] says of what.
     QuotaExceeded,
     /// Larger than a limit allows.
     TooLarge,

@@ -91,6 +91,13 @@ ids! {
     AlertId = "alertId";
 }
 
+impl AgentId {
+    /// The first of all in their order.
+    pub(crate) fn least() -> Self {
+        Self("-".into())
+    }
+}
+
 /// A time in seconds and 64 random bits as 24 hex digits: sorts by the wall clock, fits what AIWM calls an id.
 fn hex24(at: Time, random: u64) -> String {
     format!("{:08x}{random:016x}", at.as_seconds() as u32)

@@ -18,6 +18,7 @@ pub mod event;
 pub mod feeds;
 mod fits;
 pub mod following;
+pub mod holdings;
 pub mod ids;
 pub mod json;
 pub mod limits;

@@ -16,8 +16,12 @@ pub const MAX_DEPTH: usize = 100;
 pub const MAX_MEMBERS: usize = 100_000;
 /// Most capabilities of one agent.
 pub const MAX_CAPABILITIES: usize = 256;
-/// Most thresholds of a workspace: each is looked at with every sample.
-pub const MAX_THRESHOLDS: usize = 100;
+/// Most revoked keys that are remembered, so that who shows one is told so; the log has them all.
+pub const MAX_REVOKED_KEYS: usize = 10_000;
+/// How long a room that nobody ever used lasts with nobody in it, in milliseconds: 24 h.
+pub const UNUSED_ROOM_MS: i64 = 24 * 3_600_000;
+/// Most rooms that end at once for that reason: the next ones wait for the next batch.
+pub const MAX_UNUSED_AT_ONCE: usize = 256;
 /// Most channels that one threshold names.
 pub const MAX_CHANNELS: usize = 16;
 /// Ended alerts that are remembered; the log has them all.

@@ -12,10 +12,12 @@ use crate::ids::{AgentId, MessageId, Principal, RoomId};
 use crate::json::Json;
 use crate::limits;
 use crate::presence::Whereabouts;
+use crate::rooms::keyed::Keyed;
 use crate::state::State;
 use crate::time::{Offset, Time};
 
 pub mod inviting;
+pub mod keyed;
 pub mod removal;
 
 /// How much a room promises about its messages.
@@ -104,9 +106,14 @@ pub struct Room {
     /// Who is asked to come in and has not yet, each with where the record of it is.
     #[serde(default)]
     pub invited: OrdMap<Principal, Offset>,
-    /// Agents that left or were taken out: no key brings them back.
-    #[serde(default)]
-    pub gone: OrdSet<AgentId>,
+    /// The agents that have keys to it.
+    pub keyed: OrdMap<AgentId, Keyed>,
+    /// Whether anything was ever said or done in it (see `state/unused.rs`).
+    pub used: bool,
+    /// How many guests and visitors in it are connected; counted until it is used.
+    pub strangers: u32,
+    /// Since when nobody is in it, in log time, if it was never used.
+    pub unused_since: Option<Time>,
     /// Number of the last record in the room.
     pub seq: u64,
     /// Messages so far, without those that were taken back.
@@ -322,7 +329,8 @@ pub(crate) fn join(state: &State, ctx: &Context, command: &JoinRoom) -> Result<D
     match (state.room(room), &command.create) {
         (Some(found), _) => {
             let visible = visible(state, room, &ctx.actor);
-            let by_key = command.by_key && !command.member.agent().is_some_and(|id| found.gone.contains(id));
+            let barred = command.member.agent().is_some_and(|id| found.bars_keys_of(id));
+            let by_key = command.by_key && !barred;
             if !by_key && !access::may_join_room(state, found, &ctx.actor, &command.member) {
                 visible?;
                 return Err(Error::forbidden(format!("{} may not join room {room}", command.member.id())));
@@ -469,6 +477,11 @@ pub(crate) fn read(
 }
 
 impl Room {
+    /// The agents that are members, by id: they come first in the order of members.
+    pub fn agents(&self) -> impl Iterator<Item = &AgentId> {
+        self.members.keys().map_while(Principal::agent)
+    }
+
     pub(crate) fn new(id: RoomId, event: &RoomCreated, (made, at): (Offset, Time)) -> Self {
         Self {
             id,
@@ -478,7 +491,10 @@ impl Room {
             status: RoomStatus::Active,
             members: OrdMap::new(),
             invited: OrdMap::new(),
-            gone: OrdSet::new(),
+            keyed: OrdMap::new(),
+            used: false,
+            strangers: 0,
+            unused_since: None,
             seq: 0,
             messages: 0,
             tokens: 0,
@@ -502,7 +518,7 @@ impl Room {
                     e.member.clone(),
                     Member { joined_at: record.at, joined: record.offset, read: None },
                 );
-                e.member.agent().and_then(|agent| self.gone.remove(agent));
+                self.bar_keys(&e.member, false);
                 self.invited.remove(&e.member);
             }
             Event::RoomInvited(e) => {
@@ -510,7 +526,7 @@ impl Room {
             }
             Event::RoomLeft(e) => {
                 self.members.remove(&e.member);
-                self.gone.extend(e.member.agent().cloned());
+                self.bar_keys(&e.member, true);
             }
             Event::RoomRead(e) => {
                 if let Some(member) = self.members.get_mut(&e.member) {

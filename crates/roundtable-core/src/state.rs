@@ -11,6 +11,7 @@ use crate::cluster::{Node, NodeKey};
 use crate::components::Component;
 use crate::event::{Event, RECORD_BYTES, Record};
 use crate::feeds::Feed;
+use crate::holdings::{Holdings, Thing};
 use crate::ids::{AgentId, AlertId, ConnectionId, KeyId, NodeId, Principal, RoomId, UserId};
 use crate::limits;
 use crate::presence::Presence;
@@ -28,6 +29,7 @@ mod identity;
 mod nodes;
 mod pairs;
 mod seats;
+mod unused;
 mod waiting;
 
 /// Everything the rules know. Equal logs give equal states.
@@ -62,6 +64,10 @@ pub struct State {
     keys: OrdMap<KeyId, Arc<Key>>,
     #[serde(default)]
     keys_of: OrdMap<Principal, OrdSet<KeyId>>,
+    /// The keys that let into a room, revoked ones included.
+    keys_to: OrdMap<RoomId, OrdSet<KeyId>>,
+    /// The newest of those that are revoked, oldest first.
+    revoked_keys: Vector<KeyId>,
     /// Each with the log time at which it needs no remembering any more.
     revoked_tokens: OrdMap<String, Time>,
     revoked_by_end: OrdSet<(Time, String)>,
@@ -71,6 +77,8 @@ pub struct State {
     #[serde(default)]
     removed_rooms: OrdSet<RoomId>,
     own_rooms: OrdMap<AgentId, RoomId>,
+    /// Rooms that nobody ever used and that nobody is in, by since when in log time.
+    unused_rooms: OrdSet<(Time, RoomId)>,
     /// The active conversations of two: by the agent, then by who talks with it.
     #[serde(default)]
     pairs: OrdMap<AgentId, OrdMap<Principal, RoomId>>,
@@ -111,6 +119,7 @@ pub struct State {
     seats_by_secret: OrdMap<String, RoomId>,
     #[serde(default)]
     seats_by_age: OrdSet<(Time, RoomId)>,
+    holdings: Holdings,
 }
 
 impl State {
@@ -127,6 +136,11 @@ impl State {
     /// All agents, by id.
     pub fn agents(&self) -> impl ExactSizeIterator<Item = &Agent> {
         self.agents.values().map(|a| &**a)
+    }
+
+    /// Who made what.
+    pub fn holdings(&self) -> &Holdings {
+        &self.holdings
     }
 
     /// An account, disabled ones included.
@@ -215,7 +229,8 @@ impl State {
         let expiry = self.waiting_by_age.get_min().map(|(t, ..)| t.plus(limits::WAITING_DIRECT_MS));
         let pause = self.pauses.get_min().map(|(until, _)| *until);
         let block = self.blocks_by_end.get_min().map(|(until, _)| *until);
-        [expiry, pause, block, self.next_stale_node_key()].into_iter().flatten().min()
+        let room = self.next_unused_room();
+        [expiry, pause, block, room, self.next_stale_node_key()].into_iter().flatten().min()
     }
 
     /// Whose pause is over at `now`.
@@ -295,6 +310,9 @@ impl State {
         self.t = record.t;
         self.stamp = self.stamp.max(record.at);
         self.forget(record.t);
+        if let Some((maker, thing)) = Thing::made(&record.actor, record.room.as_ref(), &record.event) {
+            self.holdings.add(&maker, thing);
+        }
         match &record.event {
             Event::WorkspaceCreated(e) => {
                 self.name.clone_from(&e.name);
@@ -302,7 +320,7 @@ impl State {
                 self.created_at = record.at;
             }
             Event::DomainKeySet(e) => self.domain_key_hash.clone_from(&e.domain_key_hash),
-            Event::ServerStarted(_) => self.everybody_left(record.at),
+            Event::ServerStarted(_) => self.everybody_left(record.moment()),
             Event::NodeJoined(e) => {
                 self.nodes.insert(e.node.clone(), Node { joined: e.clone(), at: record.at });
             }
@@ -364,12 +382,13 @@ impl State {
         }
     }
 
-    fn everybody_left(&mut self, at: Time) {
+    fn everybody_left(&mut self, now: Moment) {
         let here: Vec<(Principal, Offset)> =
             self.presence.iter().filter(|(_, p)| p.online()).map(|(who, p)| (who.clone(), p.seen)).collect();
         for (who, seen) in here {
-            let presence = Presence { last_seen: at, seen, ..Presence::default() };
+            let presence = Presence { last_seen: now.at, seen, ..Presence::default() };
             self.presence.insert(who.clone(), presence);
+            self.stranger_moved(&who, false, now.t);
             if let Some(agent) = who.agent().and_then(|id| self.agents.get_mut(id)) {
                 use crate::agents::AgentStatus::{Failed, Offline, Paused};
                 if !matches!(agent.status, Paused | Failed) {
@@ -389,9 +408,11 @@ impl State {
                 self.agents.remove(&e.agent);
                 self.own_rooms.remove(&e.agent);
                 let who = Principal::Agent(e.agent.clone());
+                self.holdings.remove(&Thing::Agent(e.agent.clone()));
+                self.holdings.leave_behind(&who);
                 self.no_longer_waiting(&who, record.offset);
                 self.keys_end(&who);
-                self.pairs_end(&e.agent);
+                self.pairs_end(&e.agent, record.t);
             }
             Event::AgentUpdated(e) => self.change_agent(&e.agent, record.at, |a| a.change(&e.changes)),
             Event::AgentStatusChanged(e) => {
@@ -433,6 +454,7 @@ impl State {
         match &record.event {
             Event::PresenceConnected(e) => {
                 let mut presence = self.presence.get(&e.principal).cloned().unwrap_or_default();
+                let came = !presence.online();
                 presence.connections.insert(e.connection);
                 if e.direct {
                     presence.direct.insert(e.connection);
@@ -442,6 +464,9 @@ impl State {
                     presence.platform.clone_from(&e.platform);
                 }
                 self.presence.insert(e.principal.clone(), presence);
+                if came {
+                    self.stranger_moved(&e.principal, true, record.t);
+                }
             }
             Event::PresenceReached(e) => {
                 let presence = self.presence.entry(e.principal.clone()).or_default();
@@ -449,9 +474,11 @@ impl State {
             }
             Event::PresenceDisconnected(e) => {
                 let Some(presence) = self.presence.get_mut(&e.principal) else { return };
+                let was_online = presence.online();
                 presence.connections.remove(&e.connection);
                 presence.direct.remove(&e.connection);
                 presence.last_seen = record.at;
+                let went = was_online && !presence.online();
                 // A stranger that nothing was ever said to in this way leaves nothing behind, nor does a removed user.
                 let forgotten = match &e.principal {
                     Principal::Guest(_) | Principal::Visitor(_) => presence.seen == Offset(0),
@@ -460,6 +487,9 @@ impl State {
                 };
                 if forgotten && !presence.online() {
                     self.presence.remove(&e.principal);
+                }
+                if went {
+                    self.stranger_moved(&e.principal, false, record.t);
                 }
             }
             _ => {}
@@ -477,6 +507,7 @@ impl State {
         }
         let Some(room) = self.rooms.get_mut(id).map(Arc::make_mut) else { return };
         room.take_in(record);
+        let used = room.used;
         match &record.event {
             Event::RoomUpdated(_) => {
                 if let (Some(agent), true) = (&room.card.agent, room.status != RoomStatus::Active)
@@ -489,19 +520,32 @@ impl State {
             Event::RoomJoined(e) => {
                 self.rooms_of.entry(e.member.clone()).or_default().insert(id.clone());
             }
-            Event::RoomLeft(e) => self.no_longer_in(&e.member, id),
-            Event::RoomRemoved(_) => self.forget_room(id),
+            Event::RoomLeft(e) => {
+                self.no_longer_in(&e.member, id);
+                self.holdings.remove(&Thing::Member(id.clone(), e.member.clone()));
+            }
+            Event::RoomRemoved(e) => self.forget_room(id, !e.unused),
             Event::MessagePosted(_) => self.messages += 1,
             _ => {}
         }
+        if !used {
+            self.unused_or_not(id, record);
+        }
     }
 
-    fn forget_room(&mut self, id: &RoomId) {
+    fn forget_room(&mut self, id: &RoomId, for_good: bool) {
         let Some(room) = self.rooms.remove(id) else { return };
+        if let Some(since) = room.unused_since {
+            self.unused_rooms.remove(&(since, id.clone()));
+        }
         for member in room.members.keys() {
             self.no_longer_in(member, id);
+            self.holdings.remove(&Thing::Member(id.clone(), member.clone()));
         }
-        self.removed_rooms.insert(id.clone());
+        self.holdings.remove(&Thing::Room(id.clone()));
+        if for_good {
+            self.removed_rooms.insert(id.clone());
+        }
     }
 
     fn no_longer_in(&mut self, member: &Principal, room: &RoomId) {

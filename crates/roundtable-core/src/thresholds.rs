@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::access;
 use crate::alerts::{AlertCleared, Level};
 use crate::engine::{Context, Decision};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::event::Event;
 use crate::ids::AlertId;
 use crate::limits;
@@ -101,8 +101,6 @@ pub(crate) fn set(state: &State, ctx: &Context, event: &Threshold) -> Result<Dec
     let same = state.thresholds().find(|known| known.name == event.name);
     if let Some(known) = same {
         end(state, known, &mut decision);
-    } else if state.thresholds().len() >= limits::MAX_THRESHOLDS {
-        return Err(Error::new(ErrorKind::Conflict, "there are 100 thresholds already"));
     }
     decision.event(Event::ThresholdSet(event.clone()));
     Ok(decision)

@@ -7,6 +7,8 @@
     reason = "a test ends where something is missing"
 )]
 
+#[path = "rules/holdings.rs"]
+mod holdings;
 #[path = "rules/rights.rs"]
 mod rights;
 #[path = "rules/rights_page.rs"]
@@ -851,13 +853,19 @@ fn a_key_does_not_undo_leaving() {
     play(
         "
         user:vic create-room p entry=private -> room.created p, room.joined p user:vic
+        user:ed add-key kp room a p -> key.added
         agent:a join p by-key -> room.joined p agent:a
         agent:a leave p -> room.left p agent:a
         agent:a join p by-key -> ! RoomNotFound
         user:vic invite p agent:a -> room.joined p agent:a
         user:vic leave p agent:a -> room.left p agent:a
         agent:a join p by-key -> ! RoomNotFound
+        // One that it gets when it has none any more is a new invitation.
+        user:ed revoke-key kp -> key.revoked
+        user:ed add-key kq room a p -> key.added
+        agent:a join p by-key -> room.joined p agent:a
         user:vic create-room o -> room.created o, room.joined o user:vic
+        user:ed add-key ko room a o -> key.added
         agent:a join o by-key -> room.joined o agent:a
         agent:a leave o -> room.left o agent:a
         // Into an open one it may come without a key.

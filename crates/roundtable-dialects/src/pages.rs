@@ -1,5 +1,8 @@
 //! Pages of lists: bounded in items and in bytes, and nothing is made of what does not fit.
 
+use roundtable_core::ids::Principal;
+use roundtable_core::rooms::Room;
+use roundtable_core::state::State;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -7,6 +10,17 @@ use serde_json::value::RawValue;
 pub const MOST_ITEMS: usize = 200;
 /// Most bytes of one page; a single item may be larger.
 pub const MOST_BYTES: usize = 1 << 20;
+
+/// Most members of a room that a document names.
+pub const MOST_MEMBERS: usize = 1_000;
+/// Most members that are looked at to find those who are here.
+const MOST_LOOKED_AT: usize = 10_000;
+
+/// The members of a room who are here, as far as a document names them.
+pub fn here<'a>(room: &'a Room, state: &'a State) -> impl Iterator<Item = &'a Principal> {
+    let members = room.members.keys().take(MOST_LOOKED_AT);
+    members.filter(|who| state.online(who)).take(MOST_MEMBERS)
+}
 
 /// A page that is being filled with items as JSON.
 #[derive(Debug)]

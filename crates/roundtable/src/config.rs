@@ -10,11 +10,13 @@ pub mod dialects;
 pub mod example;
 pub mod listen;
 pub mod load;
+pub mod quotas;
 pub mod reload;
 pub mod section;
 pub mod values;
 
 pub use crate::config::load::{Problems, Sources};
+use crate::config::quotas::Quotas;
 use crate::config::section::{config, section};
 
 section! {
@@ -360,6 +362,7 @@ config! {
     Config {
         server: Server,
         storage: Storage,
+        quotas: Quotas,
         logging: Logging,
         auth: Auth,
         security: Security,

@@ -211,7 +211,7 @@ pub struct Workspaces {
     log: Arc<dyn Log>,
     audience: Arc<dyn Audience>,
     pace: Pace,
-    quotas: Quotas,
+    quotas: Arc<ArcSwap<Quotas>>,
     running: RwLock<HashMap<WorkspaceId, Handle>>,
     default: WorkspaceId,
 }
@@ -219,14 +219,12 @@ pub struct Workspaces {
 impl Workspaces {
     /// No workspace runs yet.
     pub fn new(log: Arc<dyn Log>, audience: Arc<dyn Audience>, pace: Pace, default: WorkspaceId) -> Self {
-        Self { log, audience, pace, quotas: Quotas::default(), running: RwLock::default(), default }
+        Self { log, audience, pace, quotas: Arc::default(), running: RwLock::default(), default }
     }
 
-    /// The same with other limits on what is written.
-    #[must_use]
-    pub fn with_quotas(mut self, quotas: Quotas) -> Self {
-        self.quotas = quotas;
-        self
+    /// From now on there are other limits on what is written and kept.
+    pub fn set_quotas(&self, quotas: Quotas) {
+        self.quotas.store(Arc::new(quotas));
     }
 
     /// Starts a workspace from its log, empty or not. Must be called within the runtime that is to drive it. The returned
@@ -261,7 +259,7 @@ impl Workspaces {
             view,
             head_at,
             questions,
-            budgets: Budgets::new(self.quotas),
+            budgets: Budgets::new(Arc::clone(&self.quotas)),
             repeats: Repeats::load(&*self.log, workspace)?,
             opening: Vec::new(),
             trouble: Recurring::default(),

@@ -89,10 +89,9 @@ impl Server {
         let prepared = Shards::prepare(settings.shards);
         let pace = pace_of(config);
         let (audience, due) = summaries::listen(prepared.shards());
-        let workspaces: Arc<Workspaces> =
-            Workspaces::new(Arc::clone(&log), Arc::new(audience), pace, default.clone())
-                .with_quotas(quotas_of(&config.storage))
-                .into();
+        let workspaces = Workspaces::new(Arc::clone(&log), Arc::new(audience), pace, default.clone());
+        workspaces.set_quotas(quotas_of(config));
+        let workspaces = Arc::new(workspaces);
         let engine = Arc::new(EngineThread::start()?);
         let home = engine.run(&workspaces, &default)?;
         for id in log.workspaces()? {
@@ -159,6 +158,7 @@ impl Server {
         if taken.iter().any(|name| name.ends_with("_per_minute") || name.ends_with("_per_hour")) {
             self.hub.rates.store(Arc::new(Rates::of(&config)));
         }
+        self.hub.workspaces.set_quotas(quotas_of(&config));
         self.hub.settings.replace(Settings::of(&config));
         self.doors.reload(&config);
         self.hub.config.store(Arc::new(config));
@@ -266,10 +266,11 @@ fn pace_of(config: &Config) -> Pace {
     }
 }
 
-fn quotas_of(settings: &config::Storage) -> Quotas {
+fn quotas_of(config: &Config) -> Quotas {
     Quotas {
-        workspace: settings.workspace_bytes.bytes() as u64,
-        per_minute: settings.principal_bytes_per_minute.bytes() as u64,
+        workspace: config.storage.workspace_bytes.bytes() as u64,
+        per_minute: config.storage.principal_bytes_per_minute.bytes() as u64,
+        ceilings: config.quotas.ceilings(),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::State;
 use crate::alerts::Alert;
 use crate::event::{Event, Record};
+use crate::holdings::Thing;
 use crate::limits;
 
 impl State {
@@ -29,6 +30,7 @@ impl State {
             }
             Event::ThresholdRemoved(e) => {
                 self.thresholds.remove(&e.id);
+                self.holdings.remove(&Thing::Threshold(e.id.clone()));
             }
             _ => {}
         }

@@ -29,6 +29,15 @@ impl State {
         self.blocks.values()
     }
 
+    /// All blocks of one source.
+    pub(crate) fn blocks_of(&self, source: &str) -> impl Iterator<Item = &Block> {
+        let (from, own) = (source.to_owned(), key_of(source, Some("")));
+        let range = self.blocks.range(from..);
+        range
+            .take_while(move |(key, block)| block.notice.source == source || key.starts_with(&own))
+            .map(|(_, block)| block)
+    }
+
     /// Those that are over at `now`.
     pub(crate) fn blocks_over(&self, now: Time) -> impl Iterator<Item = &Block> {
         let over = self.blocks_by_end.iter().take_while(move |(until, _)| *until <= now);

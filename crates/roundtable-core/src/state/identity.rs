@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use imbl::OrdSet;
+
 use super::State;
 use crate::event::{Event, Record};
-use crate::ids::{AgentId, Principal, UserId, VisitorId};
+use crate::holdings::Thing;
+use crate::ids::{AgentId, KeyId, Principal, RoomId, UserId, VisitorId};
 use crate::limits;
 use crate::time::{Offset, Time};
-use crate::users::{Incarnation, Key, NotedToken, User};
+use crate::users::{Incarnation, Key, KeyFor, NotedToken, User};
 
 impl State {
     /// The keys that make somebody of their bearer, revoked ones included, by id.
@@ -50,11 +53,53 @@ impl State {
         self.incarnation(who).is_some_and(|present| present.born <= then)
     }
 
+    /// The keys that let into a room, revoked ones included, by id.
+    pub fn keys_to(&self, room: &RoomId) -> impl Iterator<Item = &Key> {
+        self.keys_to.get(room).into_iter().flatten().filter_map(|id| self.key(id))
+    }
+
     pub(super) fn keys_end(&mut self, who: &Principal) {
-        for id in self.keys_of.get(who).into_iter().flatten() {
-            if let Some(key) = self.keys.get_mut(id) {
-                Arc::make_mut(key).revoked = true;
+        for id in self.keys_of.get(who).cloned().unwrap_or_default() {
+            self.end_key(&id);
+        }
+    }
+
+    /// A key opens nothing any more.
+    fn end_key(&mut self, id: &KeyId) {
+        let Some(key) = self.keys.get_mut(id).filter(|key| !key.revoked).map(Arc::make_mut) else { return };
+        key.revoked = true;
+        let opened = key.opens.clone();
+        self.count_key(&opened, false);
+        self.holdings.remove(&Thing::Key(id.clone()));
+        self.revoked_keys.push_back(id.clone());
+        if self.revoked_keys.len() > limits::MAX_REVOKED_KEYS {
+            self.forget_oldest_key();
+        }
+    }
+
+    fn forget_oldest_key(&mut self) {
+        let Some(key) = self.revoked_keys.pop_front().and_then(|id| self.keys.remove(&id)) else { return };
+        let bearer = key.bearer();
+        if let Some(keys) = self.keys_of.get_mut(&bearer) {
+            keys.remove(&key.id);
+            if keys.is_empty() {
+                self.keys_of.remove(&bearer);
             }
+        }
+        let KeyFor::Room { room, .. } = &key.opens else { return };
+        if let Some(keys) = self.keys_to.get_mut(room) {
+            keys.remove(&key.id);
+            if keys.is_empty() {
+                self.keys_to.remove(room);
+            }
+        }
+    }
+
+    fn count_key(&mut self, opens: &KeyFor, added: bool) {
+        if let KeyFor::Room { agent, room } = opens
+            && let Some(room) = self.rooms.get_mut(room)
+        {
+            Arc::make_mut(room).count_key(agent, added);
         }
     }
 
@@ -94,13 +139,14 @@ impl State {
                     created_at: record.at,
                 };
                 self.keys_of.entry(key.bearer()).or_default().insert(e.key.clone());
+                if let KeyFor::Room { room, .. } = &e.opens {
+                    self.keys_to.entry(room.clone()).or_default().insert(e.key.clone());
+                    self.room_used(room, record.t);
+                }
+                self.count_key(&e.opens, true);
                 self.keys.insert(e.key.clone(), Arc::new(key));
             }
-            Event::KeyRevoked(e) => {
-                if let Some(key) = self.keys.get_mut(&e.key) {
-                    Arc::make_mut(key).revoked = true;
-                }
-            }
+            Event::KeyRevoked(e) => self.end_key(&e.key),
             Event::TokenNoted(e) => {
                 let ends = record.moment().log_time_of(e.expires_at);
                 let born = self.agent(&e.agent).map(|agent| agent.incarnation.born).unwrap_or_default();
@@ -131,23 +177,40 @@ impl State {
         let who = Principal::User(user.clone());
         self.no_longer_waiting(&who, self.head);
         self.keys_end(&who);
-        self.talks_no_more(&who);
         if !self.online(&who) {
             self.presence.remove(&who);
         }
-        let own: Vec<_> =
-            self.agents().filter(|a| a.owner.as_ref() == Some(user)).map(|a| a.id.clone()).collect();
-        for id in own {
-            if let Some(agent) = self.agents.get_mut(&id) {
-                Arc::make_mut(agent).owner = None;
+        for thing in self.holdings.leave_behind(&who) {
+            match thing {
+                Thing::Agent(id) => {
+                    if let Some(agent) = self.agents.get_mut(&id) {
+                        Arc::make_mut(agent).owner = None;
+                    }
+                }
+                Thing::Room(id) => {
+                    self.pair_ends(&id, &who);
+                    if let Some(room) = self.rooms.get_mut(&id) {
+                        Arc::make_mut(room).owner = Principal::System;
+                    }
+                }
+                Thing::Key(_)
+                | Thing::Token(_)
+                | Thing::Revocation(_)
+                | Thing::Threshold(_)
+                | Thing::Member(..) => {}
             }
         }
-        let own: Vec<_> = self.rooms().filter(|room| room.owner == who).map(|room| room.id.clone()).collect();
-        for id in own {
-            if let Some(room) = self.rooms.get_mut(&id) {
-                Arc::make_mut(room).owner = Principal::System;
-            }
-        }
+    }
+
+    /// How many tokens are over at `now` and not forgotten yet: of one maker, or of all.
+    pub(crate) fn tokens_over(&self, now: Time, of: Option<&Principal>) -> usize {
+        let over = |ends: &OrdSet<(Time, String)>, thing: fn(String) -> Thing| {
+            let over = ends.iter().take_while(|(end, _)| *end <= now);
+            let own =
+                |jti: &String| of.is_none_or(|who| self.holdings.maker(&thing(jti.clone())) == Some(who));
+            over.filter(|(_, jti)| own(jti)).count()
+        };
+        over(&self.noted_by_end, Thing::Token) + over(&self.revoked_by_end, Thing::Revocation)
     }
 
     /// Forgets tokens that are over at `now`.
@@ -155,11 +218,13 @@ impl State {
         while self.noted_by_end.get_min().is_some_and(|(end, _)| *end <= now) {
             if let Some((_, jti)) = self.noted_by_end.remove_min() {
                 self.noted_tokens.remove(&jti);
+                self.holdings.remove(&Thing::Token(jti));
             }
         }
         while self.revoked_by_end.get_min().is_some_and(|(end, _)| *end <= now) {
             if let Some((_, jti)) = self.revoked_by_end.remove_min() {
                 self.revoked_tokens.remove(&jti);
+                self.holdings.remove(&Thing::Revocation(jti));
             }
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::State;
 use crate::ids::{AgentId, Principal, RoomId};
 use crate::rooms::{RoomCreated, RoomStatus};
+use crate::time::Time;
 
 impl State {
     /// The active conversation of somebody with an agent.
@@ -19,25 +20,30 @@ impl State {
     }
 
     /// The agent is no more: nobody goes on talking with it, and its visitors are nowhere any more.
-    pub(super) fn pairs_end(&mut self, agent: &AgentId) {
+    pub(super) fn pairs_end(&mut self, agent: &AgentId, now: Time) {
         for (who, id) in self.pairs.remove(agent).into_iter().flatten() {
+            let visitor = matches!(who, Principal::Visitor(_));
+            if visitor {
+                self.stranger_moved(&who, false, now);
+                self.rooms_of.remove(&who);
+                self.holdings.leave_behind(&who);
+            }
             if let Some(room) = self.rooms.get_mut(&id).map(Arc::make_mut) {
                 room.status = RoomStatus::Closed;
-                if matches!(who, Principal::Visitor(_)) {
+                if visitor {
                     room.members.remove(&who);
-                    self.rooms_of.remove(&who);
                 }
             }
         }
     }
 
-    /// Somebody is no more: whoever takes the name opens conversations of its own.
-    pub(super) fn talks_no_more(&mut self, who: &Principal) {
-        let with = self.pairs.iter().filter(|(_, of)| of.contains_key(who)).map(|(agent, _)| agent.clone());
-        for agent in with.collect::<Vec<_>>() {
-            if let Some(of) = self.pairs.get_mut(&agent) {
-                of.remove(who);
-            }
+    /// Who made a conversation is no more: whoever takes the name opens one of its own.
+    pub(super) fn pair_ends(&mut self, id: &RoomId, who: &Principal) {
+        let agent = self.room(id).and_then(|room| room.card.pair.clone());
+        if let Some(of) = agent.and_then(|agent| self.pairs.get_mut(&agent))
+            && of.get(who) == Some(id)
+        {
+            of.remove(who);
         }
     }
 

@@ -15,6 +15,7 @@ use roundtable_core::components::{FaultNoticed, Health, SetHealth, Severity};
 use roundtable_core::engine::{Context, Decision, Outcome, decide};
 use roundtable_core::error::Error;
 use roundtable_core::event::{Event, Record};
+use roundtable_core::holdings::{Ceilings, Counts, Thing};
 use roundtable_core::ids::{
     AgentId, AlertId, ClientId, ConnectionId, KeyId, MessageId, NodeId, Principal, RoomId, UserId,
 };
@@ -40,6 +41,8 @@ pub struct Play {
     pub now: i64,
     /// What each client id gave the first time, ever.
     pub firsts: Firsts,
+    /// How much there may be of what stays.
+    pub ceilings: Ceilings,
     asked: u64,
 }
 
@@ -78,6 +81,7 @@ impl Play {
             let (asked, expected) = line.split_once(" -> ").unwrap_or_else(|| panic!("no arrow: {line}"));
             let follows = self.ask(asked);
             assert_eq!(follows, expected.trim(), "{line}");
+            assert_holdings(&self.state);
         }
     }
 
@@ -99,7 +103,10 @@ impl Play {
         let command = command(verb, &Args(&words), &ctx);
         let command = command.unwrap_or_else(|| panic!("cannot be read: {line}"));
         ctx.client = client.map(|id| Claim::of((&ctx.actor, id), &command, &self.firsts));
-        let decided = decide(&self.state, &command, &ctx);
+        let admitted = |decision: Decision| {
+            self.ceilings.admit((&self.state, ctx.now), &ctx.actor, &decision).map(|()| decision)
+        };
+        let decided = decide(&self.state, &command, &ctx).and_then(admitted);
         (ctx, command, decided)
     }
 
@@ -147,6 +154,31 @@ impl Play {
         follows.extend(decision.signals.iter().map(|(room, body)| text_of_signal(room.as_ref(), body)));
         if follows.is_empty() { "nothing".into() } else { follows.join(", ") }
     }
+}
+
+/// What is said to be there is there, and nothing else.
+pub fn assert_holdings(state: &State) {
+    let mut counts = Counts::default();
+    for (thing, _) in state.holdings().things() {
+        let (there, count) = match thing {
+            Thing::Room(id) => (state.room(id).is_some(), &mut counts.rooms),
+            Thing::Agent(id) => (state.agent(id).is_some(), &mut counts.agents),
+            Thing::Key(id) => (state.key(id).is_some_and(|key| !key.revoked), &mut counts.keys),
+            Thing::Token(jti) => (state.noted_token(jti).is_some(), &mut counts.tokens),
+            Thing::Revocation(jti) => (state.token_revoked(jti), &mut counts.tokens),
+            Thing::Threshold(id) => (state.threshold(id).is_some(), &mut counts.thresholds),
+            Thing::Member(room, who) => {
+                (state.room(room).is_some_and(|room| room.members.contains_key(who)), &mut counts.members)
+            }
+        };
+        assert!(there, "{thing:?}");
+        *count += 1;
+    }
+    assert_eq!(state.holdings().all(), counts);
+    assert_eq!(counts.rooms as usize, state.rooms().len());
+    assert_eq!(counts.agents as usize, state.agents().len());
+    assert_eq!(counts.keys as usize, state.keys().filter(|key| !key.revoked).count());
+    assert_eq!(counts.thresholds as usize, state.thresholds().len());
 }
 
 fn split(text: &str, at: char) -> (&str, Option<&str>) {

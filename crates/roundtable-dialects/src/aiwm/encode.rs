@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::iso::iso;
+use crate::pages::MOST_MEMBERS;
 use crate::session::{Form, Message, Messages, Scene};
 
 /// Over what a connection came in, which decides how events look to it.
@@ -466,7 +467,7 @@ const PRICE_PER_1000: f64 = 0.002;
 /// The document of a conversation in the organisation `org`.
 pub fn conversation<'a>(room: &'a Room, org: &'a str) -> Conversation<'a> {
     let extras = room.card.metadata.read::<Extras>().unwrap_or_default();
-    let participants = room.members.iter().filter_map(|(member, part)| {
+    let participants = room.members.iter().take(MOST_MEMBERS).filter_map(|(member, part)| {
         let kind = if member.agent().is_some() { "agent" } else { "user" };
         who(member)?;
         Some(Participant { kind, id: member.id(), joined: iso(part.joined_at) })

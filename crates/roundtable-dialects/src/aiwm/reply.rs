@@ -13,6 +13,7 @@ use super::errors::{self, NO_CONVERSATION};
 use super::input::{Reply, Seeking};
 use super::{AiwmSession, room_of};
 use crate::iso::iso;
+use crate::pages::here;
 use crate::session::{Outputs, Scene};
 
 /// Own messages that are remembered as told before they came from the log; one more would come a second time, under its `_id`.
@@ -163,7 +164,7 @@ impl AiwmSession {
                 return self.answer_failed(reply, &errors::refused(&error, me, room, scene.state), out);
             }
         };
-        let here = || room.members.keys().filter(|who| scene.state.online(who));
+        let here = || here(room, scene.state);
         let users: Vec<&str> = here().map(Principal::id).collect();
         let agents: Vec<&str> = here().filter(|who| who.agent().is_some()).map(Principal::id).collect();
         let (users, agents) = (json(&users), json(&agents));

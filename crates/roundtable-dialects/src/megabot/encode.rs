@@ -15,6 +15,7 @@ use roundtable_core::time::Time;
 use serde::Serialize;
 use smallvec::smallvec;
 
+use crate::pages::here;
 use crate::session::{Form, Message, Messages, Scene};
 
 /// Frames as text.
@@ -262,8 +263,8 @@ impl<'a> Notice<'a> {
 
 /// Who of a room's members is here now.
 pub fn participants<'a>(room: &'a Room, state: &'a State) -> Vec<Person<'a>> {
-    let here = room.members.keys().filter(|who| state.online(who));
-    here.map(|who| Person { session_id: None, user_id: who.id(), platform: platform_of(who, state) })
+    here(room, state)
+        .map(|who| Person { session_id: None, user_id: who.id(), platform: platform_of(who, state) })
         .collect()
 }
 

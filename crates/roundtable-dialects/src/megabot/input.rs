@@ -199,15 +199,15 @@ impl MegaBotSession {
         let own = self.own.as_ref() == Some(room);
         let configured =
             self.settings.default_agent.as_ref().filter(|agent| own && state.agent(agent).is_some());
-        let members = || state.room(room).into_iter().flat_map(|room| room.members.keys());
+        let found = state.room(room);
         let agent = match (named, configured) {
             (Some(named), _) => Principal::Agent(named.clone()),
-            (None, Some(agent)) if !members().any(|who| who.agent().is_some()) => {
+            (None, Some(agent)) if found.is_none_or(|room| room.agents().next().is_none()) => {
                 Principal::Agent(agent.clone())
             }
             _ => return None,
         };
-        (!members().any(|who| *who == agent)).then_some(agent)
+        found.is_none_or(|room| !room.members.contains_key(&agent)).then_some(agent)
     }
 
     fn join(&mut self, id: String, room: RoomId, scene: Scene<'_>, out: &mut Outputs) -> Result<(), Fault> {

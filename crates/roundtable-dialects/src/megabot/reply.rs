@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::errors::Fault;
 use super::{Asked, Heard, MAX_SAID, MegaBotSession, Said, Waiting, encode};
+use crate::pages::here;
 use crate::session::{Output, Outputs, Scene};
 
 /// How long to wait before a room is tried again that could not be entered, in milliseconds.
@@ -47,7 +48,7 @@ impl Topic {
                  I am the command agent and understand: {COMMANDS}"
             ),
             Self::Who => {
-                let here = names(room.members.keys().filter(|who| state.online(who)).map(Principal::id));
+                let here = names(here(room, state).map(Principal::id));
                 let online = |agent: &&roundtable_core::agents::Agent| {
                     state.online(&Principal::Agent(agent.id.clone()))
                 };
@@ -212,7 +213,7 @@ impl MegaBotSession {
             self.acknowledge_new(&asked, id, scene, out);
         }
         let own = self.own.as_ref() == Some(&asked.room);
-        let agents = room.members.keys().any(|who| who.agent().is_some());
+        let agents = room.agents().next().is_some();
         if own && !agents && room.members.len() == 1 {
             return self.command_agent(&asked, room, scene, out);
         }

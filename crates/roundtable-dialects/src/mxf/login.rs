@@ -230,7 +230,7 @@ impl MxfSession {
     /// The key's channel, if its agent left it or was taken out: the key does not undo that (MXF notes §3).
     fn left_channel(&self, scene: Scene<'_>) -> Option<RoomId> {
         let (who, room) = (self.principal(), self.key_room()?);
-        let gone = who.agent().is_some_and(|id| scene.state.room(&room).is_some_and(|r| r.gone.contains(id)));
+        let gone = who.agent().is_some_and(|id| scene.state.room(&room).is_some_and(|r| r.bars_keys_of(id)));
         gone.then_some(room)
     }
 

@@ -9,11 +9,11 @@ mod users;
 
 use std::sync::Arc;
 
-use roundtable_core::access::{may_act_as, may_manage_room};
+use roundtable_core::access::{is_inside, may_manage_room};
 use roundtable_core::command::Command;
 use roundtable_core::engine::Outcome;
 use roundtable_core::error::{Error, ErrorKind};
-use roundtable_core::ids::{Principal, RoomId};
+use roundtable_core::ids::RoomId;
 use roundtable_core::rooms::{Room, visible};
 use roundtable_core::state::State;
 use serde_json::value::RawValue;
@@ -245,11 +245,7 @@ impl<D: Desk> Call<'_, D> {
     /// A channel that the asker, or an agent of its own, is in; or that it manages.
     fn inside(&self, id: &str) -> Result<&Room, Failure> {
         let (room, who) = (self.channel(id)?, &self.who.principal);
-        let own =
-            |member: &Principal| member.agent().is_some() && may_act_as(&self.state, who, member).is_ok();
-        let inside = room.members.contains_key(who)
-            || may_manage_room(&self.state, room, who)
-            || (who.user().is_some() && room.members.keys().any(own));
+        let inside = is_inside(&self.state, room, who) || may_manage_room(&self.state, room, who);
         if inside { Ok(room) } else { Err(Failure::new(403, format!("{} is not in channel {id}", who.id()))) }
     }
 

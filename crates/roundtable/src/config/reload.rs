@@ -4,12 +4,15 @@ use crate::config::Config;
 use crate::config::section::Given;
 
 /// Those that are looked at anew by every connection, request or line; all others hold as long as the process lives.
-const RELOADED: [&str; 21] = [
+const RELOADED: [&str; 24] = [
     "logging.level",
     "server.allowed_origins",
     "server.header_timeout",
     "server.body_timeout",
     "server.keep_alive",
+    "storage.workspace_bytes",
+    "storage.principal_bytes_per_minute",
+    "quotas",
     "limits",
     "websocket",
     "socketio",

@@ -124,8 +124,8 @@ impl Batch {
 pub trait Gate {
     /// Lets it in, or says why not.
     fn enter(&mut self, ask: &Ask, actor: &Principal) -> Result<(), Error>;
-    /// Lets what was decided be written, or says why not; `held` is what the workspace takes on the disk, in bytes.
-    fn writes(&mut self, actor: &Principal, decision: &Decision, held: u64) -> Result<(), Error>;
+    /// Lets what was decided on a state be written, or says why not.
+    fn writes(&mut self, actor: &Principal, decision: &Decision, state: &State) -> Result<(), Error>;
     /// The engine refused the question that was let in last.
     fn refused(&mut self, ask: &Ask);
 }
@@ -165,7 +165,7 @@ pub fn decide_all<R>(
             let decided = claim.and_then(|claim| {
                 context.client = claim;
                 let decision = decide(&batch.state, &question.ask.command, &context)?;
-                gate.writes(&context.actor, &decision, batch.state.bytes).map(|()| decision)
+                gate.writes(&context.actor, &decision, &batch.state).map(|()| decision)
             });
             decided.inspect_err(|_| gate.refused(&question.ask))
         });
@@ -264,7 +264,7 @@ mod tests {
             self.0.clone().map_or(Ok(()), Err)
         }
 
-        fn writes(&mut self, _: &Principal, _: &Decision, _: u64) -> Result<(), Error> {
+        fn writes(&mut self, _: &Principal, _: &Decision, _: &State) -> Result<(), Error> {
             Ok(())
         }
 

@@ -1,10 +1,13 @@
 //! Budgets: how often a principal may do something, over all its connections. What is refused does not count.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use roundtable_core::engine::Decision;
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::ids::Principal;
+use roundtable_core::state::State;
 use roundtable_core::time::Time;
 use roundtable_dialects::session::{Ask, Budget};
 
@@ -16,7 +19,7 @@ use crate::runner::quotas::{Quotas, Written};
 pub struct Budgets {
     spent: HashMap<(Principal, &'static str), VecDeque<Time>>,
     swept_at: Time,
-    quotas: Quotas,
+    quotas: Arc<ArcSwap<Quotas>>,
     written: Written,
 }
 
@@ -29,13 +32,13 @@ pub struct Paid {
 
 impl Budgets {
     /// Nothing is spent yet.
-    pub fn new(quotas: Quotas) -> Self {
+    pub fn new(quotas: Arc<ArcSwap<Quotas>>) -> Self {
         Self { quotas, ..Self::default() }
     }
 
     /// A batch is decided at `now`.
     pub fn till(&mut self, now: Time) -> Till<'_> {
-        Till { budgets: self, now, paid: Paid::default() }
+        Till { quotas: self.quotas.load_full(), budgets: self, now, paid: Paid::default() }
     }
 
     /// Spends one from a budget. Fails with `RateLimited` and says when there is room again; a failure spends nothing.
@@ -89,6 +92,7 @@ impl Budgets {
 /// The budgets as one batch meets them: each question pays before it is decided, and is paid back if the engine refuses it.
 pub struct Till<'a> {
     budgets: &'a mut Budgets,
+    quotas: Arc<Quotas>,
     now: Time,
     /// What was paid in this round: it is given back if the batch is decided again or comes to nothing.
     pub paid: Paid,
@@ -102,9 +106,9 @@ impl Gate for Till<'_> {
         Ok(())
     }
 
-    fn writes(&mut self, actor: &Principal, decision: &Decision, held: u64) -> Result<(), Error> {
-        let Budgets { quotas, written, .. } = &mut *self.budgets;
-        let bytes = written.admit(quotas, (actor, decision), (held, self.now))?;
+    fn writes(&mut self, actor: &Principal, decision: &Decision, state: &State) -> Result<(), Error> {
+        self.quotas.ceilings.admit((state, self.now), actor, decision)?;
+        let bytes = self.budgets.written.admit(&self.quotas, (actor, decision), (state.bytes, self.now))?;
         if bytes > 0 {
             self.paid.written.push((actor.clone(), bytes));
         }

@@ -1,27 +1,30 @@
-//! What may be written: so much by each principal in a minute, and so much in a workspace altogether.
+//! What may be written and kept: so much by each principal, and so much in a workspace altogether.
 
 use std::collections::HashMap;
 
 use roundtable_core::engine::Decision;
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::event::RECORD_BYTES;
+use roundtable_core::holdings::Ceilings;
 use roundtable_core::ids::Principal;
 use roundtable_core::time::Time;
 
 const MINUTE_MS: i64 = 60_000;
 
-/// Limits on what the log takes, in bytes.
+/// Limits on what the log takes, and on what stays in the state.
 #[derive(Clone, Copy, Debug)]
 pub struct Quotas {
-    /// Of one workspace.
+    /// What one workspace may take on the disk, in bytes.
     pub workspace: u64,
-    /// Of one principal in a minute.
+    /// What one principal may write in a minute, in bytes.
     pub per_minute: u64,
+    /// How many rooms, agents and so on there may be.
+    pub ceilings: Ceilings,
 }
 
 impl Default for Quotas {
     fn default() -> Self {
-        Self { workspace: 256 << 30, per_minute: 256 << 20 }
+        Self { workspace: 256 << 30, per_minute: 256 << 20, ceilings: Ceilings::default() }
     }
 }
 
@@ -48,7 +51,7 @@ impl Written {
         }
         if said > 0 && held.saturating_add(bytes) > quotas.workspace {
             let message = format!("the workspace has used up its {} bytes on the disk", quotas.workspace);
-            return Err(Error::new(ErrorKind::QuotaExceeded, message));
+            return Err(Error::new(ErrorKind::QuotaExceeded, message).field("disk"));
         }
         self.sweep(now);
         let (before, at) = self.by.get(who).copied().unwrap_or((0, now));
@@ -106,7 +109,7 @@ mod tests {
 
     #[test]
     fn who_writes_too_much_is_told_when_there_is_room_again() {
-        let quotas = Quotas { workspace: 1 << 30, per_minute: 20_000 };
+        let quotas = Quotas { workspace: 1 << 30, per_minute: 20_000, ..Quotas::default() };
         let (who, decision) = made(10_000);
         let mut written = Written::default();
         let write = |written: &mut Written, at| written.admit(&quotas, (&who, &decision), (0, Time(at)));
@@ -123,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_full_workspace_takes_nothing_but_comings_and_goings_and_what_the_server_says() {
-        let quotas = Quotas { workspace: 50_000, per_minute: 1 << 30 };
+        let quotas = Quotas { workspace: 50_000, per_minute: 1 << 30, ..Quotas::default() };
         let (who, decision) = made(100);
         let mut written = Written::default();
         let mut write = |who: &Principal, decision: &Decision, held| {

@@ -89,7 +89,12 @@ impl Model {
                 self.operators.remove(&removed.user);
                 self.owners.retain(|_, owner| *owner != removed.user);
             }
-            Event::RoomRemoved(_) => drop(self.members.remove(record.room.as_ref().unwrap())),
+            Event::RoomRemoved(_) => {
+                let room = record.room.as_ref().unwrap();
+                self.members.remove(room);
+                // One that nobody used may be made again.
+                self.numbers.remove(room);
+            }
             Event::AgentRemoved(removed) => {
                 self.owners.remove(&removed.agent);
             }

@@ -13,12 +13,11 @@ use serde_json::{Map, Value, json};
 use sha1::Digest as _;
 
 pub use crate::iso::iso;
+use crate::pages::{MOST_MEMBERS, here};
 use crate::session::Message;
 
 /// What stands in an envelope's `agentId` or `channelId` where there is none; they are never empty (MXF notes §9).
 pub const NOWHERE: &str = "system";
-/// Most participants and active agents that one event lists; `count` always tells all. Keeps the event below 1 MiB.
-pub const MOST_LISTED: usize = 1_000;
 
 /// JSON text of a payload of ours; none of them can fail.
 pub fn text(payload: &impl Serialize) -> String {
@@ -139,12 +138,18 @@ pub fn left(room: &RoomId, who: &Principal, at: Time) -> Value {
 
 /// `{channelId, participants, count}`; a list that is cut says `truncated: true`. A user who only owns the channel takes no part.
 pub fn participants(state: &State, room: &Room) -> Value {
-    let takes_part = |who: &&Principal| who.agent().is_some() || **who != room.owner;
-    let all = || room.members.keys().filter(takes_part);
-    let count = all().count();
-    let listed: Vec<Value> = all().take(MOST_LISTED).map(|who| participant(state, who)).collect();
+    let owner = room.owner.agent().is_none() && room.members.contains_key(&room.owner);
+    let count = room.members.len() - usize::from(owner);
+    let takes_part = |who: &&Principal| !owner || **who != room.owner;
+    let listed: Vec<Value> = room
+        .members
+        .keys()
+        .filter(takes_part)
+        .take(MOST_MEMBERS)
+        .map(|who| participant(state, who))
+        .collect();
     let mut event = json!({"channelId": room.id.as_str(), "participants": listed, "count": count});
-    if let (true, Some(object)) = (count > MOST_LISTED, event.as_object_mut()) {
+    if let (true, Some(object)) = (count > MOST_MEMBERS, event.as_object_mut()) {
         object.insert("truncated".into(), true.into());
     }
     event
@@ -174,8 +179,7 @@ pub fn capabilities(agent: &Agent) -> Vec<&str> {
 
 /// The agents of a channel that are here.
 pub fn active_agents(state: &State, room: &Room) -> Vec<String> {
-    let here = |who: &&Principal| who.agent().is_some() && state.online(who);
-    room.members.keys().filter(here).take(MOST_LISTED).map(|who| who.id().to_owned()).collect()
+    here(room, state).filter_map(Principal::agent).map(|id| id.as_str().to_owned()).collect()
 }
 
 /// An agent's card, as acknowledgements show it.

@@ -1,7 +1,7 @@
 //! Memory and tool lists: what can be asked for is answered, in both sub-dialects. Nothing is kept and no tool is registered,
 //! so the answers are empty (MXF notes §5, §9).
 
-use roundtable_core::access::may_act_as;
+use roundtable_core::access::{is_inside, may_act_as};
 use roundtable_core::command::Command;
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::ids::{AgentId, Principal, RoomId};
@@ -91,10 +91,7 @@ impl Recall {
         if self.owner == Owner::Channel {
             let id = self.ids.first().map(String::as_str).unwrap_or_default();
             let room = visible(state, &RoomId::new(id)?, who)?;
-            let through =
-                |member: &Principal| member.agent().is_some() && may_act_as(state, who, member).is_ok();
-            let inside = room.members.contains_key(who) || room.members.keys().any(through);
-            return if inside { Ok(room.created_at) } else { Err(forbidden()) };
+            return if is_inside(state, room, who) { Ok(room.created_at) } else { Err(forbidden()) };
         }
         let mut since = Time(0);
         let mut own = false;

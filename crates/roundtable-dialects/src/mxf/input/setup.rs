@@ -121,12 +121,10 @@ impl MxfSession {
         let room = fields.id("channelId", RoomId::new)?;
         let active_only = fields.flag("activeOnly")?.unwrap_or(false);
         self.managed(&room, scene)?;
-        let opens = |key: &&Key| matches!(&key.opens, KeyFor::Room { room: of, .. } if *of == room);
         let is_active = |key: &Key| !key.revoked && !key.is_over(scene.moment());
         let keys: Vec<Value> = scene
             .state
-            .keys()
-            .filter(opens)
+            .keys_to(&room)
             .filter(|key| !active_only || is_active(key))
             .map(|key| {
                 json!({

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::super::encode::shapes::{self, iso, value};
 use super::super::input::memory::{Owner, Recall};
 use super::{Answer, Answered, Call, Failure};
+use crate::pages::MOST_MEMBERS;
 use crate::rest::Desk;
 
 /// The agent and the channel of a key that the asker may speak for.
@@ -29,7 +30,7 @@ pub(super) fn context<D: Desk>(call: &Call<'_, D>, key: &str) -> Answered {
     let agent = call.state.agent(&id).ok_or_else(|| Failure::new(404, "Agent not found"))?;
     let who = Principal::Agent(id);
     let mut rooms = call.state.rooms_of(&who).map(RoomId::as_str);
-    let channels: Vec<&str> = rooms.by_ref().take(shapes::MOST_LISTED).collect();
+    let channels: Vec<&str> = rooms.by_ref().take(MOST_MEMBERS).collect();
     let mut view = shapes::agent(agent);
     view.insert("keyId".into(), key.into());
     view.insert("channelId".into(), room.as_str().into());
