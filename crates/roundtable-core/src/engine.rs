@@ -135,7 +135,7 @@ pub fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Decisio
     crate::access::may_act_as(state, &ctx.by, &ctx.actor)?;
     let anew = rule(state, command, ctx)
         .and_then(|decision| crate::fits::check(state, &decision).map(|()| decision));
-    match ctx.client.as_ref().and_then(|claim| Some((claim, claim.first(ctx.now)?))) {
+    match ctx.client.as_ref().and_then(|claim| Some((claim, claim.first(state, &ctx.actor, ctx.now)?))) {
         Some(repeat) => repeats::again(command, repeat, anew),
         None => anew,
     }

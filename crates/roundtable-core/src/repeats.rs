@@ -15,7 +15,8 @@ use crate::ids::{ClientId, Principal};
 use crate::json::Json;
 use crate::limits;
 use crate::messages::Content;
-use crate::time::Time;
+use crate::state::State;
+use crate::time::{Offset, Time};
 
 /// The present canonical form of commands. It goes up whenever the form of any command changes.
 const VERSION: u8 = 1;
@@ -210,6 +211,8 @@ pub struct First {
     pub command: Option<CommandHash>,
     /// When, in the log's time.
     pub at: Time,
+    /// Where its record is, or would have been: whoever took the name later is somebody else.
+    pub made: Offset,
 }
 
 impl First {
@@ -217,7 +220,7 @@ impl First {
     pub fn of(record: &Record) -> Option<Self> {
         let write = record.client.as_ref()?;
         let outcome = outcome_of(record.room.as_ref(), &record.event);
-        Some(Self { outcome, command: write.command, at: record.t })
+        Some(Self { outcome, command: write.command, at: record.t, made: record.offset })
     }
 }
 
@@ -240,24 +243,28 @@ impl Claim {
         Self { write: ClientWrite::of(id, command), first }
     }
 
-    /// The first result, while it counts.
-    pub(crate) fn first(&self, now: Time) -> Option<&First> {
-        self.first.as_ref().filter(|first| now.since(first.at) <= limits::REPEAT_MS)
+    /// The first result, while it counts, if it was `who` that it was given.
+    pub(crate) fn first(&self, state: &State, who: &Principal, now: Time) -> Option<&First> {
+        let own = |made| state.incarnation(who).is_none_or(|present| present.born <= made);
+        self.first.as_ref().filter(|first| now.since(first.at) <= limits::REPEAT_MS && own(first.made))
     }
 
-    /// What a decision gives the name as its first result; `None` if that was given before.
-    pub fn given(&self, decision: &Decision, now: Time) -> Option<First> {
+    /// What a decision on a state gives the name as its first result; `None` if that was given before.
+    pub fn given(&self, decision: &Decision, state: &State, now: Time) -> Option<First> {
         match decision.result() {
             Outcome::Repeated(_) => None,
-            outcome => Some(First { outcome, command: self.write.command, at: now }),
+            outcome => {
+                let (command, made) = (self.write.command, state.head.next());
+                Some(First { outcome, command, at: now, made })
+            }
         }
     }
 }
 
-/// Remembers what a decision gives its client id. Says by which name the first of its records is written.
-pub fn note(firsts: &mut Firsts, ctx: &Context, decision: &Decision) -> Option<ClientWrite> {
+/// Remembers what a decision on a state gives its client id. Says by which name the first of its records is written.
+pub fn note(firsts: &mut Firsts, state: &State, ctx: &Context, decision: &Decision) -> Option<ClientWrite> {
     let claim = ctx.client.as_ref()?;
-    if let Some(first) = claim.given(decision, ctx.now) {
+    if let Some(first) = claim.given(decision, state, ctx.now) {
         firsts.insert((ctx.actor.clone(), claim.write.id.clone()), first);
     }
     Some(claim.write.clone())

@@ -448,6 +448,25 @@ fn a_client_id_has_one_effect_for_a_day() {
 }
 
 #[test]
+fn a_client_id_of_whoever_had_the_name_before_is_not_in_the_way() {
+    play(
+        "
+        agent:a create-room r -> room.created r, room.joined r agent:a
+        agent:a#c1 post r hello -> message.posted r agent:a hello
+        agent:a#c2 join r -> nothing
+        user:ed remove-agent a -> room.left r agent:a, agent.removed a
+        // Nobody has the name: nothing is forgotten yet.
+        agent:a#c2 join r -> repeated
+        agent:a#c3 register a -> agent.registered a
+        agent:a#c3 register a -> repeated
+        agent:a#c2 join r -> room.joined r agent:a
+        agent:a#c1 post r hallo -> message.posted r agent:a hallo
+        agent:a#c1 post r hallo -> repeated
+        ",
+    );
+}
+
+#[test]
 fn the_first_results_id_comes_back_with_a_repeat() {
     use roundtable_core::engine::{Context, Outcome, decide};
     use roundtable_core::ids::ClientId;

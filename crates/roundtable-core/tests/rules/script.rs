@@ -133,7 +133,7 @@ impl Play {
             assert!(decision.events.is_empty() && decision.signals.is_empty(), "a repeat has no effect");
             return "repeated".into();
         }
-        let mut client = repeats::note(&mut self.firsts, ctx, &decision);
+        let mut client = repeats::note(&mut self.firsts, &self.state, ctx, &decision);
         let mut follows = Vec::new();
         for (room, event) in decision.events {
             follows.push(text_of_event(room.as_ref(), &event));

@@ -129,7 +129,7 @@ impl World {
         };
         let decision = decide(&self.state, &ask.command, &context)?;
         let outcome = decision.result();
-        let mut client = repeats::note(&mut self.firsts, &context, &decision);
+        let mut client = repeats::note(&mut self.firsts, &self.state, &context, &decision);
         for (room, event) in decision.events {
             let record = Record {
                 offset: self.state.head.next(),

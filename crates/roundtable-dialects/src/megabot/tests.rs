@@ -109,7 +109,7 @@ impl World {
         }
         let decision = decide(&self.state, command, &ctx)?;
         let outcome = decision.result();
-        let mut client = repeats::note(&mut self.firsts, &ctx, &decision);
+        let mut client = repeats::note(&mut self.firsts, &self.state, &ctx, &decision);
         for (room, event) in decision.events {
             let record = Record {
                 offset: self.state.head.next(),

@@ -435,7 +435,7 @@ impl World {
         }
         let decision = decided?;
         let outcome = decision.result();
-        let mut client = repeats::note(&mut self.firsts, &context, &decision);
+        let mut client = repeats::note(&mut self.firsts, &self.state, &context, &decision);
         let mut records = Vec::new();
         for (room, event) in decision.events {
             let room_seq = room.as_ref().map(|room| self.state.next_in_room(room));

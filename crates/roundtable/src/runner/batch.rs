@@ -203,7 +203,7 @@ impl Batch {
     fn take_in(&mut self, decision: Decision, context: Context) {
         let Context { now, at, actor, connection: origin, client: claim, .. } = context;
         if let Some((claim, first)) =
-            claim.as_ref().and_then(|claim| Some((claim, claim.given(&decision, now)?)))
+            claim.as_ref().and_then(|claim| Some((claim, claim.given(&decision, &self.state, now)?)))
         {
             let name = (actor.clone(), claim.write.id.clone());
             self.given.insert(name, (first, !decision.events.is_empty()));

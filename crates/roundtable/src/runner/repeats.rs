@@ -168,7 +168,7 @@ mod tests {
     }
 
     fn first(at: i64) -> First {
-        First { outcome: Outcome::Done, command: None, at: Time(at) }
+        First { outcome: Outcome::Done, command: None, at: Time(at), made: Offset(1) }
     }
 
     #[test]

@@ -77,7 +77,7 @@ impl Table {
         };
         let decision = decide(&state, &ask.command, &context)?;
         let outcome = decision.result();
-        let mut client = repeats::note(&mut firsts, &context, &decision);
+        let mut client = repeats::note(&mut firsts, &state, &context, &decision);
         for (room, event) in decision.events {
             let record = Record {
                 offset: state.head.next(),

@@ -383,7 +383,7 @@ impl Rig {
     ) -> Result<Outcome, Error> {
         let decision = engine::decide(&self.state, command, &context)?;
         let outcome = decision.result();
-        let mut client = repeats::note(&mut self.firsts, &context, &decision);
+        let mut client = repeats::note(&mut self.firsts, &self.state, &context, &decision);
         for (room, event) in decision.events {
             let record = Record {
                 offset: self.state.head.next(),
