@@ -13,6 +13,7 @@ pub mod websocket;
 
 pub mod figures;
 pub mod iso;
+pub mod members;
 pub mod pace;
 pub mod pages;
 pub mod probes;

@@ -1,13 +1,17 @@
 //! Frames of clients (Hive notes §5): actions, and the one `type` a client may send.
 
 use roundtable_core::ids::AlertId;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::errors::Fault;
 use super::wire::{FieldError, MAX_ECHO_BYTES};
+use crate::members::Members;
 
 /// Most names of one filter.
 const MAX_FILTER: usize = 64;
+/// Longest list of them that is read, in bytes of JSON.
+const MAX_FILTER_BYTES: usize = 64 << 10;
 
 /// A frame of a client.
 #[derive(Clone, PartialEq, Debug)]
@@ -39,61 +43,68 @@ pub enum Wish {
 
 /// Reads a text frame. An error comes with what the client calls its request and whether it still wants the lists.
 pub fn decode(text: &str) -> Result<ClientFrame, (Fault, Option<String>, bool)> {
-    let Ok(Value::Object(frame)) = serde_json::from_str::<Value>(text) else {
+    let Some(frame) = Members::of(text) else {
         return Err((Fault::format(), None, false));
     };
-    let correlation = frame.get("correlation_id").and_then(Value::as_str);
-    let correlation = correlation.filter(|id| id.len() <= MAX_ECHO_BYTES).map(str::to_owned);
-    let action = frame.get("action").and_then(Value::as_str);
-    let wants_lists = match action {
-        Some("ping") => frame.contains_key("sequenceId"),
+    let correlation = frame.string("correlation_id").filter(|id| id.len() <= MAX_ECHO_BYTES);
+    let action = frame.string("action");
+    let wants_lists = match action.as_deref() {
+        Some("ping") => frame.get("sequenceId").is_some(),
         Some("acknowledge_alert") | None => false,
         Some(_) => true,
     };
-    match wish(action, &frame) {
+    match wish(action.as_deref(), &frame) {
         Ok(wish) => Ok(ClientFrame { correlation, wish, wants_lists }),
         Err(fault) => Err((fault, correlation, wants_lists)),
     }
 }
 
-fn wish(action: Option<&str>, frame: &Map<String, Value>) -> Result<Wish, Fault> {
+fn wish(action: Option<&str>, frame: &Members<'_>) -> Result<Wish, Fault> {
     match action {
-        Some("ping") => {
-            let number = frame.get("sequenceId").filter(|id| id.to_string().len() <= MAX_ECHO_BYTES);
-            Ok(Wish::Ping(number.cloned()))
-        }
+        Some("ping") => Ok(Wish::Ping(frame.get("sequenceId").and_then(short))),
         Some("get_status") => Ok(Wish::Status),
-        Some("create_agent") => match frame.get("payload") {
-            Some(Value::Object(posted)) => Ok(Wish::CreateAgent(posted.clone())),
-            other => Err(wrong("payload", "must be an object", other)),
-        },
+        Some("create_agent") => {
+            let posted = frame.get("payload").map(|raw| serde_json::from_str(raw.get()));
+            match posted {
+                Some(Ok(posted)) => Ok(Wish::CreateAgent(posted)),
+                _ => Err(wrong("payload", "must be an object", frame.get("payload"))),
+            }
+        }
         Some("connection_test") => Ok(Wish::Test),
         Some("acknowledge_alert") => {
-            let within = |name: &str| frame.get(name).and_then(|inner| inner.get("alert_id"));
+            let within = |name: &str| Members::of(frame.get(name)?.get())?.get("alert_id");
             let given = within("data").or_else(|| within("payload"));
-            let id = given.and_then(Value::as_str).and_then(|id| AlertId::new(id).ok());
+            let id = given.and_then(|raw| serde_json::from_str::<AlertId>(raw.get()).ok());
             id.map(Wish::Acknowledge).ok_or_else(|| wrong("alert_id", "must be the id of an alert", given))
         }
         Some(other) => Err(Fault::unknown_action(other)),
-        None if frame.contains_key("action") => Err(Fault::format()),
-        None if frame.get("type").and_then(Value::as_str) == Some("subscribe") => {
-            filter(frame.get("events")).map(Wish::Filter)
+        None if frame.get("action").is_some() => Err(Fault::format()),
+        None if frame.string("type").as_deref() == Some("subscribe") => {
+            filter(frame.given("events")).map(Wish::Filter)
         }
         None => Err(Fault::format()),
     }
 }
 
-fn wrong(field: &'static str, rule: &str, value: Option<&Value>) -> Fault {
+/// What a client gave, if it is short enough to be sent back.
+fn short(raw: &RawValue) -> Option<Value> {
+    let value = (raw.get().len() <= MAX_ECHO_BYTES).then(|| serde_json::from_str(raw.get()).ok());
+    value.flatten()
+}
+
+fn wrong(field: &'static str, rule: &str, value: Option<&RawValue>) -> Fault {
     let message = format!("{field} {rule}");
-    let value = value.filter(|value| value.to_string().len() <= MAX_ECHO_BYTES).cloned().unwrap_or_default();
+    let value = value.and_then(short).unwrap_or_default();
     Fault::fields(vec![FieldError { field, message, value }])
 }
 
-fn filter(events: Option<&Value>) -> Result<Option<Vec<String>>, Fault> {
+fn filter(events: Option<&RawValue>) -> Result<Option<Vec<String>>, Fault> {
     let names: Option<Vec<String>> = match events {
-        None | Some(Value::Null) => Some(Vec::new()),
-        Some(Value::Array(names)) => names.iter().map(|name| name.as_str().map(str::to_owned)).collect(),
-        Some(_) => None,
+        None => Some(Vec::new()),
+        Some(raw) if raw.get().len() > MAX_FILTER_BYTES => {
+            return Err(wrong("events", "must be at most 64 names", None));
+        }
+        Some(raw) => serde_json::from_str(raw.get()).ok(),
     };
     let names = names.ok_or_else(|| wrong("events", "must be a list of names", events))?;
     if names.len() > MAX_FILTER || names.iter().any(|name| name.len() > MAX_ECHO_BYTES) {

@@ -1,6 +1,5 @@
 //! What MegaBot clients send: envelopes, their checks, and the requests in them (MegaBot notes §2, §4, §5, §6).
 
-use std::collections::BTreeMap;
 use std::io::Read;
 
 use roundtable_core::ids::{AgentId, RoomId};
@@ -8,6 +7,7 @@ use roundtable_core::json::{Json, deeper_than};
 use serde_json::value::RawValue;
 
 use super::errors::Fault;
+use crate::members::Members;
 
 /// Longest chat text in UTF-16 code units, as JavaScript's `length` counts.
 const MAX_CONTENT_UNITS: usize = 10_000;
@@ -19,9 +19,6 @@ pub const MAX_PLATFORM_CHARS: usize = 64;
 const MAX_DATA_BYTES: usize = (1 << 20) - (8 << 10);
 /// Deepest nesting of JSON that is taken in; deeper texts would make receivers fail.
 const MAX_DEPTH: usize = 128;
-
-/// The members of a JSON object, unread; of repeated keys the last one counts.
-type Fields<'a> = BTreeMap<String, &'a RawValue>;
 
 /// One message of a client.
 #[derive(Debug)]
@@ -84,23 +81,24 @@ pub type Refused = (Option<String>, Fault);
 
 /// Reads a frame or an item of a batch.
 pub fn read(text: &str) -> Result<Incoming<'_>, Refused> {
-    let raw: &RawValue = serde_json::from_str(text).map_err(|_| (None, Fault::not_json()))?;
-    let fields = object(raw).ok_or((None, Fault::incomplete()))?;
-    let id = fields.get("id").and_then(|raw| string(raw)).filter(|id| !id.is_empty());
+    let is_json = || serde_json::from_str::<&RawValue>(text).is_ok();
+    let no_object = || (None, if is_json() { Fault::incomplete() } else { Fault::not_json() });
+    let fields = Members::of(text).ok_or_else(no_object)?;
+    let id = fields.string("id").filter(|id| !id.is_empty());
     if deeper_than(text, MAX_DEPTH) {
         return Err((id, Fault::validation("Message nested too deeply")));
     }
-    let kind = fields.get("type").and_then(|raw| string(raw)).filter(|kind| !kind.is_empty());
+    let kind = fields.string("type").filter(|kind| !kind.is_empty());
     if kind.as_deref() == Some("ping") {
         return Ok(Incoming { id, request: Request::Ping });
     }
-    let payload = fields.get("payload").and_then(|raw| object(raw));
+    let payload = fields.get("payload").and_then(|raw| Members::of(raw.get()));
     let (Some(id), Some(kind), Some(payload)) = (id.clone(), kind, payload) else {
         return Err((id, Fault::incomplete()));
     };
-    let metadata = match fields.get("metadata").filter(|raw| raw.get() != "null") {
-        None => Fields::new(),
-        Some(raw) => object(raw).ok_or_else(|| (Some(id.clone()), Fault::field("metadata")))?,
+    let metadata = match fields.given("metadata") {
+        None => Members::default(),
+        Some(raw) => Members::of(raw.get()).ok_or_else(|| (Some(id.clone()), Fault::field("metadata")))?,
     };
     match request(&kind, &payload, &metadata) {
         Ok(request) => Ok(Incoming { id: Some(id), request }),
@@ -108,7 +106,7 @@ pub fn read(text: &str) -> Result<Incoming<'_>, Refused> {
     }
 }
 
-fn request<'a>(kind: &str, payload: &Fields<'a>, metadata: &Fields<'a>) -> Result<Request<'a>, Fault> {
+fn request<'a>(kind: &str, payload: &Members<'a>, metadata: &Members<'a>) -> Result<Request<'a>, Fault> {
     match kind {
         "chat_send" => chat(payload, metadata).map(Request::Chat),
         "session_join" => session(payload).map(Request::Join),
@@ -122,8 +120,8 @@ fn request<'a>(kind: &str, payload: &Fields<'a>, metadata: &Fields<'a>) -> Resul
     }
 }
 
-fn chat(payload: &Fields<'_>, metadata: &Fields<'_>) -> Result<Chat, Fault> {
-    let content = payload.get("content").and_then(|raw| string(raw)).filter(|text| !text.is_empty());
+fn chat(payload: &Members<'_>, metadata: &Members<'_>) -> Result<Chat, Fault> {
+    let content = payload.string("content").filter(|text| !text.is_empty());
     let content = content.ok_or_else(|| Fault::validation("Invalid chat message content"))?;
     if content.encode_utf16().count() > MAX_CONTENT_UNITS {
         return Err(Fault::validation("Message content too long"));
@@ -132,7 +130,7 @@ fn chat(payload: &Fields<'_>, metadata: &Fields<'_>) -> Result<Chat, Fault> {
     if platform.as_ref().is_some_and(|p| p.chars().count() > MAX_PLATFORM_CHARS) {
         return Err(Fault::field("platform"));
     }
-    if given(payload, "stream").is_some_and(|raw| !matches!(raw.get(), "true" | "false")) {
+    if payload.given("stream").is_some_and(|raw| !matches!(raw.get(), "true" | "false")) {
         return Err(Fault::field("stream"));
     }
     let agent =
@@ -147,12 +145,12 @@ fn chat(payload: &Fields<'_>, metadata: &Fields<'_>) -> Result<Chat, Fault> {
         session: session.transpose()?,
         hint,
         agent: agent.transpose()?,
-        ack: given(metadata, "ack").is_some_and(|raw| raw.get() == "true"),
+        ack: metadata.given("ack").is_some_and(|raw| raw.get() == "true"),
     })
 }
 
-fn attachments(payload: &Fields<'_>) -> Result<Option<Json>, Fault> {
-    let Some(raw) = given(payload, "attachments") else { return Ok(None) };
+fn attachments(payload: &Members<'_>) -> Result<Option<Json>, Fault> {
+    let Some(raw) = payload.given("attachments") else { return Ok(None) };
     let items: Vec<&RawValue> = serde_json::from_str(raw.get()).map_err(|_| Fault::field("attachments"))?;
     let fine = items.iter().all(|item| item.get().starts_with(['"', '{']));
     if !fine || items.len() > MAX_ATTACHMENTS {
@@ -161,16 +159,16 @@ fn attachments(payload: &Fields<'_>) -> Result<Option<Json>, Fault> {
     Ok((!items.is_empty()).then(|| Json::from(raw)))
 }
 
-fn session(payload: &Fields<'_>) -> Result<RoomId, Fault> {
-    let id = payload.get("session_id").and_then(|raw| string(raw));
+fn session(payload: &Members<'_>) -> Result<RoomId, Fault> {
+    let id = payload.string("session_id");
     id.and_then(|id| RoomId::new(&id).ok()).ok_or_else(|| Fault::field("session_id"))
 }
 
-fn act(payload: &Fields<'_>) -> Result<Act, Fault> {
+fn act(payload: &Members<'_>) -> Result<Act, Fault> {
     let session = session(payload)?;
-    let action = payload.get("action").and_then(|raw| string(raw)).filter(|action| !action.is_empty());
+    let action = payload.string("action").filter(|action| !action.is_empty());
     let action = action.ok_or_else(|| Fault::field("action"))?;
-    let data = payload.get("data").copied();
+    let data = payload.get("data");
     if data.is_some_and(|raw| raw.get().len() > MAX_DATA_BYTES) {
         return Err(Fault::field("data"));
     }
@@ -178,20 +176,12 @@ fn act(payload: &Fields<'_>) -> Result<Act, Fault> {
 }
 
 /// A string that may be left out or be null. Fails when it is something else.
-fn optional(fields: &Fields<'_>, name: &'static str) -> Result<Option<String>, Fault> {
-    let Some(raw) = given(fields, name) else { return Ok(None) };
+fn optional(fields: &Members<'_>, name: &'static str) -> Result<Option<String>, Fault> {
+    let Some(raw) = fields.given(name) else { return Ok(None) };
     string(raw).map(Some).ok_or_else(|| Fault::field(name))
 }
 
-fn given<'a>(fields: &Fields<'a>, name: &str) -> Option<&'a RawValue> {
-    fields.get(name).copied().filter(|raw| raw.get() != "null")
-}
-
 fn string(raw: &RawValue) -> Option<String> {
-    serde_json::from_str(raw.get()).ok()
-}
-
-fn object(raw: &RawValue) -> Option<Fields<'_>> {
     serde_json::from_str(raw.get()).ok()
 }
 

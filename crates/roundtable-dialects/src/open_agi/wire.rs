@@ -3,11 +3,16 @@
 use roundtable_core::feeds::Feed;
 use roundtable_core::time::Time;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::errors::Fault;
 use crate::iso::iso;
+use crate::members::Members;
 use crate::session::Message;
+
+/// Longest list of channels that is read: four names fit in a hundred bytes.
+const MAX_CHANNELS_BYTES: usize = 16 << 10;
 
 /// What a client subscribes to. Channels are plural, the types of their frames singular.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,35 +82,36 @@ pub enum ClientFrame {
 
 /// Reads a text frame.
 pub fn decode(text: &str) -> Result<ClientFrame, Fault> {
-    let Ok(Value::Object(frame)) = serde_json::from_str::<Value>(text) else { return Err(Fault::not_json()) };
-    match frame.get("type") {
-        Some(Value::String(name)) => match name.as_str() {
+    let frame = Members::of(text).ok_or_else(Fault::not_json)?;
+    match frame.string("type") {
+        Some(name) => match name.as_str() {
             "subscribe" => channels(&frame).map(ClientFrame::Subscribe),
             "unsubscribe" => channels(&frame).map(ClientFrame::Unsubscribe),
             "ping" => Ok(ClientFrame::Ping),
             "pong" => Ok(ClientFrame::Pong),
             other => Err(Fault::unknown_type(other)),
         },
-        other => Err(Fault::unknown_type(&other.unwrap_or(&Value::Null).to_string())),
+        None => Err(Fault::unknown_type(frame.get("type").map_or("null", RawValue::get))),
     }
 }
 
 /// `channel`, or all of `channels`, or none of them.
-fn channels(frame: &Map<String, Value>) -> Result<Vec<Channel>, Fault> {
-    match (frame.get("channel"), frame.get("channels")) {
-        (Some(Value::String(name)), _) => Channel::parse(name).map(|channel| vec![channel]),
-        (None, Some(Value::Array(names))) if !names.is_empty() => {
-            let names = names.iter().map(|name| {
-                name.as_str()
-                    .ok_or_else(|| Fault::field("channels", "must hold strings"))
-                    .and_then(Channel::parse)
-            });
-            names.collect()
+fn channels(frame: &Members<'_>) -> Result<Vec<Channel>, Fault> {
+    let raw = match (frame.string("channel"), frame.get("channel"), frame.get("channels")) {
+        (Some(name), ..) => return Channel::parse(&name).map(|channel| vec![channel]),
+        (None, Some(_), _) => return Err(Fault::field("channel", "must be a string")),
+        (None, None, None) => return Err(Fault::field("channel", "is required")),
+        (None, None, Some(raw)) if raw.get().len() > MAX_CHANNELS_BYTES => {
+            return Err(Fault::field("channels", "must be a shorter list"));
         }
-        (None, Some(_)) => Err(Fault::field("channels", "must be a list of at least one channel")),
-        (None, None) => Err(Fault::field("channel", "is required")),
-        (Some(_), _) => Err(Fault::field("channel", "must be a string")),
-    }
+        (None, None, Some(raw)) => raw,
+    };
+    let names = serde_json::from_str::<Vec<Value>>(raw.get()).ok().filter(|names| !names.is_empty());
+    let names = names.ok_or_else(|| Fault::field("channels", "must be a list of at least one channel"))?;
+    let names = names.iter().map(|name| {
+        name.as_str().ok_or_else(|| Fault::field("channels", "must hold strings")).and_then(Channel::parse)
+    });
+    names.collect()
 }
 
 #[derive(Serialize)]

@@ -1,15 +1,13 @@
 //! Reading a payload field by field, so that each refusal names the field that is wrong.
 
 use std::borrow::Cow;
-use std::fmt;
 
+use crate::members::Members;
 use roundtable_core::error::{Error, ErrorKind};
 use roundtable_core::json::Json;
 use roundtable_core::limits::MAX_NAME_CHARS;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use smallvec::SmallVec;
 
 /// Longest string of a payload in characters, where nothing else is said (MXF notes §5).
 pub const MAX_STRING_CHARS: usize = 256;
@@ -19,29 +17,27 @@ pub const MAX_STRING_CHARS: usize = 256;
 pub struct Fields<'a> {
     /// Where the object stands in the payload, with a final dot: `updates.`; empty for the payload itself.
     prefix: &'static str,
-    members: SmallVec<[(Cow<'a, str>, &'a RawValue); 8]>,
+    members: Members<'a>,
 }
 
 impl<'a> Fields<'a> {
     /// The payload of an event. Fails when it is missing or no object.
     pub fn payload(raw: Option<&'a RawValue>) -> Result<Self, Error> {
-        let members = raw.and_then(|raw| serde_json::from_str::<Members<'a>>(raw.get()).ok());
-        let Members(members) = members.ok_or_else(|| Error::invalid("payload", "must be an object"))?;
+        let members = raw.and_then(|raw| Members::of(raw.get()));
+        let members = members.ok_or_else(|| Error::invalid("payload", "must be an object"))?;
         Ok(Self { prefix: "", members })
     }
 
     /// The object in a field that must be there; `prefix` is its name and a dot.
     pub fn object(&self, name: &'static str, prefix: &'static str) -> Result<Fields<'a>, Error> {
         let raw = self.required(name)?;
-        let members = serde_json::from_str::<Members<'a>>(raw.get());
-        let Members(members) = members.map_err(|_| self.wrong(name, "must be an object"))?;
+        let members = Members::of(raw.get()).ok_or_else(|| self.wrong(name, "must be an object"))?;
         Ok(Fields { prefix, members })
     }
 
     /// The JSON text of a field, unless it is absent or `null`.
     pub fn raw(&self, name: &str) -> Option<&'a RawValue> {
-        let found = self.members.iter().rev().find(|(key, _)| key == name);
-        found.map(|(_, raw)| *raw).filter(|raw| raw.get() != "null")
+        self.members.given(name)
     }
 
     /// The JSON text of a field that must be there.
@@ -175,36 +171,6 @@ pub fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
         return serde_json::from_str(raw.get()).ok().map(Cow::Owned);
     }
     Some(Cow::Borrowed(inner))
-}
-
-struct Members<'a>(SmallVec<[(Cow<'a, str>, &'a RawValue); 8]>);
-
-/// A key, borrowed where JSON allows it.
-#[derive(serde::Deserialize)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = SmallVec::new();
-                while let Some((Key(key), value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
-                    members.push((key, value));
-                }
-                Ok(Members(members))
-            }
-        }
-
-        deserializer.deserialize_map(Collect)
-    }
 }
 
 #[cfg(test)]
