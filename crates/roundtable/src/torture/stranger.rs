@@ -95,6 +95,8 @@ pub async fn attack(dir: &Path, scale: &Scale, report: &mut Report) -> Attempt<(
         HALF,
         CONNECT,
         LOGIN,
+        // All of them are one address; nobody is to be spared what the others take.
+        "server.bodies=1GiB",
         "server.drain_timeout=1s",
         "auth.failures=off",
         "security.failed_logins=off",

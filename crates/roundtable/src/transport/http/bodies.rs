@@ -19,6 +19,8 @@ use crate::transport::turn::is_life;
 const SILENCE: Duration = Duration::from_secs(1);
 /// Shares are counted in so many bytes.
 const UNIT: usize = 1 << 10;
+/// A body of this length at most waits for nobody: logins are that small, and half of one costs less than half a head.
+const SMALL: usize = 4 << 10;
 /// One address gets this part of all memory for bodies.
 const PART: u32 = 4;
 /// What some programs write before JSON.
@@ -106,8 +108,13 @@ pub async fn read(
         return Ok((Bytes::new(), None));
     }
     let most = body.size_hint().upper().and_then(|most| usize::try_from(most).ok()).unwrap_or(reach.limit);
-    let share = tokio::time::timeout(patience, memory.for_one(address, reach, most.min(reach.limit))).await;
-    let share = share.ok().flatten().ok_or(Unread::Busy)?;
+    let most = most.min(reach.limit);
+    let share = if most <= SMALL {
+        None
+    } else {
+        let share = tokio::time::timeout(patience, memory.for_one(address, reach, most)).await;
+        Some(share.ok().flatten().ok_or(Unread::Busy)?)
+    };
     let arrived = Cell::new(0);
     let body = Limited::new(body, reach.limit).map_frame(|frame| {
         arrived.set(arrived.get() + frame.data_ref().map_or(0, Bytes::len));
@@ -116,7 +123,7 @@ pub async fn read(
     tokio::select! {
         biased;
         whole = body.collect() => match whole {
-            Ok(body) => Ok((without_mark(body.to_bytes()), Some(share))),
+            Ok(body) => Ok((without_mark(body.to_bytes()), share)),
             Err(error) if error.is::<LengthLimitError>() => {
                 Err(if reach.proven { Unread::TooLarge } else { Unread::Unproven })
             }
