@@ -1,6 +1,7 @@
 //! What watches a server: `/livez`, `/readyz`, `/metrics` for Prometheus; and `/openapi.json`, which says what can be asked.
 //!
-//! A listener on a loopback address answers everybody. On any other, strangers learn yes or no; the rest wants the admin token.
+//! Clients on this machine are answered at a listener on a loopback address. All others learn yes or no; the rest wants the admin
+//! token.
 //! A listener for metrics shows figures to everybody who reaches it.
 
 use std::collections::BTreeMap;
@@ -119,18 +120,19 @@ async fn admitted(
 ) -> Response {
     let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let (path, listener) = (request.uri().path(), &from.listener);
-    let knows = may_watch(listener.address.ip(), header, &secrets);
+    let knows = may_watch((listener.address.ip(), from.peer), header, &secrets);
     let open = matches!(path, "/livez" | "/readyz") || (listener.watch_only && path == "/metrics");
     if !knows && !open {
-        let message = "this listener is not on a loopback address: the admin token is needed";
+        let message = "the admin token is needed: the listener or the client is not on this machine";
         return Refused::from(Error::new(ErrorKind::Unauthenticated, message)).into_response();
     }
     request.extensions_mut().insert(Knows(knows));
     next.run(request).await
 }
 
-fn may_watch(listener: IpAddr, authorization: Option<&str>, secrets: &Held) -> bool {
-    listener.to_canonical().is_loopback()
+/// Of a listener's address and a client's: both on this machine, or the admin token.
+fn may_watch((listener, client): (IpAddr, IpAddr), authorization: Option<&str>, secrets: &Held) -> bool {
+    (listener.to_canonical().is_loopback() && client.to_canonical().is_loopback())
         || authorization.and_then(bearer).is_some_and(|token| secrets.is_admin(token))
 }
 
@@ -358,7 +360,10 @@ mod tests {
     #[test]
     fn only_loopback_listeners_answer_without_the_admin_token() {
         let secrets = Held::new(std::path::Path::new("."), Secrets::draw("secret"));
-        let at = |address: &str, header| may_watch(address.parse().unwrap(), header, &secrets);
+        let ip = |text: &str| -> super::IpAddr { text.parse().unwrap() };
+        let at = |address: &str, header| may_watch((ip(address), ip("127.0.0.1")), header, &secrets);
+        let from = |client: &str, header| may_watch((ip("127.0.0.1"), ip(client)), header, &secrets);
+        assert!(!from("192.0.2.1", None) && from("192.0.2.1", Some("Bearer secret")), "behind a proxy");
         assert!(at("127.0.0.1", None) && at("::1", None) && at("::ffff:127.0.0.1", None));
         assert!(!at("0.0.0.0", None) && !at("192.0.2.1", Some("Bearer guess")) && !at("::", Some("secret ")));
         assert!(at("0.0.0.0", Some("Bearer secret")));

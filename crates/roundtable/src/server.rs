@@ -83,6 +83,7 @@ impl Server {
     pub async fn start(config: &Config) -> Result<Self, ServeError> {
         let dir: PathBuf = config.storage.dir.clone();
         tracing::info!(version = env!("CARGO_PKG_VERSION"), dir = %dir.display(), "the server starts");
+        first_start::has_its_log(&dir)?;
         let log: Arc<dyn Log> = Arc::new(SqliteLog::open(&dir)?);
         let default = WorkspaceId::new(WORKSPACE)?;
         let settings = Settings::of(config);

@@ -267,6 +267,11 @@ fn a_stop_leaves_one_whole_file_and_secrets_without_it_are_refused() {
     let told = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(6), "{told}");
     assert!(told.contains("there are secrets and no log; restore `roundtable.db`"), "{told}");
+    assert!(!data.join("roundtable.db").exists(), "nothing stands in the way of what is restored");
+    std::fs::copy(copy.join("roundtable.db"), data.join("roundtable.db")).unwrap();
+    let restored = Program::start(dir.path(), &["--listen", "127.0.0.1:0"]);
+    assert_eq!(restored.json(&["room", "list"])["rooms"][0]["room"], "lobby");
+    restored.stop();
 }
 
 #[test]

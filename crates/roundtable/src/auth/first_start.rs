@@ -91,6 +91,21 @@ pub struct Prepared {
     pub wrote_credentials: bool,
 }
 
+/// Fails where there are secrets of a log that is not there. Asked before a log is opened, which would make an empty one in the
+/// place of the one that is to be restored.
+pub fn has_its_log(dir: &Path) -> io::Result<()> {
+    let begun = Secrets::read(dir)?.is_some_and(|secrets| secrets.begun);
+    if begun && !dir.join(LOG).exists() { Err(no_log(dir)) } else { Ok(()) }
+}
+
+fn no_log(dir: &Path) -> io::Error {
+    io::Error::other(format!(
+        "{dir}: there are secrets and no log; restore `{LOG}` from a backup. It is whole alone after a stop; after a crash \
+         `{LOG}-wal` belongs to it. To begin anew, remove `secrets` and `{CREDENTIALS}`",
+        dir = dir.display()
+    ))
+}
+
 /// Prepares a data directory. `state` is that of the default workspace, empty if its log is. What the first start draws is on
 /// disk before the log says that it happened, so a start that is cut off at any point is simply done again.
 pub fn prepare(dir: &Path, state: &State) -> io::Result<Prepared> {
@@ -98,12 +113,7 @@ pub fn prepare(dir: &Path, state: &State) -> io::Result<Prepared> {
     let found = (Secrets::read(dir)?, FirstCredentials::read(dir)?);
     let begun = state.head.0 > 0;
     if !begun && found.0.as_ref().is_some_and(|secrets| secrets.begun) {
-        let message = format!(
-            "{dir}: there are secrets and no log; restore `{LOG}` from a backup. It is whole alone after a stop; after a crash \
-             `{LOG}-wal` belongs to it. To begin anew, remove `secrets` and `{CREDENTIALS}`",
-            dir = dir.display()
-        );
-        return Err(io::Error::other(message));
+        return Err(no_log(dir));
     }
     let (secrets, credentials, wrote_credentials) = match found {
         (Some(secrets), Some(credentials)) if secrets.is_admin(&credentials.admin_token) => {

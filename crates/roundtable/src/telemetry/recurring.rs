@@ -4,13 +4,17 @@ use crate::clock;
 
 /// Between two counts, in milliseconds.
 const EVERY_MS: u64 = 60_000;
+/// Trouble that may flicker is over when it has not come for so long, in milliseconds.
+const CALM_MS: u64 = 1_000;
 
 /// One kind of trouble.
 #[derive(Debug, Default)]
 pub struct Recurring {
     /// Since when it is there, and when it was told last (monotonic milliseconds).
     told_at: Option<u64>,
-    /// How often it came since then.
+    /// When it came last.
+    came_at: u64,
+    /// How often it came since it was told.
     untold: u64,
 }
 
@@ -28,11 +32,12 @@ pub enum Told {
 impl Recurring {
     /// It has come.
     pub fn came(&mut self) -> Told {
-        self.came_at(clock::monotonic_ms())
+        self.comes(clock::monotonic_ms())
     }
 
-    fn came_at(&mut self, now: u64) -> Told {
+    fn comes(&mut self, now: u64) -> Told {
         self.untold += 1;
+        self.came_at = now;
         match self.told_at {
             Some(at) if now < at.saturating_add(EVERY_MS) => Told::Nothing,
             before => {
@@ -48,22 +53,37 @@ impl Recurring {
         self.told_at.take()?;
         Some(std::mem::take(&mut self.untold))
     }
+
+    /// It did not come, but may again in a moment: the same once it has stayed away for a while.
+    pub fn stays_away(&mut self) -> Option<u64> {
+        self.told_at?;
+        self.ends(clock::monotonic_ms())
+    }
+
+    fn ends(&mut self, now: u64) -> Option<u64> {
+        if now < self.came_at.saturating_add(CALM_MS) {
+            return None;
+        }
+        self.over()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{EVERY_MS, Recurring, Told};
+    use super::{CALM_MS, EVERY_MS, Recurring, Told};
 
     #[test]
     fn the_first_is_told_and_the_others_are_counted() {
         let mut trouble = Recurring::default();
         assert_eq!(trouble.over(), None);
-        assert_eq!(trouble.came_at(5), Told::First);
-        assert!((6..106).all(|now| trouble.came_at(now) == Told::Nothing));
-        assert_eq!(trouble.came_at(5 + EVERY_MS), Told::Again(101));
-        assert_eq!(trouble.came_at(6 + EVERY_MS), Told::Nothing);
-        assert_eq!(trouble.over(), Some(1));
-        assert_eq!(trouble.over(), None);
-        assert_eq!(trouble.came_at(7 + EVERY_MS), Told::First, "it begins anew");
+        assert_eq!(trouble.comes(5), Told::First);
+        assert!((6..106).all(|now| trouble.comes(now) == Told::Nothing && trouble.ends(now).is_none()));
+        assert_eq!(trouble.comes(5 + EVERY_MS), Told::Again(101));
+        assert_eq!(trouble.comes(6 + EVERY_MS), Told::Nothing);
+        let calm = 6 + EVERY_MS + CALM_MS;
+        assert_eq!(trouble.ends(calm - 1), None, "it flickers");
+        assert_eq!(trouble.ends(calm), Some(1));
+        assert_eq!(trouble.ends(calm), None);
+        assert_eq!(trouble.comes(calm), Told::First, "it begins anew");
     }
 }

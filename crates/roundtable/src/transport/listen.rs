@@ -170,7 +170,7 @@ impl Bound {
             loop {
                 let accepted = self.socket.accept().await;
                 if accepted.is_ok()
-                    && let Some(times) = trouble.over()
+                    && let Some(times) = trouble.stays_away()
                 {
                     tracing::info!(address = %listener.address, times, "connections are accepted again");
                 }

@@ -52,6 +52,15 @@ impl Model {
             *number += 1;
             assert_eq!(record.room_seq, Some(*number), "P2: numbers within a room are dense");
         }
+        // Names that somebody gave its writes mean nothing to who takes its own name later.
+        let born = match &record.event {
+            Event::AgentRegistered(made) => Some(Principal::Agent(made.agent.clone())),
+            Event::UserAdded(made) => Some(Principal::User(made.user.clone())),
+            _ => None,
+        };
+        if let Some(born) = born {
+            self.said.retain(|(who, _), _| *who != born);
+        }
         if let Some(write) = &record.client {
             let before = self.said.insert((record.actor.clone(), write.id.clone()), record.offset);
             assert_eq!(before, None, "P4: {:?} of {} has two effects", write.id, record.actor);
