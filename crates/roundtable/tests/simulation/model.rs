@@ -53,12 +53,7 @@ impl Model {
             assert_eq!(record.room_seq, Some(*number), "P2: numbers within a room are dense");
         }
         // Names that somebody gave its writes mean nothing to who takes its own name later.
-        let born = match &record.event {
-            Event::AgentRegistered(made) => Some(Principal::Agent(made.agent.clone())),
-            Event::UserAdded(made) => Some(Principal::User(made.user.clone())),
-            _ => None,
-        };
-        if let Some(born) = born {
+        if let Some(born) = born(record) {
             self.said.retain(|(who, _), _| *who != born);
         }
         if let Some(write) = &record.client {
@@ -195,6 +190,15 @@ pub struct Ledger {
     pub refused: BTreeSet<(Principal, ClientId)>,
 }
 
+/// Whose name somebody takes.
+fn born(record: &Record) -> Option<Principal> {
+    match &record.event {
+        Event::AgentRegistered(made) => Some(Principal::Agent(made.agent.clone())),
+        Event::UserAdded(made) => Some(Principal::User(made.user.clone())),
+        _ => None,
+    }
+}
+
 impl Ledger {
     /// A reply came to a write.
     pub fn replied(
@@ -222,7 +226,10 @@ impl Ledger {
     }
 
     /// A record was handed out.
-    pub fn happened(&self, record: &Record) {
+    pub fn happened(&mut self, record: &Record) {
+        if let Some(born) = born(record) {
+            self.results.retain(|(who, _), _| *who != born);
+        }
         let Some(client) = record.client.as_ref().map(|write| &write.id) else { return };
         let key = (record.actor.clone(), client.clone());
         assert!(!self.refused.contains(&key), "P1: {client:?} was refused and happened nevertheless");
